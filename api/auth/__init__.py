@@ -1,0 +1,1 @@
+"""Who is calling: sessions, API keys, login tokens and permissions."""

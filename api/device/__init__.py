@@ -1,0 +1,1 @@
+"""Device gRPC over mutual TLS: the protocol, its generated stubs, and the servicer."""

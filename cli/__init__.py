@@ -1,0 +1,1 @@
+"""The `publish` command: parse, call, print."""

@@ -1,0 +1,1 @@
+"""The `publish` nouns, a module each, loaded only when called."""

@@ -1,0 +1,59 @@
+"""What can be wrong with a device, a group or a token.
+
+FleetError
+├── UnknownDevice       no such device in this organisation
+├── DeviceExists        the name is taken
+├── DeviceRevoked       its credentials do not count any more
+├── UnknownGroup        no such group
+├── GroupExists         the name is taken
+├── GroupInUse          a rollout that is not over names it
+├── UnknownToken        no such enrolment token
+├── EnrolmentRefused    the token is unknown, expired or used up
+└── InvalidFleetInput   a name or label outside the grammar
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class FleetError(Exception):
+    """Root of the room's errors; ``code`` is stable."""
+
+    code: ClassVar[str] = "fleet_error"
+
+
+class UnknownDevice(FleetError):
+    code = "device_not_found"
+
+
+class DeviceExists(FleetError):
+    code = "device_exists"
+
+
+class DeviceRevoked(FleetError):
+    code = "device_revoked"
+
+
+class UnknownGroup(FleetError):
+    code = "group_not_found"
+
+
+class GroupExists(FleetError):
+    code = "group_exists"
+
+
+class GroupInUse(FleetError):
+    code = "group_in_use"
+
+
+class UnknownToken(FleetError):
+    code = "enroll_token_not_found"
+
+
+class EnrolmentRefused(FleetError):
+    code = "enrolment_refused"
+
+
+class InvalidFleetInput(FleetError):
+    code = "invalid_fleet_input"

@@ -1,0 +1,102 @@
+"""Devices, groups and enrolment tokens as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class DeviceStatus(StrEnum):
+    """``pending`` has an identity and no certificate yet; ``revoked`` credentials stop at once."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """What a device says it runs of one product."""
+
+    product: str
+    version: str
+    path: str
+    sha256: str
+    rollout: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One device. ``name`` is unique in the organisation; ``running`` maps product to what runs."""
+
+    id: str
+    org: str
+    name: str
+    status: DeviceStatus
+    platform: str
+    created_at: datetime
+    hostname: str = ""
+    os_family: str = ""
+    os_name: str = ""
+    agent_version: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    last_seen_at: datetime | None = None
+    running: Mapping[str, Running] = field(default_factory=dict)
+    state: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A named set of devices. ``name`` is a slug, unique, and never changes: decisions are signed under it."""
+
+    id: str
+    org: str
+    name: str
+    description: str
+    created_at: datetime
+    devices: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolToken:
+    """Lets up to ``max_uses`` devices enrol until ``expires_at``; the secret itself is not kept, only its SHA-256."""
+
+    id: str
+    org: str
+    name: str
+    sha256: str
+    created_by: str
+    created_at: datetime
+    expires_at: datetime
+    max_uses: int
+    uses: int = 0
+    groups: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """A device certificate as issued: ``fingerprint`` is the lower-case hex SHA-256 of its DER form."""
+
+    fingerprint: str
+    serial: str
+    device: str
+    not_before: datetime
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckIn:
+    """What a device says when it calls: what it runs, how it is, and in plain words why it does what it does."""
+
+    agent_version: str
+    hostname: str
+    os_family: str
+    os_name: str
+    platform: str
+    running: tuple[Running, ...]
+    state: str
+    at: datetime

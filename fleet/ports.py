@@ -1,0 +1,80 @@
+"""What the fleet room needs from outside; ``store`` fulfils it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from evidence.model import AuditEvent
+from fleet.model import Certificate, CheckIn, Device, EnrolToken, Group
+
+
+class Fleet(Protocol):
+    """Devices, groups and tokens at rest. Every method is one transaction, events in it. ``org`` is the slug;
+    what belongs to another organisation is unknown here."""
+
+    def device(self, org: str, id_or_name: str) -> Device:
+        """Raises UnknownDevice."""
+
+    def device_by_fingerprint(self, fingerprint: str) -> tuple[Device, Certificate]:
+        """The device a certificate was issued to, whatever its status; raises UnknownDevice."""
+
+    def enrol(
+        self, org: str, token_sha256: str, device: Device, certificate: Certificate, event: AuditEvent, *, now: datetime
+    ) -> None:
+        """Use up one place of the token, add the device with the token's groups and labels, and its certificate.
+
+        Raises EnrolmentRefused (unknown, expired or used-up token) or DeviceExists (name taken); nothing is stored then.
+        """
+
+    def token(self, token_sha256: str) -> EnrolToken:
+        """Raises EnrolmentRefused for an unknown one."""
+
+    def add_certificate(self, certificate: Certificate, event: AuditEvent, org: str) -> None:
+        """Store a renewed certificate beside the old one."""
+
+    def check_in(self, org: str, device: str, what: CheckIn) -> None:
+        """Store what a device said and when; no audit event, it is a heartbeat."""
+
+    def revoke(self, org: str, device: str, event: AuditEvent) -> None:
+        """Set the status to revoked; raises UnknownDevice."""
+
+    def delete(self, org: str, device: str, event: AuditEvent) -> None:
+        """Remove all of the device but its audit trail; raises UnknownDevice."""
+
+    def devices(self, org: str, *, after: str | None, limit: int, filters: Mapping[str, str]) -> Sequence[Device]:
+        """Devices in order of id, beginning behind ``after``. Filters: status, platform, group, name (substring)."""
+
+    def count_devices(self, org: str, *, filters: Mapping[str, str]) -> int:
+        """How many devices the filters leave."""
+
+    def add_token(self, token: EnrolToken, event: AuditEvent) -> None:
+        """Store a new enrolment token."""
+
+    def tokens(self, org: str, *, after: str | None, limit: int) -> Sequence[EnrolToken]:
+        """Tokens in order of id."""
+
+    def delete_token(self, org: str, token_id: str, event: AuditEvent) -> None:
+        """Remove a token; raises UnknownToken."""
+
+    def add_group(self, group: Group, event: AuditEvent) -> None:
+        """Raises GroupExists."""
+
+    def group(self, org: str, id_or_name: str) -> Group:
+        """Raises UnknownGroup."""
+
+    def groups(self, org: str, *, after: str | None, limit: int) -> Sequence[Group]:
+        """Groups in order of id."""
+
+    def describe_group(self, org: str, group_id: str, description: str, event: AuditEvent) -> None:
+        """Change the description; raises UnknownGroup."""
+
+    def delete_group(self, org: str, group_id: str, event: AuditEvent) -> None:
+        """Raises UnknownGroup, GroupInUse (a draft, waiting, running or paused rollout names it)."""
+
+    def join(self, org: str, group_id: str, device_id: str, event: AuditEvent) -> bool:
+        """Put a device into a group; False (and no event) when it was in."""
+
+    def leave(self, org: str, group_id: str, device_id: str, event: AuditEvent) -> bool:
+        """Take a device out of a group; False (and no event) when it was not in."""

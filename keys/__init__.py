@@ -1,0 +1,1 @@
+"""Custody: which signer holds which role, the device CA, and the hashing of secrets."""

@@ -1,0 +1,109 @@
+"""Artifacts and SBOMs as their signed records tell them.
+
+The whole record of an artifact stands in its target's ``custom`` field, so every database row can be made anew from
+signed metadata alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from evidence.model import Actor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SbomRecord:
+    """One SBOM beside an artifact. ``format`` is ``cyclonedx-json`` or ``cyclonedx-xml``; ``path`` its target path."""
+
+    id: str
+    path: str
+    length: int
+    sha256: str
+    format: str
+    spec_version: str
+    components: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Yank:
+    """Why an artifact is not to be installed any more, who said so and when."""
+
+    reason: str
+    by: Actor
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactRecord:
+    """What is signed of an artifact. ``length`` in bytes, ``sha256`` lower-case hex, ``path`` its target path.
+
+    ``serial`` is the repository serial of the role version that this record was read from, i.e. of its last change.
+    """
+
+    id: str
+    path: str
+    length: int
+    sha256: str
+    product: str
+    version: str
+    platform: str
+    channel: str
+    file_name: str
+    publisher: Actor
+    created_at: datetime
+    notes: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    security: bool = False
+    yanked: Yank | None = None
+    sboms: tuple[SbomRecord, ...] = ()
+    serial: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedBlob:
+    """Bytes taken in and safe on disk, not yet signed. ``upload_id`` is ``upl_…``; ``sha256`` lower-case hex."""
+
+    upload_id: str
+    sha256: str
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SbomUpload:
+    """An SBOM to be signed beside an artifact: the staged bytes and what validation said of them."""
+
+    staged: StagedBlob
+    format: str
+    spec_version: str
+    components: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewArtifact:
+    """What a publisher asks for. The target path is ``product/version/platform/file_name``."""
+
+    staged: StagedBlob
+    product: str
+    version: str
+    platform: str
+    channel: str
+    file_name: str
+    publisher: Actor
+    notes: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    security: bool = False
+    sboms: tuple[SbomUpload, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleStatus:
+    """One role as it stands: version, expiry, number of targets (None for roles without)."""
+
+    name: str
+    version: int
+    expires: datetime
+    targets: int | None

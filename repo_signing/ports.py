@@ -1,0 +1,26 @@
+"""What the repository needs from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from evidence.model import AuditEvent
+from repo_signing.model import ArtifactRecord
+
+
+class Projection(Protocol):
+    """The index of the signed metadata; only the projector writes artifact rows, and it reads signed metadata."""
+
+    def projected_serial(self) -> int:
+        """Serial up to which the index is complete; 0 when nothing has been projected."""
+
+    def project(self, serial: int, artifacts: Sequence[ArtifactRecord], events: Sequence[AuditEvent]) -> None:
+        """In one transaction: put in or replace these artifacts and their SBOMs (by target path), write an audit
+        event for each artifact that was not there before (``artifact.published``), write ``events``, and set the projected serial.
+
+        A serial that is not above the projected one leaves ``projected_serial`` as it is; projecting the same records again changes nothing.
+        """
+
+    def clear(self) -> None:
+        """Forget all artifact rows and the projected serial, for a rebuild."""

@@ -1,0 +1,75 @@
+"""What can be wrong with a rollout.
+
+RolloutError
+├── UnknownRollout          no such rollout in this organisation
+├── InvalidPlan             the plan itself cannot work
+├── UnknownRelease          no signed artifact of that product and version
+├── ReleaseBlocked          an artifact of it is yanked
+├── UnknownGroup            a wave names a group that does not exist
+├── GroupBusy               another channel's rollout of the product holds the group
+├── TransitionNotAllowed    not from this state, or a guard does not hold
+├── ApprovalRefused         this person cannot approve this plan
+├── PlanChanged             the hash named is not the plan's
+├── RolloutChanged          somebody else was first; look again
+└── ReportRefused           the device is not in a wave this rollout opened
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RolloutError(Exception):
+    """Root of the room's errors; ``code`` is stable, clients branch on it."""
+
+    code: ClassVar[str] = "rollout_error"
+
+
+class UnknownRollout(RolloutError):
+    code = "rollout_not_found"
+
+
+class InvalidPlan(RolloutError):
+    """``details`` lists every fault as (where, what)."""
+
+    code = "invalid_plan"
+
+    def __init__(self, details: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{where}: {what}" for where, what in details))
+        self.details = details
+
+
+class UnknownRelease(RolloutError):
+    code = "release_not_found"
+
+
+class ReleaseBlocked(RolloutError):
+    code = "release_blocked"
+
+
+class UnknownGroup(RolloutError):
+    code = "group_unknown"
+
+
+class GroupBusy(RolloutError):
+    code = "group_busy"
+
+
+class TransitionNotAllowed(RolloutError):
+    code = "transition_not_allowed"
+
+
+class ApprovalRefused(RolloutError):
+    code = "approval_refused"
+
+
+class PlanChanged(RolloutError):
+    code = "plan_changed"
+
+
+class RolloutChanged(RolloutError):
+    code = "rollout_changed"
+
+
+class ReportRefused(RolloutError):
+    code = "report_refused"

@@ -1,0 +1,264 @@
+"""Rollouts as values. Nothing here reads a clock, a database or a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from evidence.model import Actor
+
+BUCKETS: Final = 10_000  # a share of a group is told in hundredths of a percent
+
+
+class State(StrEnum):
+    """Where a rollout can rest."""
+
+    DRAFT = "draft"
+    WAITING = "waiting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    ABORTED = "aborted"
+    SUPERSEDED = "superseded"
+
+
+FINAL_STATES: Final = frozenset({State.COMPLETED, State.ABORTED, State.SUPERSEDED})
+
+
+class WaveState(StrEnum):
+    """Where a wave can rest; ``stopped`` when the rollout ended under it."""
+
+    PENDING = "pending"
+    OPEN = "open"
+    PASSED = "passed"
+    STOPPED = "stopped"
+
+
+class AbortMode(StrEnum):
+    """What devices do when a rollout is aborted: start nothing new, or return to what they ran."""
+
+    STOP = "stop"
+    ROLL_BACK = "roll_back"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What must hold before a wave opens, passes, or pauses the rollout.
+
+    ``approvals`` distinct people (0 = none); spans in seconds; ``success_percent`` 1 to 100 of the
+    wave's acting devices; ``min_reports`` at least 1 (a wave with fewer devices needs all of them);
+    ``max_failures`` pauses when that many devices failed; ``max_failure_rate_percent`` (0 to 100) pauses
+    when the rate is above it with ``min_reports`` results in; ``None`` switches a rule off.
+    """
+
+    approvals: int = 0
+    not_before: datetime | None = None
+    soak_seconds: int = 0
+    success_percent: int = 90
+    min_reports: int = 1
+    max_failures: int | None = None
+    max_failure_rate_percent: int | None = 10
+    deadline_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WavePlan:
+    """One group's turn. ``percent`` is the share of the group reached once this wave is open (1 to 100):
+    a later wave of the same group names a larger one, so cohorts only grow."""
+
+    group: str
+    percent: int = 100
+    gate: Gate = field(default_factory=Gate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactRef:
+    """The artifact of one platform: TUF target path, length in bytes, lower-case hex SHA-256."""
+
+    id: str
+    path: str
+    length: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a rollout carries and how; a value with a hash, and approvals name that hash.
+
+    ``artifacts`` maps platform to artifact. ``keep_open``: after completion the decision stays for
+    devices that come later. ``allow_downgrade``: devices that run a higher version may return to this one.
+    """
+
+    product: str
+    version: str
+    channel: str
+    artifacts: Mapping[str, ArtifactRef]
+    waves: tuple[WavePlan, ...]
+    keep_open: bool = True
+    allow_downgrade: bool = False
+    note: str = ""
+
+    def hash(self) -> str:
+        """Lower-case hex SHA-256 of the plan's canonical JSON."""
+        encoded = json.dumps(plan_to_dict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(encoded.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """A person's yes to one wave of exactly one plan."""
+
+    wave: int
+    by: Actor
+    at: datetime
+    plan_hash: str
+    signature: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A person's no to one plan."""
+
+    by: Actor
+    at: datetime
+    plan_hash: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """What the devices of one wave have reported.
+
+    ``acting`` devices have reported anything; ``succeeded``, ``failed`` and ``rolled_back`` are where they
+    stand now. ``failures`` and ``finishes`` count results ever (an attempt each) and never go down, so that a
+    resume can judge only what came after it.
+    """
+
+    acting: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    rolled_back: int = 0
+    failures: int = 0
+    finishes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wave:
+    """How far one wave has come. ``judged_from`` holds the counters at the last resume."""
+
+    state: WaveState = WaveState.PENDING
+    opened_at: datetime | None = None
+    ended_at: datetime | None = None
+    note: str = ""
+    judged_from: Counters = field(default_factory=Counters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """One rollout at one revision. Wave numbers are 1-based everywhere.
+
+    ``wave`` is the wave that is open, or whose gate is awaited; 0 in ``draft``. ``paused_from`` remembers where
+    to go on; ``pause_needs_approver`` is true after a failed wave. ``attempt`` counts retries of all failed devices,
+    ``device_attempts`` those of named ones. ``salt`` is 32 lower-case hex characters, kept for life.
+    """
+
+    id: str
+    org: str
+    plan: Plan
+    plan_hash: str
+    created_by: Actor
+    created_at: datetime
+    salt: str
+    state: State = State.DRAFT
+    revision: int = 1
+    wave: int = 0
+    waves: tuple[Wave, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    submitted_at: datetime | None = None
+    ended_at: datetime | None = None
+    paused_from: State | None = None
+    paused_because: str | None = None
+    pause_needs_approver: bool = False
+    attempt: int = 1
+    device_attempts: Mapping[str, int] = field(default_factory=dict)
+    abort_mode: AbortMode | None = None
+    abort_reason: str | None = None
+    superseded_by: str | None = None
+
+
+class Progress(StrEnum):
+    """How far one device is with one decision, in order; a report never moves a device back within an attempt."""
+
+    DOWNLOADING = "downloading"
+    INSTALLING = "installing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled_back"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a device says of one decision. ``code`` and ``detail`` explain a failure (at most 64 and 1,000 characters)."""
+
+    id: str
+    rollout: str
+    attempt: int
+    progress: Progress
+    at: datetime
+    code: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceProgress:
+    """Where one device stands in one rollout; a row exists only for devices that reported."""
+
+    device: str
+    wave: int
+    attempt: int
+    progress: Progress
+    at: datetime
+    code: str = ""
+    detail: str = ""
+    failures: int = 0
+    finishes: int = 0
+    last_report: str = ""
+
+
+def plan_to_dict(plan: Plan) -> dict[str, object]:
+    """JSON form of a plan: what is hashed, stored and shown. Times are RFC 3339 UTC."""
+    return {
+        "product": plan.product,
+        "version": plan.version,
+        "channel": plan.channel,
+        "artifacts": {
+            platform: {"id": a.id, "path": a.path, "length": a.length, "sha256": a.sha256}
+            for platform, a in sorted(plan.artifacts.items())
+        },
+        "waves": [
+            {"group": wave.group, "percent": wave.percent, "gate": gate_to_dict(wave.gate)} for wave in plan.waves
+        ],
+        "keep_open": plan.keep_open,
+        "allow_downgrade": plan.allow_downgrade,
+        "note": plan.note,
+    }
+
+
+def gate_to_dict(gate: Gate) -> dict[str, object]:
+    """JSON form of a gate."""
+    return {
+        "approvals": gate.approvals,
+        "not_before": None if gate.not_before is None else gate.not_before.isoformat().replace("+00:00", "Z"),
+        "soak_seconds": gate.soak_seconds,
+        "success_percent": gate.success_percent,
+        "min_reports": gate.min_reports,
+        "max_failures": gate.max_failures,
+        "max_failure_rate_percent": gate.max_failure_rate_percent,
+        "deadline_seconds": gate.deadline_seconds,
+    }

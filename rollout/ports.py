@@ -1,0 +1,128 @@
+"""What the rollout room needs from outside; ``store`` and ``repo_signing`` fulfil it, a simulator in the tests too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from evidence.model import AuditEvent
+from rollout.model import ArtifactRef, Counters, DeviceProgress, Rollout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """A transition that changes what is served, written before it is signed.
+
+    ``seen`` is the revision it was decided on, ``after`` the rollout once settled (revision ``seen + 1``),
+    ``decision_hash`` the SHA-256 over the change of served documents. ``also`` holds rollouts that change in the same
+    settlement, each with its event.
+    """
+
+    id: str
+    seen: int
+    after: Rollout
+    events: tuple[AuditEvent, ...]
+    decision_hash: str
+    changes: Mapping[str, str | None]
+    proposed_at: datetime
+
+
+ProgressChange = Callable[[Rollout, DeviceProgress | None], DeviceProgress | None]
+
+
+class Rollouts(Protocol):
+    """Rollouts at rest. Every method is one transaction; nothing is left behind on an error."""
+
+    def get(self, org: str, rollout_id: str) -> Rollout:
+        """Raises UnknownRollout, also for another organisation's."""
+
+    def add(self, rollout: Rollout, event: AuditEvent) -> None:
+        """Store a new rollout together with its first event."""
+
+    def save(self, after: Rollout, events: Sequence[AuditEvent], *, seen: int) -> None:
+        """Store state and events; raises RolloutChanged unless the stored revision is ``seen`` and no intent stands."""
+
+    def propose(self, intent: Intent) -> None:
+        """Write the intent; raises RolloutChanged unless the stored revision is ``intent.seen`` and none stands."""
+
+    def standing(self, intent: Intent) -> bool:
+        """Whether this very intent still stands (asked under the repository lock, just before signing)."""
+
+    def settle(self, intent: Intent) -> None:
+        """Save ``after`` and the events and remove the intent; does nothing when it was settled before."""
+
+    def drop(self, intent: Intent) -> None:
+        """Remove the intent; the rollout stays as it was."""
+
+    def intents(self, org: str) -> Sequence[Intent]:
+        """All standing intents, oldest first."""
+
+    def moving(self, org: str) -> Sequence[str]:
+        """Ids of rollouts that are waiting or running, oldest first."""
+
+    def overlapping(self, org: str, product: str, groups: Sequence[str]) -> Sequence[Rollout]:
+        """Rollouts of this product that are waiting, running or paused and have a wave in one of the groups."""
+
+    def counters(self, rollout_id: str) -> Mapping[int, Counters]:
+        """Counters by wave number; a wave nobody reported in is absent."""
+
+    def update_progress(
+        self,
+        org: str,
+        rollout_id: str,
+        device: str,
+        change: ProgressChange,
+    ) -> bool:
+        """Read the device's row, ask ``change`` for the new one, write row and counters in one transaction.
+
+        ``change`` gets ``None`` for a device that has not reported, and answers ``None`` when nothing moves (the
+        return is then False). The counters of the row's wave move by the difference of the two rows.
+        """
+
+    def events(self, org: str, rollout_id: str) -> Sequence[AuditEvent]:
+        """The rollout's audit events, in order."""
+
+
+class Decisions(Protocol):
+    """The signed documents devices read: target paths under ``decisions/`` and ``brakes/``."""
+
+    def commit(self, changes: Mapping[str, bytes | None], *, only_if: Callable[[], bool], now: datetime) -> int:
+        """Sign the documents (``None`` removes one) in one repository commit and return its serial.
+
+        ``only_if`` is asked under the repository lock before anything is written; False raises RolloutChanged and
+        nothing has changed. Documents that already stand as asked make no commit: the current serial is returned.
+        """
+
+    def served(self, path: str) -> bytes | None:
+        """The bytes that clients get for ``path`` now, read from the signed metadata; None when there are none."""
+
+    def exclusively(self, action: Callable[[], None]) -> None:
+        """Run ``action`` under the repository lock: no commit is halfway while it runs."""
+
+
+class Releases(Protocol):
+    """Artifacts as the rollout room sees them."""
+
+    def artifacts(self, org: str, product: str, version: str, channel: str | None) -> Mapping[str, ArtifactRef]:
+        """Signed artifacts of a release by platform; empty when there is none."""
+
+    def blocked(self, org: str, artifact_ids: Sequence[str]) -> Mapping[str, str]:
+        """Of these artifacts, those that may not be offered (yanked), each with the reason."""
+
+
+class Groups(Protocol):
+    """Groups as the rollout room sees them. A group is named by its slug."""
+
+    def missing(self, org: str, names: Sequence[str]) -> Sequence[str]:
+        """Those of the names that are no group of the organisation."""
+
+    def size(self, org: str, name: str) -> int:
+        """How many active devices are in the group."""
+
+    def members(self, org: str, name: str) -> Sequence[str]:
+        """Ids of the group's active devices, ascending; asked only for groups small enough to count one by one."""
+
+    def of_device(self, org: str, device: str) -> frozenset[str]:
+        """Names of the groups the device is in."""

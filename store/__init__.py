@@ -1,0 +1,1 @@
+"""Tables, sessions and migrations; rows become the values of the rooms and back."""
