@@ -23,7 +23,7 @@ class Fleet(Protocol):
     def enrol(
         self, org: str, token_sha256: str, device: Device, certificate: Certificate, event: AuditEvent, *, now: datetime
     ) -> None:
-        """Use up one place of the token, add the device with the token's groups and labels, and its certificate.
+        """Use up one place of the token; add the device, with the token's groups and labels, and its certificate.
 
         Raises EnrolmentRefused (unknown, expired or used-up token) or DeviceExists (name taken); nothing is stored then.
         """

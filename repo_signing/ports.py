@@ -16,10 +16,11 @@ class Projection(Protocol):
         """Serial up to which the index is complete; 0 when nothing has been projected."""
 
     def project(self, serial: int, artifacts: Sequence[ArtifactRecord], events: Sequence[AuditEvent]) -> None:
-        """In one transaction: put in or replace these artifacts and their SBOMs (by target path), write an audit
-        event for each artifact that was not there before (``artifact.published``), write ``events``, and set the projected serial.
+        """Bring the index up to ``serial`` in one transaction.
 
-        A serial that is not above the projected one leaves ``projected_serial`` as it is; projecting the same records again changes nothing.
+        Put in or replace these artifacts and their SBOMs (by target path), write an ``artifact.published`` event for each
+        artifact that was not there before, write ``events``, and set the projected serial. A serial that is not above the
+        projected one leaves it as it is; projecting the same records again changes nothing.
         """
 
     def clear(self) -> None:

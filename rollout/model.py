@@ -204,7 +204,7 @@ class Progress(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a device says of one decision. ``code`` and ``detail`` explain a failure (at most 64 and 1,000 characters)."""
+    """What a device says of one decision. ``code`` and ``detail`` (at most 64, 1,000 characters) explain a failure."""
 
     id: str
     rollout: str
