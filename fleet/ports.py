@@ -25,7 +25,7 @@ class Fleet(Protocol):
     ) -> None:
         """Use up one place of the token; add the device, with the token's groups and labels, and its certificate.
 
-        Raises EnrolmentRefused (unknown, expired or used-up token) or DeviceExists (name taken); nothing is stored then.
+        Raises EnrolmentRefused (unknown, expired or used-up token) or DeviceExists; nothing is stored then.
         """
 
     def token(self, token_sha256: str) -> EnrolToken:

@@ -107,3 +107,31 @@ class RoleStatus:
     version: int
     expires: datetime
     targets: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryStatus:
+    """The repository as it stands. ``serial`` names its state, ``projected_serial`` the one the index has.
+
+    ``roles`` starts with root, timestamp, snapshot and targets; the others follow by name.
+    """
+
+    serial: int
+    projected_serial: int
+    root_version: int
+    root_sha256: str
+    artifacts: int
+    roles: tuple[RoleStatus, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that a check found not as it should be.
+
+    ``kind`` is one of ``damaged_metadata``, ``orphan_metadata``, ``temporary_file``, ``stale_upload``, ``missing_blob``,
+    ``damaged_blob``, ``index_behind``, ``index_ahead``, ``index_differs``, ``expired_role``; ``what`` says it in words.
+    """
+
+    kind: str
+    what: str
+    repaired: bool = False

@@ -68,6 +68,10 @@ class Decision:
     allow_downgrade: bool = False
     from_versions: tuple[str, ...] = ()
 
+    def attempt_for(self, device: str) -> int:
+        """The attempt this device is offered, 1 or more."""
+        return max(self.attempt, self.device_attempts.get(device, 0))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brake:

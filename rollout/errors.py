@@ -3,6 +3,7 @@
 RolloutError
 ├── UnknownRollout          no such rollout in this organisation
 ├── InvalidPlan             the plan itself cannot work
+├── InvalidCommand          a command says something it cannot say (an empty reason, a wave that is not)
 ├── UnknownRelease          no signed artifact of that product and version
 ├── ReleaseBlocked          an artifact of it is yanked
 ├── UnknownGroup            a wave names a group that does not exist
@@ -11,7 +12,8 @@ RolloutError
 ├── ApprovalRefused         this person cannot approve this plan
 ├── PlanChanged             the hash named is not the plan's
 ├── RolloutChanged          somebody else was first; look again
-└── ReportRefused           the device is not in a wave this rollout opened
+├── ReportRefused           the device is not in a wave this rollout opened
+└── BrokenHistory           the events do not replay to a rollout: somebody changed or lost one
 """
 
 from __future__ import annotations
@@ -37,6 +39,10 @@ class InvalidPlan(RolloutError):
     def __init__(self, details: list[tuple[str, str]]) -> None:
         super().__init__("; ".join(f"{where}: {what}" for where, what in details))
         self.details = details
+
+
+class InvalidCommand(RolloutError):
+    code = "invalid_command"
 
 
 class UnknownRelease(RolloutError):
@@ -73,3 +79,7 @@ class RolloutChanged(RolloutError):
 
 class ReportRefused(RolloutError):
     code = "report_refused"
+
+
+class BrokenHistory(RolloutError):
+    code = "broken_history"

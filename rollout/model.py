@@ -149,13 +149,19 @@ class Counters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wave:
-    """How far one wave has come. ``judged_from`` holds the counters at the last resume."""
+    """How far one wave has come.
+
+    ``judged_from`` holds the counters at the last resume, ``resumed_at`` its time: soak and deadline run from the later
+    of ``opened_at`` and ``resumed_at``. ``opened_revision`` is the rollout's revision that opened the wave (0 before).
+    """
 
     state: WaveState = WaveState.PENDING
     opened_at: datetime | None = None
     ended_at: datetime | None = None
     note: str = ""
     judged_from: Counters = field(default_factory=Counters)
+    resumed_at: datetime | None = None
+    opened_revision: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +170,9 @@ class Rollout:
 
     ``wave`` is the wave that is open, or whose gate is awaited; 0 in ``draft``. ``paused_from`` remembers where
     to go on; ``pause_needs_approver`` is true after a failed wave. ``attempt`` counts retries of all failed devices,
-    ``device_attempts`` those of named ones. ``salt`` is 32 lower-case hex characters, kept for life.
+    ``device_attempts`` those of named ones. ``salt`` is 32 lower-case hex characters, kept for life. ``editors`` are
+    those who changed the plan, by whom it cannot be approved either. ``retried_revision`` and ``braked_revision`` are
+    the revisions of the last retry and of the last stop (0 when there was none): signed documents carry them.
     """
 
     id: str
@@ -190,6 +198,13 @@ class Rollout:
     abort_mode: AbortMode | None = None
     abort_reason: str | None = None
     superseded_by: str | None = None
+    editors: tuple[Actor, ...] = ()
+    retried_revision: int = 0
+    braked_revision: int = 0
+
+    def attempt_for(self, device: str) -> int:
+        """The attempt a device is offered now, 1 or more."""
+        return max(self.attempt, self.device_attempts.get(device, 0))
 
 
 class Progress(StrEnum):

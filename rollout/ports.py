@@ -16,8 +16,8 @@ class Intent:
     """A transition that changes what is served, written before it is signed.
 
     ``seen`` is the revision it was decided on, ``after`` the rollout once settled (revision ``seen + 1``),
-    ``decision_hash`` the SHA-256 over the change of served documents. ``also`` holds rollouts that change in the same
-    settlement, each with its event.
+    ``decision_hash`` the lower-case hex SHA-256 over ``changes``: target path to the document's text, or None for one
+    that is to be removed.
     """
 
     id: str

@@ -1,0 +1,62 @@
+# One command for each job, the same on a laptop and in CI. `make` alone lists them.
+# PYTHON names the interpreter to build .venv with; without it the first Python of 3.11 or later is taken.
+
+SHELL := /bin/sh
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+WORKERS ?= 2
+
+.PHONY: help setup demo test test-all bench lint format lock proto clean
+
+help:
+	@echo "make setup     build .venv from requirements.lock"
+	@echo "make demo      a server, 24 agents, one bad release and one good one, in a temporary folder"
+	@echo "make test      lint, types, imports and every test that is not a nightly one"
+	@echo "make test-all  the same with the nightly tests"
+	@echo "make bench     ratios against public yardsticks, as a table and bench-results.json"
+	@echo "make lint      ruff, mypy --strict and the import contracts"
+	@echo "make format    let ruff put the code into shape"
+	@echo "make lock      resolve requirements.lock anew from pyproject.toml"
+	@echo "make proto     generate the gRPC stubs from api/device/device.proto"
+	@echo "make clean     remove everything that the other commands made"
+
+setup:
+	@PYTHON='$(PYTHON)' .ci/setup
+
+demo: setup
+	@$(BIN)/publish demo $(ARGS)
+
+test: setup lint
+	$(PYTEST) -n $(WORKERS) -m "not nightly and not serial" tests/unit tests/integration tests/acceptance
+	$(PYTEST) -m "serial and not nightly" tests/unit tests/integration tests/acceptance
+
+test-all: setup lint
+	$(PYTEST) -n $(WORKERS) -m "not serial" tests/unit tests/integration tests/acceptance
+	$(PYTEST) -m "serial" tests/unit tests/integration tests/acceptance
+
+bench: setup
+	$(BIN)/python -m tests.perf.bench $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Resolved for every platform at once; hashes pin the files, so that it does not matter which index they come from
+# and the lock names none. `--system-certs` is for networks whose certificate authority only the machine knows.
+lock: setup
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --system-certs --generate-hashes \
+		--no-config --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet $(ARGS) -o requirements.lock
+
+proto: setup
+	$(BIN)/python -m api.device.generate
+
+clean:
+	rm -rf .venv .cache build dist wavegate.egg-info bench-results.json
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

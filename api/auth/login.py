@@ -1,0 +1,81 @@
+"""Logging in: a password against its hash, slowed down for who guesses, the same answer for who does not exist."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from api.errors import ApiError
+from evidence.ids import new_id
+from evidence.model import Actor, ActorKind, AuditEvent
+from evidence.people import Session, SessionKind, User
+from keys.password import Passwords
+from keys.secret import LOGIN_TOKEN, SESSION, new_secret
+from store.accounts import Accounts
+from store.login_failures import LoginFailures
+
+_WINDOW: Final = timedelta(minutes=15)
+# Per account and source together: a guesser is stopped, and nobody elsewhere can lock an administrator out.
+_MOST_FAILURES: Final = 10
+_MOST_OF_SOURCE: Final = 100  # one source trying many accounts
+
+
+def log_in(
+    email: str,
+    password: str,
+    *,
+    org: str,
+    source: str,
+    kind: SessionKind,
+    life: timedelta,
+    accounts: Accounts,
+    failures: LoginFailures,
+    passwords: Passwords,
+    now: datetime,
+) -> tuple[User, str, Session]:
+    """Check a password and make a session.
+
+    Args:
+        source: Address of the caller, for the count of failures.
+        kind: A cookie's session or a program's token.
+        life: How long the session lasts at most.
+
+    Returns:
+        The user, the secret to hand out once, and the session as stored.
+
+    Raises:
+        ApiError: 401 ``login_failed`` for a wrong password, an unknown or disabled account, alike; 429 after too many.
+    """
+    since = now - _WINDOW
+    counted = failures.count_failures(org, since=since, account=email, source=source)
+    if counted >= _MOST_FAILURES or failures.count_failures(org, since=since, source=source) >= _MOST_OF_SOURCE:
+        raise ApiError(
+            429,
+            "too_many_failures",
+            f"too many logins failed within {_WINDOW.seconds // 60} minutes; wait and try again",
+            headers={"Retry-After": str(_WINDOW.seconds)},
+        )
+    user = accounts.user_by_email(org, email)
+    matches = passwords.verify(None if user is None else user.password_hash, password)
+    if user is None or not matches or user.disabled:
+        failures.add_failure(org, email, source, now=now)
+        raise ApiError(
+            401,
+            "login_failed",
+            "the e-mail address and the password do not belong together, or the account is disabled",
+            headers={"WWW-Authenticate": 'Bearer realm="wavegate"'},
+        )
+    failures.clear_failures(org, email)
+    secret = new_secret(SESSION if kind is SessionKind.SESSION else LOGIN_TOKEN)
+    session = Session(
+        id=new_id("ses"),
+        org=org,
+        user=user.id,
+        kind=kind,
+        sha256=secret.sha256,
+        created_at=now,
+        expires_at=now + life,
+    )
+    by = Actor(ActorKind.USER, user.id, user.name, session.id)
+    accounts.add_session(session, AuditEvent("user.logged_in", user.id, by, now, {"kind": kind.value}))
+    return user, secret.text, session

@@ -1,0 +1,71 @@
+"""Permissions, and which role holds which: one table, published in the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+from evidence.people import Role
+
+
+class Permission(StrEnum):
+    """``resource:action``; the refusal of a request names the one that is missing."""
+
+    ARTIFACTS_READ = "artifacts:read"
+    ARTIFACTS_PUBLISH = "artifacts:publish"
+    ARTIFACTS_WRITE = "artifacts:write"
+    ARTIFACTS_YANK = "artifacts:yank"
+    SBOMS_READ = "sboms:read"
+    SBOMS_WRITE = "sboms:write"
+    GROUPS_READ = "groups:read"
+    GROUPS_WRITE = "groups:write"
+    DEVICES_READ = "devices:read"
+    DEVICES_REVOKE = "devices:revoke"
+    DEVICES_DELETE = "devices:delete"
+    ENROLL_TOKENS_ADMIN = "enroll-tokens:admin"
+    ROLLOUTS_READ = "rollouts:read"
+    ROLLOUTS_CREATE = "rollouts:create"
+    ROLLOUTS_APPROVE = "rollouts:approve"
+    ROLLOUTS_PAUSE = "rollouts:pause"
+    ROLLOUTS_RESUME = "rollouts:resume"
+    ROLLOUTS_ABORT = "rollouts:abort"
+    ROLLOUTS_RETRY = "rollouts:retry"
+    AUDIT_READ = "audit:read"
+    REPOSITORY_READ = "repository:read"
+    REPOSITORY_WRITE = "repository:write"
+    USERS_ADMIN = "users:admin"
+    API_KEYS_ADMIN = "api-keys:admin"
+
+
+_VIEWER: Final = frozenset(p for p in Permission if p.value.endswith(":read"))
+_OPERATOR: Final = _VIEWER | {
+    Permission.ARTIFACTS_PUBLISH,
+    Permission.ARTIFACTS_WRITE,
+    Permission.ARTIFACTS_YANK,
+    Permission.SBOMS_WRITE,
+    Permission.GROUPS_WRITE,
+    Permission.DEVICES_REVOKE,
+    Permission.DEVICES_DELETE,
+    Permission.ROLLOUTS_CREATE,
+    Permission.ROLLOUTS_PAUSE,
+    Permission.ROLLOUTS_RESUME,
+    Permission.ROLLOUTS_ABORT,
+    Permission.ROLLOUTS_RETRY,
+    Permission.REPOSITORY_WRITE,
+}
+
+HOLDS: Final[Mapping[Role, frozenset[Permission]]] = {
+    Role.VIEWER: _VIEWER,
+    Role.OPERATOR: _OPERATOR,
+    Role.APPROVER: _VIEWER | {Permission.ROLLOUTS_APPROVE, Permission.ROLLOUTS_PAUSE, Permission.ROLLOUTS_RESUME},
+    Role.ADMIN: frozenset(Permission),
+}
+
+# A key can never mint keys, users or enrolment tokens, nor be a person's yes.
+SESSION_ONLY: Final = frozenset({Permission.ENROLL_TOKENS_ADMIN, Permission.USERS_ADMIN, Permission.API_KEYS_ADMIN})
+
+
+def of_key(owner: Role) -> frozenset[Permission]:
+    """What an API key may do: what its owner may, as an operator at most, and nothing that makes credentials."""
+    return (HOLDS[owner] & _OPERATOR) - SESSION_ONLY

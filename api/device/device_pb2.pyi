@@ -1,0 +1,103 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Progress(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PROGRESS_UNSPECIFIED: _ClassVar[Progress]
+    PROGRESS_DOWNLOADING: _ClassVar[Progress]
+    PROGRESS_INSTALLING: _ClassVar[Progress]
+    PROGRESS_SUCCEEDED: _ClassVar[Progress]
+    PROGRESS_FAILED: _ClassVar[Progress]
+    PROGRESS_ROLLED_BACK: _ClassVar[Progress]
+PROGRESS_UNSPECIFIED: Progress
+PROGRESS_DOWNLOADING: Progress
+PROGRESS_INSTALLING: Progress
+PROGRESS_SUCCEEDED: Progress
+PROGRESS_FAILED: Progress
+PROGRESS_ROLLED_BACK: Progress
+
+class Running(_message.Message):
+    __slots__ = ("product", "version", "path", "sha256", "rollout_id")
+    PRODUCT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_ID_FIELD_NUMBER: _ClassVar[int]
+    product: str
+    version: str
+    path: str
+    sha256: str
+    rollout_id: str
+    def __init__(self, product: _Optional[str] = ..., version: _Optional[str] = ..., path: _Optional[str] = ..., sha256: _Optional[str] = ..., rollout_id: _Optional[str] = ...) -> None: ...
+
+class CheckInRequest(_message.Message):
+    __slots__ = ("agent_version", "hostname", "os_family", "os_name", "platform", "running", "state")
+    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    OS_FAMILY_FIELD_NUMBER: _ClassVar[int]
+    OS_NAME_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    agent_version: str
+    hostname: str
+    os_family: str
+    os_name: str
+    platform: str
+    running: _containers.RepeatedCompositeFieldContainer[Running]
+    state: str
+    def __init__(self, agent_version: _Optional[str] = ..., hostname: _Optional[str] = ..., os_family: _Optional[str] = ..., os_name: _Optional[str] = ..., platform: _Optional[str] = ..., running: _Optional[_Iterable[_Union[Running, _Mapping]]] = ..., state: _Optional[str] = ...) -> None: ...
+
+class CheckInResponse(_message.Message):
+    __slots__ = ("device_id", "device_name", "groups", "products", "next_check_in_seconds")
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_NAME_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    PRODUCTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_CHECK_IN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    device_id: str
+    device_name: str
+    groups: _containers.RepeatedScalarFieldContainer[str]
+    products: _containers.RepeatedScalarFieldContainer[str]
+    next_check_in_seconds: int
+    def __init__(self, device_id: _Optional[str] = ..., device_name: _Optional[str] = ..., groups: _Optional[_Iterable[str]] = ..., products: _Optional[_Iterable[str]] = ..., next_check_in_seconds: _Optional[int] = ...) -> None: ...
+
+class ReportRequest(_message.Message):
+    __slots__ = ("report_id", "rollout_id", "attempt", "progress", "code", "detail")
+    REPORT_ID_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    report_id: str
+    rollout_id: str
+    attempt: int
+    progress: Progress
+    code: str
+    detail: str
+    def __init__(self, report_id: _Optional[str] = ..., rollout_id: _Optional[str] = ..., attempt: _Optional[int] = ..., progress: _Optional[_Union[Progress, str]] = ..., code: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class ReportResponse(_message.Message):
+    __slots__ = ("counted",)
+    COUNTED_FIELD_NUMBER: _ClassVar[int]
+    counted: bool
+    def __init__(self, counted: _Optional[bool] = ...) -> None: ...
+
+class RenewCertificateRequest(_message.Message):
+    __slots__ = ("certificate_request",)
+    CERTIFICATE_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    certificate_request: bytes
+    def __init__(self, certificate_request: _Optional[bytes] = ...) -> None: ...
+
+class RenewCertificateResponse(_message.Message):
+    __slots__ = ("certificate_chain",)
+    CERTIFICATE_CHAIN_FIELD_NUMBER: _ClassVar[int]
+    certificate_chain: str
+    def __init__(self, certificate_chain: _Optional[str] = ...) -> None: ...

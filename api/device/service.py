@@ -1,0 +1,173 @@
+"""What devices ask for. The device is the certificate's (``CALLER``), never the message's."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final
+
+import grpc
+
+from api.device import device_pb2, device_pb2_grpc
+from api.device.errors import InvalidCall
+from api.device.identity import CALLER
+from fleet.enrol import Issuer, renew
+from fleet.model import CheckIn, Running
+from fleet.ports import Fleet
+from fleet.rules import MAX_STATE, told
+from rollout.model import Progress, Report
+
+MAX_RUNNING: Final = 64  # products on one device
+MAX_CODE: Final = 64  # characters
+MAX_DETAIL: Final = 1_000  # characters
+MAX_ATTEMPT: Final = 1_000_000
+
+_SLUG: Final = re.compile(r"[a-z0-9][a-z0-9._+-]{0,99}")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_REPORT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_CODE: Final = re.compile(rf"[a-z0-9_]{{0,{MAX_CODE}}}")
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+PROGRESS: Final = {
+    device_pb2.PROGRESS_DOWNLOADING: Progress.DOWNLOADING,
+    device_pb2.PROGRESS_INSTALLING: Progress.INSTALLING,
+    device_pb2.PROGRESS_SUCCEEDED: Progress.SUCCEEDED,
+    device_pb2.PROGRESS_FAILED: Progress.FAILED,
+    device_pb2.PROGRESS_ROLLED_BACK: Progress.ROLLED_BACK,
+}
+
+RecordReport = Callable[[str, str, Report, datetime], bool]
+"""``(org, device id, report, now)``: whether the report changed anything; raises rollout errors."""
+
+ProductsFor = Callable[[str, str], Sequence[str]]
+"""``(org, device id)``: products that have a decision for one of the device's groups."""
+
+
+class DeviceService(device_pb2_grpc.DeviceServiceServicer):
+    """Answers devices; runs behind ``DeviceIdentity``, which also turns what is raised here into a status."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        issuer: Issuer,
+        report: RecordReport,
+        products: ProductsFor,
+        *,
+        check_in_seconds: int,
+        jitter_percent: int,
+        certificate_days: int,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._fleet = fleet
+        self._issuer = issuer
+        self._report = report
+        self._products = products
+        self._check_in_seconds = check_in_seconds
+        self._jitter_percent = jitter_percent
+        self._certificate_days = certificate_days
+        self._clock = clock
+
+    def CheckIn(  # noqa: N802
+        self,
+        request: device_pb2.CheckInRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> device_pb2.CheckInResponse:
+        """Store what the device says; answer its groups, products to look for, and when to call again."""
+        device = CALLER.get()
+        self._fleet.check_in(device.org, device.id, _check_in(request, self._clock()))
+        return device_pb2.CheckInResponse(
+            device_id=device.id,
+            device_name=device.name,
+            groups=device.groups,
+            products=self._products(device.org, device.id),
+            next_check_in_seconds=self._next_check_in(),
+        )
+
+    def Report(  # noqa: N802
+        self,
+        request: device_pb2.ReportRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> device_pb2.ReportResponse:
+        """Count the progress of one decision, once."""
+        device, now = CALLER.get(), self._clock()
+        return device_pb2.ReportResponse(counted=self._report(device.org, device.id, _told_report(request, now), now))
+
+    def RenewCertificate(  # noqa: N802
+        self,
+        request: device_pb2.RenewCertificateRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> device_pb2.RenewCertificateResponse:
+        """Certify the request's key as the calling device's."""
+        chain = renew(
+            CALLER.get(),
+            request.certificate_request,
+            fleet=self._fleet,
+            issuer=self._issuer,
+            now=self._clock(),
+            days=self._certificate_days,
+        )
+        return device_pb2.RenewCertificateResponse(certificate_chain=chain)
+
+    def _next_check_in(self) -> int:
+        # Spread, or a fleet that was switched on together would call together for ever.
+        spread = self._check_in_seconds * self._jitter_percent / 100
+        return max(1, round(self._check_in_seconds + random.uniform(-spread, spread)))
+
+
+def _check_in(request: device_pb2.CheckInRequest, now: datetime) -> CheckIn:
+    if len(request.running) > MAX_RUNNING:
+        raise InvalidCall(f"{len(request.running)} products run, at most {MAX_RUNNING} are kept")
+    products = [running.product for running in request.running]
+    if len(set(products)) != len(products):
+        raise InvalidCall("a product is named twice in 'running'; say once what runs of it")
+    for running in request.running:
+        if _SLUG.fullmatch(running.product) is None:
+            raise InvalidCall("a 'product' in 'running' is not 1 to 100 of a-z 0-9 . _ + -")
+        if _SHA256.fullmatch(running.sha256) is None:
+            raise InvalidCall(f"the sha256 of {running.product} is not 64 lower-case hex digits")
+    return CheckIn(
+        agent_version=told(request.agent_version),
+        hostname=told(request.hostname),
+        os_family=told(request.os_family),
+        os_name=told(request.os_name),
+        platform=told(request.platform, 100),
+        running=tuple(
+            Running(
+                product=running.product,
+                version=told(running.version, 100),
+                path=told(running.path, 400),
+                sha256=running.sha256,
+                rollout=told(running.rollout_id, 64),
+            )
+            for running in request.running
+        ),
+        state=told(request.state, MAX_STATE),
+        at=now,
+    )
+
+
+def _told_report(request: device_pb2.ReportRequest, now: datetime) -> Report:
+    progress = PROGRESS.get(request.progress)
+    if progress is None:
+        raise InvalidCall(f"progress {request.progress} is not known here, expected 1 to 5")
+    if _REPORT_ID.fullmatch(request.report_id) is None:
+        raise InvalidCall("report_id is not 1 to 64 of A-Z a-z 0-9 _ -")
+    if _ID.fullmatch(request.rollout_id) is None:
+        raise InvalidCall("rollout_id is not an id")
+    if not 1 <= request.attempt <= MAX_ATTEMPT:
+        raise InvalidCall(f"attempt is {request.attempt}, expected 1 to {MAX_ATTEMPT}")
+    if _CODE.fullmatch(request.code) is None:
+        raise InvalidCall(f"code is not at most {MAX_CODE} of a-z 0-9 _")
+    if len(request.detail) > MAX_DETAIL:
+        raise InvalidCall(f"detail has {len(request.detail)} characters, at most {MAX_DETAIL} are kept")
+    return Report(
+        id=request.report_id,
+        rollout=request.rollout_id,
+        attempt=request.attempt,
+        progress=progress,
+        at=now,
+        code=request.code,
+        detail=told(request.detail, MAX_DETAIL),
+    )

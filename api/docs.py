@@ -1,0 +1,111 @@
+"""The reference: ``/openapi.json`` from the code, ``/docs`` for people, ``/docs.md`` for reading as text."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any, Final, cast
+
+import orjson
+from flask import Blueprint, Response, current_app
+from flask_openapi import OpenAPI
+
+DESCRIPTION: Final = (
+    "Signed publishing (TUF) and staged rollout for fleets. Send an API key or a login token as "
+    "`Authorization: Bearer`. Every error has the same shape; `code` is stable, `message` is for people. "
+    "Every operation names the permission it needs in `x-permission`."
+)
+
+blueprint: Final = Blueprint("docs", __name__)
+
+_PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Wavegate API</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"></head>
+<body style="margin:0"><redoc spec-url="/openapi.json" disable-search="false"></redoc>
+<script src="/docs/redoc.js"></script></body></html>
+"""
+# Redoc's bundle asks another host for a logo; the policy refuses that request and the page is complete without it.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
+    "img-src 'self' data:; font-src 'self'; worker-src blob:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+_FOREIGN_LOGO: Final = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
+
+
+def reference() -> dict[str, Any]:
+    """The OpenAPI document of the running application."""
+    return cast("OpenAPI", current_app).api_doc
+
+
+@blueprint.get("/openapi.json")
+def openapi() -> Response:
+    """OpenAPI 3.1, sorted, so that the same code gives the same bytes."""
+    return Response(orjson.dumps(reference(), option=orjson.OPT_SORT_KEYS), mimetype="application/json")
+
+
+@blueprint.get("/docs")
+def page() -> Response:
+    """Redoc, served from here."""
+    response = Response(_PAGE, mimetype="text/html")
+    response.headers["Content-Security-Policy"] = _POLICY
+    return response
+
+
+@blueprint.get("/docs/redoc.js")
+def script() -> Response:
+    """Redoc's bundle, without its one foreign address."""
+    folder = files("flask_openapi_redoc") / "templates" / "redoc" / "js"
+    bundle = next(one for one in folder.iterdir() if one.name.endswith("redoc.standalone.js"))
+    response = Response(bundle.read_bytes().replace(_FOREIGN_LOGO, b"data:,"), mimetype="text/javascript")
+    response.cache_control.max_age = 86_400
+    return response
+
+
+@blueprint.get("/docs.md")
+def text() -> Response:
+    """The reference as Markdown, for people and language models."""
+    return Response(markdown(reference()), mimetype="text/markdown")
+
+
+def markdown(document: dict[str, Any]) -> str:
+    """Tell an OpenAPI document as Markdown: every operation with its permission, parameters, body and answers."""
+    lines = ["# Wavegate API", "", document["info"]["description"], ""]
+    for path in sorted(document["paths"]):
+        for method, operation in sorted(document["paths"][path].items()):
+            lines += [f"## {method.upper()} {path}", "", operation.get("summary", ""), ""]
+            permission = operation.get("x-permission")
+            if permission:
+                login = " (a person's login, not an API key)" if operation.get("x-session-only") else ""
+                lines += [f"Permission: `{permission}`{login}", ""]
+            for parameter in operation.get("parameters", []):
+                need = "required" if parameter.get("required") else "optional"
+                lines.append(
+                    f"- `{parameter['name']}` in {parameter['in']}, {need}: {_kind(parameter.get('schema', {}))}"
+                )
+            for media, content in operation.get("requestBody", {}).get("content", {}).items():
+                lines.append(f"- body `{media}`: {_kind(content.get('schema', {}))}")
+            for status, answer in sorted(operation["responses"].items()):
+                kinds = [_kind(content.get("schema", {})) for content in answer.get("content", {}).values()]
+                lines.append(f"- {status}: {', '.join(kinds) or answer.get('description', '')}")
+            lines.append("")
+    lines += ["# Schemas", ""]
+    for name, schema in sorted(document["components"]["schemas"].items()):
+        lines += [f"## {name}", "", schema.get("description", ""), ""]
+        required = schema.get("required", [])
+        for field, one in schema.get("properties", {}).items():
+            mark = ", required" if field in required else ""
+            lines.append(f"- `{field}`: {_kind(one)}{mark}. {one.get('description', '')}".rstrip(". ") + ".")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        return schema["$ref"].rsplit("/", 1)[-1]  # type: ignore[no-any-return]
+    if "anyOf" in schema:
+        return " or ".join(_kind(one) for one in schema["anyOf"])
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema.get('items', {}))}"
+    if "enum" in schema:
+        return "one of " + ", ".join(f"`{value}`" for value in schema["enum"])
+    return str(schema.get("format") or schema.get("type") or "any")

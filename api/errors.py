@@ -1,0 +1,139 @@
+"""From the rooms' errors to HTTP: one table, and the one error shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import orjson
+from flask import Response, g
+
+from evidence.ids import new_id
+from fleet import errors as fleet
+from keys import errors as custody
+from repo_signing import errors as repository
+from rollout import errors as rollouts
+from sbom import errors as sboms
+from store import errors as store
+
+
+class ApiError(Exception):
+    """An answer that is no success. ``code`` is stable; ``message`` says what was found, expected, and what to do."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        permission: str | None = None,
+        details: list[tuple[str, str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.permission = permission
+        self.details = details or []
+        self.headers = dict(headers or {})
+
+    def response(self) -> Response:
+        """The error as JSON, with the request's id."""
+        error: dict[str, object] = {"code": self.code, "message": self.message, "request_id": request_id()}
+        if self.permission is not None:
+            error["permission"] = self.permission
+        if self.details:
+            error["details"] = [{"loc": loc, "message": message} for loc, message in self.details]
+        response = Response(orjson.dumps({"error": error}), self.status, mimetype="application/json")
+        response.headers.update(self.headers)
+        return response
+
+
+STATUS: Final[Mapping[type[Exception], int]] = {
+    rollouts.UnknownRollout: 404,
+    rollouts.InvalidPlan: 400,
+    rollouts.UnknownRelease: 404,
+    rollouts.ReleaseBlocked: 409,
+    rollouts.UnknownGroup: 404,
+    rollouts.GroupBusy: 409,
+    rollouts.TransitionNotAllowed: 409,
+    rollouts.ApprovalRefused: 409,
+    rollouts.PlanChanged: 409,
+    rollouts.RolloutChanged: 409,
+    rollouts.ReportRefused: 409,
+    fleet.UnknownDevice: 404,
+    fleet.DeviceExists: 409,
+    fleet.DeviceRevoked: 409,
+    fleet.UnknownGroup: 404,
+    fleet.GroupExists: 409,
+    fleet.GroupInUse: 409,
+    fleet.UnknownToken: 404,
+    fleet.EnrolmentRefused: 403,
+    fleet.InvalidFleetInput: 400,
+    repository.NoRepository: 503,
+    repository.RepositoryExists: 409,
+    repository.InvalidTargetPath: 400,
+    repository.InvalidRecord: 400,
+    repository.UnknownTarget: 404,
+    repository.UnknownUpload: 404,
+    repository.UploadTooLarge: 413,
+    repository.UploadCutShort: 400,
+    repository.PathTaken: 409,
+    repository.CommitRefused: 409,
+    repository.ClockBehind: 503,
+    repository.ClientWouldRefuse: 503,
+    repository.RepositoryDamaged: 503,
+    repository.RepositoryMoved: 503,
+    repository.CommitFailed: 503,
+    repository.IndexAhead: 503,
+    repository.IndexFailed: 503,
+    sboms.InvalidSbom: 400,
+    sboms.UnsupportedSbom: 415,
+    sboms.SbomTooLarge: 413,
+    custody.UnknownKey: 503,
+    custody.KeyNotHere: 503,
+    custody.KeyLocked: 503,
+    custody.KeyDamaged: 503,
+    custody.KeyExists: 409,
+    store.InvalidDatabaseUrl: 503,
+    store.DatabaseUnreachable: 503,
+    store.DatabaseBusy: 503,
+    store.DatabaseNotMigrated: 503,
+    store.DatabaseTooNew: 503,
+    store.UnstorableValue: 400,
+    store.UnknownArtifact: 404,
+    store.UnknownSbom: 404,
+    store.UnknownUser: 404,
+    store.UserExists: 409,
+    store.UnknownApiKey: 404,
+    store.UnknownSession: 404,
+    store.UnknownOrg: 404,
+    store.OrgExists: 409,
+    store.IdempotencyMismatch: 422,
+    store.IdempotencyInProgress: 409,
+}
+
+# Mistakes of this program's own code, never of a request: they stay 500 and are logged.
+OURS: Final = frozenset({store.NestedWrite, store.NaiveTime})
+
+_RETRY_AFTER: Final = "5"  # seconds
+
+
+def from_domain(error: Exception) -> ApiError | None:
+    """The answer for an error of one of the rooms; None for anything the table does not know."""
+    status = STATUS.get(type(error))
+    if status is None:
+        return None
+    headers = {"Retry-After": _RETRY_AFTER} if status == 503 else {}
+    code: str = getattr(error, "code", "error")
+    details: list[tuple[str, str]] = list(getattr(error, "details", ()))
+    return ApiError(status, code, str(error), details=details, headers=headers)
+
+
+def request_id() -> str:
+    """The id of this request, in every answer and log line."""
+    name: str | None = g.get("request_id")
+    if name is None:
+        name = g.request_id = new_id("req")
+    return name

@@ -1,0 +1,63 @@
+"""Background jobs: rollouts are judged and roles re-signed. What is due stands in the database and the metadata;
+a job only looks, so that any number of processes may look at once and a missed turn is made up at the next."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from api.wiring import Wavegate
+
+log: Final = logging.getLogger("wavegate.jobs")
+
+_PATIENCE_SECONDS: Final = 30  # for a turn under way when the server stops
+
+
+class Jobs:
+    """The jobs of one process, a thread each."""
+
+    def __init__(self, wiring: Wavegate) -> None:
+        self._wiring = wiring
+        self._stop = threading.Event()
+        settings = wiring.settings
+        self._threads = [
+            self._thread("scheduler", settings.scheduler_seconds, self._judge),
+            self._thread("refresh", settings.refresh_seconds, self._refresh),
+        ]
+
+    def start(self) -> None:
+        """Begin; every job takes its first turn at once."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End after the turns under way."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(_PATIENCE_SECONDS)
+
+    def _thread(self, name: str, seconds: float, turn: Callable[[], None]) -> threading.Thread:
+        def run() -> None:
+            failures = 0
+            while not self._stop.is_set():
+                try:
+                    turn()
+                    failures = 0
+                except Exception:
+                    # One bad turn must not end the job: the next looks at everything anew.
+                    failures += 1
+                    log.exception("the %s job failed, %s times in a row", name, failures)
+                self._stop.wait(min(seconds * 2 ** min(failures, 6), 60 if failures else seconds))
+
+        return threading.Thread(target=run, name=f"wavegate-{name}", daemon=True)
+
+    def _judge(self) -> None:
+        self._wiring.rollouts.tick(self._wiring.org, datetime.now(UTC))
+
+    def _refresh(self) -> None:
+        signed = self._wiring.repository.refresh(now=datetime.now(UTC))
+        if signed:
+            log.info("signed anew before they expire: %s", ", ".join(signed))

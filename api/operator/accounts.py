@@ -1,0 +1,365 @@
+"""Logging in and out, one's own profile, users and API keys."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from flask import Response, request
+from pydantic import AfterValidator, BaseModel, Field
+
+from api.auth.gate import COOKIE
+from api.auth.login import log_in
+from api.auth.permissions import Permission, of_key
+from api.errors import ApiError
+from api.operator.routes import (
+    Body,
+    IdPath,
+    Page,
+    PageQuery,
+    Routes,
+    caller,
+    check_match,
+    decode_cursor,
+    now,
+    page,
+    reply,
+    reply_page,
+    services,
+)
+from evidence import people
+from evidence.ids import new_id
+from evidence.model import ActorKind, AuditEvent
+from keys.password import password_fault
+from keys.secret import API_KEY, new_secret, random_password, shown_prefix
+
+api = Routes("accounts", "Accounts")
+
+MAX_KEY_DAYS = 366
+
+
+def _email(text: str) -> str:
+    if re.fullmatch(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,189}", text) is None:
+        raise ValueError("is no e-mail address, expected name@host")
+    return text
+
+
+Email = Annotated[str, Field(max_length=254), AfterValidator(_email)]
+Password = Annotated[str, Field(max_length=1024)]
+Name = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class User(BaseModel):
+    """A person, or an automation account."""
+
+    id: str
+    email: str
+    name: str
+    kind: ActorKind
+    role: people.Role
+    disabled: bool
+    password_change_required: bool
+    created_at: datetime
+
+
+class NewUserAnswer(User):
+    """A user just made; `password` is shown once, when the server chose it."""
+
+    password: str | None
+
+
+class Login(Body):
+    """An e-mail address and a password."""
+
+    email: str = Field(max_length=254)
+    password: Password
+
+
+class LoggedIn(BaseModel):
+    """The session is in the cookie."""
+
+    user: User
+    password_change_required: bool
+
+
+class LoginToken(BaseModel):
+    """A bearer for programs and the command line."""
+
+    token: str
+    expires_at: datetime
+    user: User
+
+
+class Credential(BaseModel):
+    """What this request was made with."""
+
+    kind: str
+    id: str
+    expires_at: datetime
+
+
+class Me(BaseModel):
+    """Who one is, and what one may do."""
+
+    user: User
+    org: str
+    credential: Credential
+    permissions: list[Permission]
+
+
+class ProfileChange(Body):
+    """What one can change of oneself; a new password needs the current one and ends all other sessions."""
+
+    name: Name | None = None
+    password: Password | None = None
+    current_password: Password | None = None
+
+
+class NewUser(Body):
+    """A user to make; without a password the server chooses one and shows it once."""
+
+    email: Email
+    name: Name
+    role: people.Role
+    password: Password | None = None
+
+
+class UserChange(Body):
+    """What an administrator can change of a user. Disabled: every credential of theirs is dead at once."""
+
+    name: Name | None = None
+    role: people.Role | None = None
+    disabled: bool | None = None
+
+
+class ApiKey(BaseModel):
+    """An API key; its text is shown once, in the answer that made it."""
+
+    id: str
+    name: str
+    prefix: str
+    key: str | None = None
+    user: str
+    permissions: list[Permission]
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None
+
+
+class NewApiKey(Body):
+    """An API key to make; it speaks for who makes it, with an operator's permissions at most."""
+
+    name: Name
+    expires_in_days: int = Field(90, ge=1, le=MAX_KEY_DAYS)
+
+
+@api.on("POST", "/auth/login", LoggedIn, public=True)
+def login(body: Login) -> Response:
+    """Log in with a password; the session comes as a cookie"""
+    settings = services().settings
+    found, secret, session = _log_in(body, people.SessionKind.SESSION, timedelta(hours=settings.session_hours))
+    response = reply(LoggedIn(user=user(found), password_change_required=found.password_change_required))
+    response.set_cookie(
+        COOKIE, secret, expires=session.expires_at, path="/", secure=True, httponly=True, samesite="Lax"
+    )
+    return response
+
+
+@api.on("POST", "/auth/token", LoginToken, public=True)
+def create_login_token(body: Login) -> Response:
+    """Log in with a password; the session comes as a bearer token"""
+    life = timedelta(hours=services().settings.token_hours)
+    found, secret, session = _log_in(body, people.SessionKind.TOKEN, life)
+    return reply(LoginToken(token=secret, expires_at=session.expires_at, user=user(found)))
+
+
+@api.on("POST", "/auth/logout", None, status=204)
+def logout() -> Response:
+    """End the session or token that this request was made with"""
+    me = caller()
+    if me.credential == "api_key":
+        raise ApiError(400, "not_a_session", "an API key does not log out; revoke it with DELETE /api/v1/api-keys/{id}")
+    event = AuditEvent("user.logged_out", me.user.id, me.actor, now())
+    services().accounts.end_session(services().org, me.credential_id, event)
+    response = reply(None)
+    response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="Lax")
+    return response
+
+
+@api.on("GET", "/auth/me", Me)
+def get_me() -> Response:
+    """Show who is calling and what they may do"""
+    me = caller()
+    credential = Credential(kind=me.credential, id=me.credential_id, expires_at=me.expires_at)
+    return reply(Me(user=user(me.user), org=services().org, credential=credential, permissions=sorted(me.permissions)))
+
+
+@api.on("GET", "/profile", User)
+def get_profile() -> Response:
+    """Show one's own profile"""
+    return reply(user(caller().user))
+
+
+@api.on("PATCH", "/profile", User)
+def patch_profile(body: ProfileChange) -> Response:
+    """Change one's own name or password"""
+    me, accounts, passwords = caller(), services().accounts, services().passwords
+    if me.credential == "api_key":
+        raise ApiError(403, "session_required", "a profile is changed by the person's own login, not by an API key")
+    password_hash = None
+    if body.password is not None:
+        if body.current_password is None or not passwords.verify(me.user.password_hash, body.current_password):
+            raise ApiError(403, "wrong_password", "current_password is not the account's password")
+        password_hash = passwords.hash(_acceptable(body.password))
+    told = {
+        "changed": [name for name, value in (("name", body.name), ("password", body.password)) if value is not None]
+    }
+    event = AuditEvent("user.changed", me.user.id, me.actor, now(), told)
+    changed = accounts.update_user(
+        services().org,
+        me.user.id,
+        event,
+        name=body.name,
+        password_hash=password_hash,
+        password_change_required=None if password_hash is None else False,
+    )
+    if password_hash is not None:
+        ended = AuditEvent("user.logged_out_elsewhere", me.user.id, me.actor, now(), {"because": "password changed"})
+        accounts.end_sessions_of(services().org, me.user.id, ended, keep=me.credential_id)
+    return reply(user(changed))
+
+
+@api.on("GET", "/users", Page[User], permission=Permission.USERS_ADMIN)
+def list_users(query: PageQuery) -> Response:
+    """List users and automation accounts"""
+    accounts, org = services().accounts, services().org
+    found = accounts.users(org, after=decode_cursor(query.cursor), limit=query.limit + 1)
+    total = accounts.count_users(org) if query.total else None
+    return reply_page(page([user(one) for one in found], query.limit, lambda item: item.id, total))
+
+
+@api.on("POST", "/users", NewUserAnswer, permission=Permission.USERS_ADMIN, status=201, shown_once="password")
+def create_user(body: NewUser) -> Response:
+    """Make a user"""
+    chosen = random_password() if body.password is None else _acceptable(body.password)
+    made = people.User(
+        id=new_id("usr"),
+        org=services().org,
+        email=body.email,
+        name=body.name,
+        kind=ActorKind.USER,
+        role=body.role,
+        created_at=now(),
+        password_hash=services().passwords.hash(chosen),
+        password_change_required=body.password is None,
+    )
+    told = {"name": made.name, "role": made.role.value}
+    services().accounts.add_user(made, AuditEvent("user.created", made.id, caller().actor, now(), told))
+    password = chosen if body.password is None else None
+    return reply(NewUserAnswer(**user(made).model_dump(), password=password), 201)
+
+
+@api.on("PATCH", "/users/{id}", User, permission=Permission.USERS_ADMIN)
+def patch_user(path: IdPath, body: UserChange) -> Response:
+    """Change a user's name or role, or disable them"""
+    accounts, org = services().accounts, services().org
+    found = accounts.user(org, path.id)
+    check_match(user(found))
+    if found.id == caller().user.id and (body.disabled or body.role not in {None, found.role}):
+        raise ApiError(409, "own_account", "nobody disables or demotes themselves; ask another administrator")
+    told: dict[str, object] = {name: value for name, value in body.model_dump(mode="json").items() if value is not None}
+    event = AuditEvent("user.changed", found.id, caller().actor, now(), told)
+    changed = accounts.update_user(org, found.id, event, name=body.name, role=body.role, disabled=body.disabled)
+    if changed.disabled:
+        ended = AuditEvent("user.logged_out_elsewhere", found.id, caller().actor, now(), {"because": "disabled"})
+        accounts.end_sessions_of(org, changed.id, ended)
+    return reply(user(changed))
+
+
+@api.on("GET", "/api-keys", Page[ApiKey], permission=Permission.API_KEYS_ADMIN)
+def list_api_keys(query: PageQuery) -> Response:
+    """List API keys"""
+    accounts, org = services().accounts, services().org
+    found = accounts.keys(org, after=decode_cursor(query.cursor), limit=query.limit + 1)
+    total = accounts.count_keys(org) if query.total else None
+    return reply_page(page([_key(key, owner) for key, owner in found], query.limit, lambda item: item.id, total))
+
+
+@api.on("POST", "/api-keys", ApiKey, permission=Permission.API_KEYS_ADMIN, status=201, shown_once="key")
+def create_api_key(body: NewApiKey) -> Response:
+    """Make an API key"""
+    secret = new_secret(API_KEY)
+    key = people.ApiKey(
+        id=new_id("key"),
+        org=services().org,
+        user=caller().user.id,
+        name=body.name,
+        prefix=shown_prefix(secret.text),
+        sha256=secret.sha256,
+        created_by=caller().user.id,
+        created_at=now(),
+        expires_at=now() + timedelta(days=body.expires_in_days),
+    )
+    told = {"name": key.name, "prefix": key.prefix}
+    services().accounts.add_key(key, AuditEvent("api_key.created", key.id, caller().actor, now(), told))
+    return reply(_key(key, caller().user, secret.text), 201)
+
+
+@api.on("DELETE", "/api-keys/{id}", None, permission=Permission.API_KEYS_ADMIN, status=204)
+def revoke_api_key(path: IdPath) -> Response:
+    """Revoke an API key; it stops at once"""
+    event = AuditEvent("api_key.revoked", path.id, caller().actor, now())
+    services().accounts.revoke_key(services().org, path.id, event)
+    return reply(None)
+
+
+def user(found: people.User) -> User:
+    """A user as the API shows them."""
+    return User(
+        id=found.id,
+        email=found.email,
+        name=found.name,
+        kind=found.kind,
+        role=found.role,
+        disabled=found.disabled,
+        password_change_required=found.password_change_required,
+        created_at=found.created_at,
+    )
+
+
+def _key(key: people.ApiKey, owner: people.User, text: str | None = None) -> ApiKey:
+    return ApiKey(
+        id=key.id,
+        name=key.name,
+        prefix=key.prefix,
+        key=text,
+        user=key.user,
+        permissions=sorted(of_key(owner.role)),
+        created_at=key.created_at,
+        expires_at=key.expires_at,
+        last_used_at=key.last_used_at,
+    )
+
+
+def _log_in(body: Login, kind: people.SessionKind, life: timedelta) -> tuple[people.User, str, people.Session]:
+    wiring = services()
+    return log_in(
+        body.email,
+        body.password,
+        org=wiring.org,
+        source=request.remote_addr or "",
+        kind=kind,
+        life=life,
+        accounts=wiring.accounts,
+        failures=wiring.failures,
+        passwords=wiring.passwords,
+        now=now(),
+    )
+
+
+def _acceptable(password: str) -> str:
+    fault = password_fault(password)
+    if fault is not None:
+        raise ApiError(400, "weak_password", fault)
+    return password

@@ -1,0 +1,300 @@
+"""Artifacts and their SBOMs: upload, publish, look up, change what is said of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, BinaryIO, cast
+
+from flask import Response, request, send_file
+from pydantic import BaseModel, Field, StringConstraints
+
+from api.auth.permissions import Permission
+from api.operator.routes import (
+    Body,
+    IdPath,
+    Page,
+    PageQuery,
+    Routes,
+    caller,
+    check_match,
+    decode_cursor,
+    now,
+    page,
+    reply,
+    reply_page,
+    services,
+)
+from evidence.ids import is_id
+from repo_signing.model import ArtifactRecord, NewArtifact, SbomRecord, SbomUpload, StagedBlob
+from sbom.model import SbomLimits
+from sbom.read import read_sbom
+from store.artifacts import ArtifactFilter
+
+api = Routes("artifacts", "Artifacts")
+
+Segment = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+Labels = Annotated[dict[str, Annotated[str, StringConstraints(max_length=200)]], Field(max_length=50)]
+Notes = Annotated[str, StringConstraints(max_length=10_000)]
+MAX_SBOMS = 20
+
+
+class By(BaseModel):
+    """Who did it."""
+
+    kind: str
+    id: str
+    name: str
+
+
+class Sbom(BaseModel):
+    """An SBOM signed beside its artifact; its bytes are kept and returned as they were sent."""
+
+    id: str
+    target_path: str
+    sha256: str
+    length: int
+    format: str
+    spec_version: str
+    components: int
+    media_type: str
+
+
+class Yanked(BaseModel):
+    """Why nobody should install it any more."""
+
+    reason: str
+    by: By
+    at: datetime
+
+
+class Artifact(BaseModel):
+    """A signed artifact. `serial` is the state of the repository that holds this record."""
+
+    id: str
+    target_path: str
+    sha256: str
+    length: int
+    serial: int
+    product: str
+    version: str
+    platform: str
+    channel: str
+    file_name: str
+    publisher: By
+    created_at: datetime
+    notes: str
+    labels: dict[str, str]
+    security: bool
+    yanked: Yanked | None
+    sboms: list[Sbom]
+
+
+class Upload(BaseModel):
+    """Bytes taken in and safe on disk, not yet signed; kept for a day."""
+
+    upload_id: str
+    sha256: str
+    length: int
+
+
+class Publish(Body):
+    """What to sign: uploads by their ids, and what they are."""
+
+    upload_id: str = Field(max_length=100)
+    product: Segment
+    version: Segment
+    platform: Segment = "any"
+    channel: Segment = "stable"
+    file_name: Segment
+    sboms: list[str] = Field(default_factory=list, max_length=MAX_SBOMS)
+    notes: Notes = ""
+    labels: Labels = Field(default_factory=dict)
+    security: bool = False
+
+
+class ArtifactChange(Body):
+    """What can be changed of an artifact; what is left out stays."""
+
+    notes: Notes | None = None
+    labels: Labels | None = None
+
+
+class Reason(Body):
+    """Why, for the audit trail."""
+
+    reason: str = Field(min_length=1, max_length=1000)
+
+
+class ArtifactQuery(PageQuery):
+    """Filters of the list; all given must hold."""
+
+    product: str | None = Field(None, max_length=100)
+    version: str | None = Field(None, max_length=100)
+    platform: str | None = Field(None, max_length=100)
+    channel: str | None = Field(None, max_length=100)
+
+    def where(self) -> ArtifactFilter:
+        """The filters as the index takes them."""
+        return ArtifactFilter(product=self.product, version=self.version, platform=self.platform, channel=self.channel)
+
+
+class Sboms(BaseModel):
+    """The SBOMs of one artifact."""
+
+    items: list[Sbom]
+
+
+@api.on("PUT", "/artifacts/content", Upload, permission=Permission.ARTIFACTS_PUBLISH, status=201, raw_body=True)
+def upload_content() -> Response:
+    """Take in the bytes of an artifact or SBOM"""
+    staged = services().repository.stage(
+        cast("BinaryIO", request.stream), limit=services().settings.max_artifact_bytes, expected=request.content_length
+    )
+    return reply(Upload(upload_id=staged.upload_id, sha256=staged.sha256, length=staged.length), 201)
+
+
+@api.on("POST", "/artifacts", Artifact, permission=Permission.ARTIFACTS_PUBLISH, status=201, also=(200,))
+def publish_artifact(body: Publish) -> Response:
+    """Sign an uploaded artifact and its SBOMs into the repository"""
+    repository = services().repository
+    wanted = NewArtifact(
+        staged=repository.staged(body.upload_id),
+        product=body.product,
+        version=body.version,
+        platform=body.platform,
+        channel=body.channel,
+        file_name=body.file_name,
+        publisher=caller().actor,
+        notes=body.notes,
+        labels=body.labels,
+        security=body.security,
+        sboms=tuple(_examined(repository.staged(upload)) for upload in body.sboms),
+    )
+    record, created = repository.publish(wanted, now=now())
+    return reply(artifact(record), 201 if created else 200)
+
+
+@api.on("GET", "/artifacts", Page[Artifact], permission=Permission.ARTIFACTS_READ)
+def list_artifacts(query: ArtifactQuery) -> Response:
+    """List artifacts, newest first"""
+    index = services().artifacts
+    found = index.list(query.where(), after=decode_cursor(query.cursor), limit=query.limit + 1)
+    total = index.count(query.where()) if query.total else None
+    return reply_page(page([artifact(record) for record in found], query.limit, lambda item: item.id, total))
+
+
+@api.on("GET", "/artifacts/{id}", Artifact, permission=Permission.ARTIFACTS_READ)
+def get_artifact(path: IdPath) -> Response:
+    """Show one artifact"""
+    return reply(artifact(_found(path.id)))
+
+
+@api.on("PATCH", "/artifacts/{id}", Artifact, permission=Permission.ARTIFACTS_WRITE)
+def patch_artifact(path: IdPath, body: ArtifactChange) -> Response:
+    """Change an artifact's notes and labels"""
+    record = _found(path.id)
+    check_match(artifact(record))
+    changed = services().repository.amend(
+        record.path, notes=body.notes, labels=body.labels, by=caller().actor, now=now()
+    )
+    return reply(artifact(changed))
+
+
+@api.on("POST", "/artifacts/{id}/yank", Artifact, permission=Permission.ARTIFACTS_YANK)
+def yank_artifact(path: IdPath, body: Reason) -> Response:
+    """Mark an artifact as not to be installed any more"""
+    record = _found(path.id)
+    yanked = services().repository.yank(record.path, reason=body.reason, by=caller().actor, now=now())
+    services().rollouts.tick(services().org, now())
+    return reply(artifact(yanked))
+
+
+@api.on("PUT", "/artifacts/{id}/sboms", Sbom, permission=Permission.SBOMS_WRITE, status=201, raw_body=True)
+def attach_sbom(path: IdPath) -> Response:
+    """Sign an SBOM beside an artifact that stands"""
+    record = _found(path.id)
+    repository = services().repository
+    staged = repository.stage(
+        cast("BinaryIO", request.stream), limit=SbomLimits().length, expected=request.content_length
+    )
+    signed = repository.attach_sbom(record.path, _examined(staged), by=caller().actor, now=now())
+    return reply(_sbom(next(one for one in signed.sboms if one.sha256 == staged.sha256)), 201)
+
+
+@api.on("GET", "/artifacts/{id}/sboms", Sboms, permission=Permission.SBOMS_READ)
+def list_sboms(path: IdPath) -> Response:
+    """List an artifact's SBOMs"""
+    return reply(Sboms(items=[_sbom(one) for one in _found(path.id).sboms]))
+
+
+@api.on(
+    "GET",
+    "/sboms/{id}",
+    None,
+    permission=Permission.SBOMS_READ,
+    media_types=("application/vnd.cyclonedx+json", "application/vnd.cyclonedx+xml"),
+)
+def get_sbom(path: IdPath) -> Response:
+    """Download an SBOM as it was sent, in its own content type"""
+    record = services().artifacts.sbom(path.id)
+    blob = services().repository.blob_path(record.sha256)
+    name = record.path.rsplit("/", 1)[-1]
+    return send_file(blob, mimetype=record.media_type, as_attachment=True, download_name=name, etag=record.sha256)
+
+
+def artifact(record: ArtifactRecord) -> Artifact:
+    """An artifact as the API shows it."""
+    yanked = record.yanked
+    return Artifact(
+        id=record.id,
+        target_path=record.path,
+        sha256=record.sha256,
+        length=record.length,
+        serial=record.serial,
+        product=record.product,
+        version=record.version,
+        platform=record.platform,
+        channel=record.channel,
+        file_name=record.file_name,
+        publisher=_by(record.publisher),
+        created_at=record.created_at,
+        notes=record.notes,
+        labels=dict(record.labels),
+        security=record.security,
+        yanked=None if yanked is None else Yanked(reason=yanked.reason, by=_by(yanked.by), at=yanked.at),
+        sboms=[_sbom(one) for one in record.sboms],
+    )
+
+
+def _by(actor: Any) -> By:
+    return By(kind=actor.kind.value, id=actor.id, name=actor.name)
+
+
+def _sbom(record: SbomRecord) -> Sbom:
+    return Sbom(
+        id=record.id,
+        target_path=record.path,
+        sha256=record.sha256,
+        length=record.length,
+        format=record.format,
+        spec_version=record.spec_version,
+        components=record.components,
+        media_type=record.media_type,
+    )
+
+
+def _found(id_or_path: str) -> ArtifactRecord:
+    index = services().artifacts
+    return index.get(id_or_path) if is_id(id_or_path, "art") else index.at_path(id_or_path)
+
+
+def _examined(staged: StagedBlob) -> SbomUpload:
+    with services().repository.open_staged(staged) as stream:
+        facts = read_sbom(stream)
+    return SbomUpload(
+        staged=staged,
+        format=facts.format,
+        spec_version=facts.spec_version,
+        components=facts.components,
+        media_type=facts.media_type,
+    )

@@ -1,0 +1,264 @@
+"""Devices, the tokens that let them enrol, and enrolment itself."""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime, timedelta
+
+from flask import Response
+from pydantic import BaseModel, Field
+
+from api.auth.permissions import Permission
+from api.operator.artifacts import Labels, Reason
+from api.operator.routes import (
+    Body,
+    IdPath,
+    Page,
+    PageQuery,
+    Routes,
+    caller,
+    decode_cursor,
+    now,
+    page,
+    reply,
+    reply_page,
+    services,
+)
+from fleet import model
+from fleet.enrol import EnrolRequest, enrol
+from fleet.rules import online
+from fleet.service import create_token, delete_device, delete_token, revoke_device
+
+api = Routes("devices", "Devices")
+
+
+class RunningNow(BaseModel):
+    """What a device says it runs of one product."""
+
+    product: str
+    version: str
+    path: str
+    sha256: str
+    rollout_id: str
+
+
+class Device(BaseModel):
+    """One device. `state` is what its agent says of itself, in plain words."""
+
+    id: str
+    name: str
+    status: str
+    platform: str
+    hostname: str
+    os_family: str
+    os_name: str
+    agent_version: str
+    labels: dict[str, str]
+    groups: list[str]
+    online: bool
+    last_seen_at: datetime | None
+    created_at: datetime
+    running: list[RunningNow]
+    state: str
+
+
+class DeviceQuery(PageQuery):
+    """Filters of the list; all given must hold."""
+
+    status: model.DeviceStatus | None = None
+    platform: str | None = Field(None, max_length=100)
+    group: str | None = Field(None, max_length=100)
+    name: str | None = Field(None, max_length=100, description="part of the name")
+
+    def filters(self) -> dict[str, str]:
+        """The filters that were given."""
+        named = {"status": self.status, "platform": self.platform, "group": self.group, "name": self.name}
+        return {name: str(value) for name, value in named.items() if value is not None}
+
+
+class Token(BaseModel):
+    """An enrolment token; its text is shown once, in the answer that made it."""
+
+    id: str
+    name: str
+    token: str | None = None
+    expires_at: datetime
+    max_uses: int
+    uses: int
+    groups: list[str]
+    labels: dict[str, str]
+    created_at: datetime
+
+
+class NewToken(Body):
+    """An enrolment token to make; devices that use it join its groups and get its labels."""
+
+    name: str = Field(min_length=1, max_length=100)
+    expires_in_hours: int = Field(720, ge=1, le=8784)
+    max_uses: int = Field(1, ge=1, le=1_000_000)
+    groups: list[str] = Field(default_factory=list, max_length=50)
+    labels: Labels = Field(default_factory=dict)
+
+
+class Enrolment(Body):
+    """What a device sends to be let in: the token is the credential."""
+
+    token: str = Field(max_length=200)
+    certificate_request: str = Field(max_length=16_384, description="PKCS #10, PEM")
+    name: str = Field(max_length=100)
+    platform: str = Field(max_length=100)
+    hostname: str = Field("", max_length=255)
+    os_family: str = Field("", max_length=100)
+    os_name: str = Field("", max_length=200)
+    agent_version: str = Field("", max_length=100)
+
+
+class Enrolled(BaseModel):
+    """All that a device needs. `root` is the root metadata whose SHA-256 stands in the token: check it first."""
+
+    device_id: str
+    name: str
+    org: str
+    groups: list[str]
+    certificate_chain: str
+    device_ca: str
+    device_endpoint: str
+    root: str
+    metadata_url: str
+    targets_url: str
+
+
+@api.on("GET", "/devices", Page[Device], permission=Permission.DEVICES_READ)
+def list_devices(query: DeviceQuery) -> Response:
+    """List devices"""
+    fleet, org, filters = services().fleet, services().org, query.filters()
+    found = fleet.devices(org, after=decode_cursor(query.cursor), limit=query.limit + 1, filters=filters)
+    total = fleet.count_devices(org, filters=filters) if query.total else None
+    return reply_page(page([device(one) for one in found], query.limit, lambda item: item.id, total))
+
+
+@api.on("GET", "/devices/{id}", Device, permission=Permission.DEVICES_READ)
+def get_device(path: IdPath) -> Response:
+    """Show one device, by id or name"""
+    return reply(device(services().fleet.device(services().org, path.id)))
+
+
+@api.on("POST", "/devices/{id}/revoke", Device, permission=Permission.DEVICES_REVOKE)
+def revoke(path: IdPath, body: Reason) -> Response:
+    """Revoke a device: its credentials stop at once, on open connections too"""
+    by, org = caller().actor, services().org
+    return reply(device(revoke_device(services().fleet, org, path.id, body.reason, by=by, now=now())))
+
+
+@api.on("DELETE", "/devices/{id}", None, permission=Permission.DEVICES_DELETE, status=204)
+def delete(path: IdPath) -> Response:
+    """Delete a device; only its audit trail stays"""
+    delete_device(services().fleet, services().org, path.id, by=caller().actor, now=now())
+    return reply(None)
+
+
+@api.on("GET", "/enroll-tokens", Page[Token], permission=Permission.ENROLL_TOKENS_ADMIN)
+def list_enroll_tokens(query: PageQuery) -> Response:
+    """List enrolment tokens"""
+    fleet, org = services().fleet, services().org
+    found = fleet.tokens(org, after=decode_cursor(query.cursor), limit=query.limit + 1)
+    total = fleet.count_tokens(org) if query.total else None
+    return reply_page(page([_token(one) for one in found], query.limit, lambda item: item.id, total))
+
+
+@api.on("POST", "/enroll-tokens", Token, permission=Permission.ENROLL_TOKENS_ADMIN, status=201, shown_once="token")
+def create_enroll_token(body: NewToken) -> Response:
+    """Make an enrolment token"""
+    token, text = create_token(
+        services().fleet,
+        services().org,
+        name=body.name,
+        root_sha256=services().repository.root_sha256(),
+        life=timedelta(hours=body.expires_in_hours),
+        max_uses=body.max_uses,
+        groups=body.groups,
+        labels=body.labels,
+        by=caller().actor,
+        now=now(),
+    )
+    return reply(_token(token, text), 201)
+
+
+@api.on("DELETE", "/enroll-tokens/{id}", None, permission=Permission.ENROLL_TOKENS_ADMIN, status=204)
+def delete_enroll_token(path: IdPath) -> Response:
+    """Delete an enrolment token; devices that used it stay"""
+    delete_token(services().fleet, services().org, path.id, by=caller().actor, now=now())
+    return reply(None)
+
+
+@api.on("POST", "/enroll", Enrolled, public=True, status=201)
+def enroll_device(body: Enrolment) -> Response:
+    """Let a device in: token and certificate request for a certificate and the trusted root"""
+    wiring = services()
+    request = EnrolRequest(
+        token=body.token,
+        certificate_request=body.certificate_request.encode(),
+        name=body.name,
+        platform=body.platform,
+        hostname=body.hostname,
+        os_family=body.os_family,
+        os_name=body.os_name,
+        agent_version=body.agent_version,
+    )
+    let_in = enrol(
+        request, fleet=wiring.fleet, issuer=wiring.device_ca, days=wiring.settings.certificate_days, now=now()
+    )
+    base = f"{wiring.settings.public_url}/tuf/{let_in.device.org}"
+    answer = Enrolled(
+        device_id=let_in.device.id,
+        name=let_in.device.name,
+        org=let_in.device.org,
+        groups=list(let_in.device.groups),
+        certificate_chain=let_in.certificate_chain,
+        device_ca=let_in.device_ca,
+        device_endpoint=wiring.settings.device_endpoint,
+        root=base64.b64encode(wiring.repository.root_with_sha256(let_in.root_sha256)).decode(),
+        metadata_url=f"{base}/metadata",
+        targets_url=f"{base}/targets",
+    )
+    return reply(answer, 201)
+
+
+def device(found: model.Device) -> Device:
+    """A device as the API shows it."""
+    return Device(
+        id=found.id,
+        name=found.name,
+        status=found.status.value,
+        platform=found.platform,
+        hostname=found.hostname,
+        os_family=found.os_family,
+        os_name=found.os_name,
+        agent_version=found.agent_version,
+        labels=dict(found.labels),
+        groups=list(found.groups),
+        online=online(found, now(), within=3 * timedelta(seconds=services().settings.check_in_seconds)),
+        last_seen_at=found.last_seen_at,
+        created_at=found.created_at,
+        running=[
+            RunningNow(
+                product=one.product, version=one.version, path=one.path, sha256=one.sha256, rollout_id=one.rollout
+            )
+            for one in found.running.values()
+        ],
+        state=found.state,
+    )
+
+
+def _token(token: model.EnrolToken, text: str | None = None) -> Token:
+    return Token(
+        id=token.id,
+        name=token.name,
+        token=text,
+        expires_at=token.expires_at,
+        max_uses=token.max_uses,
+        uses=token.uses,
+        groups=list(token.groups),
+        labels=dict(token.labels),
+        created_at=token.created_at,
+    )

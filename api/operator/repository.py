@@ -1,0 +1,119 @@
+"""The signed repository, as operators see it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from flask import Response
+from pydantic import BaseModel
+
+from api.auth.permissions import Permission
+from api.operator.routes import Body, Routes, caller, now, reply, services
+from evidence.model import AuditEvent
+
+api = Routes("repository", "Repository")
+
+
+class Role(BaseModel):
+    """One TUF role as it stands."""
+
+    name: str
+    version: int
+    expires: datetime
+    expires_in_seconds: int
+    targets: int | None
+
+
+class Repository(BaseModel):
+    """State of the repository: its serial, its root, and how long every role lasts."""
+
+    org: str
+    serial: int
+    projected_serial: int
+    root_version: int
+    root_sha256: str
+    artifacts: int
+    metadata_url: str
+    targets_url: str
+    roles: list[Role]
+
+
+class Refreshed(BaseModel):
+    """What was signed anew."""
+
+    serial: int
+    roles: list[str]
+
+
+class Check(Body):
+    """Whether to mend what is found."""
+
+    repair: bool = False
+
+
+class Finding(BaseModel):
+    """One thing that is not as it should be."""
+
+    kind: str
+    what: str
+    repaired: bool
+
+
+class Checked(BaseModel):
+    """`ok` is true when nothing is left to mend."""
+
+    ok: bool
+    findings: list[Finding]
+
+
+@api.on("GET", "/repository", Repository, permission=Permission.REPOSITORY_READ)
+def get_repository() -> Response:
+    """Show the repository's state and the expiry of every role"""
+    status = services().repository.status(now=now())
+    base = f"{services().settings.public_url}/tuf/{services().org}"
+    answer = Repository(
+        org=services().org,
+        serial=status.serial,
+        projected_serial=status.projected_serial,
+        root_version=status.root_version,
+        root_sha256=status.root_sha256,
+        artifacts=status.artifacts,
+        metadata_url=f"{base}/metadata",
+        targets_url=f"{base}/targets",
+        roles=[
+            Role(
+                name=role.name,
+                version=role.version,
+                expires=role.expires,
+                expires_in_seconds=int((role.expires - now()).total_seconds()),
+                targets=role.targets,
+            )
+            for role in status.roles
+        ],
+    )
+    return reply(answer)
+
+
+@api.on("GET", "/repository/root", None, permission=Permission.REPOSITORY_READ, media_types=("application/json",))
+def get_root() -> Response:
+    """Download the current root metadata"""
+    repository = services().repository
+    return Response(repository.root_with_sha256(repository.root_sha256()), mimetype="application/json")
+
+
+@api.on("POST", "/repository/refresh", Refreshed, permission=Permission.REPOSITORY_WRITE)
+def refresh_repository() -> Response:
+    """Sign anew what is due, and timestamp and snapshot in any case"""
+    roles = services().repository.refresh(now=now(), force=True)
+    return reply(Refreshed(serial=services().repository.serial(), roles=list(roles)))
+
+
+@api.on("POST", "/repository/check", Checked, permission=Permission.REPOSITORY_WRITE)
+def check_repository(body: Check) -> Response:
+    """Check the repository against its own metadata and the index, and mend it when asked"""
+    by = caller().actor
+    findings = services().repository.check(repair=body.repair, now=now(), by=by)
+    told = {"repair": body.repair, "findings": len(findings)}
+    services().audit.append(services().org, [AuditEvent("repository.checked", services().org, by, now(), told)])
+    found = [Finding(kind=one.kind, what=one.what, repaired=one.repaired) for one in findings]
+    return reply(Checked(ok=all(one.repaired for one in found), findings=found))

@@ -1,0 +1,234 @@
+"""How a route is declared: its permission, its answers and its errors stand in one place, or it does not exist."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Generic, TypeVar, cast
+
+import orjson
+from flask import Response, current_app, g, request
+from flask_openapi import APIBlueprint
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.auth.gate import Caller
+from api.auth.permissions import SESSION_ONLY, Permission
+from api.errors import ApiError
+from api.wiring import Wavegate
+
+PREFIX: Final = "/api/v1"
+MAX_PAGE: Final = 200
+
+View = TypeVar("View", bound=Callable[..., Response])
+Item = TypeVar("Item")
+
+
+class Body(BaseModel):
+    """A request body or query; a field nobody knows is an error, not a guess."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
+
+
+class ErrorDetail(BaseModel):
+    """Where in the request something is wrong, and what."""
+
+    loc: str
+    message: str
+
+
+class ErrorBody(BaseModel):
+    """``code`` is stable, ``message`` is for people and may change."""
+
+    code: str
+    message: str
+    request_id: str
+    permission: str | None = None
+    details: list[ErrorDetail] | None = None
+
+
+class Error(BaseModel):
+    """The one shape of every error."""
+
+    error: ErrorBody
+
+
+class Page(BaseModel, Generic[Item]):
+    """One page of a list; ``next_cursor`` is null on the last."""
+
+    items: list[Item]
+    next_cursor: str | None = None
+    total: int | None = None
+
+
+class PageQuery(Body):
+    """How much of a list is wanted."""
+
+    limit: int = Field(50, ge=1, le=MAX_PAGE, description="items on a page")
+    cursor: str | None = Field(None, max_length=400, description="`next_cursor` of the page before")
+    total: bool = Field(False, description="count all items too")
+
+
+class IdPath(BaseModel):
+    """A resource named in the path."""
+
+    id: str = Field(max_length=200)
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a route demands. ``permission`` None and ``public`` False means: any signed-in caller."""
+
+    permission: Permission | None
+    public: bool
+    raw_body: bool
+    shown_once: str | None = None
+
+    @property
+    def session_only(self) -> bool:
+        """Whether an API key is refused whatever its role."""
+        return self.permission in SESSION_ONLY
+
+
+class Routes(APIBlueprint):
+    """A blueprint whose every route declares who may call it."""
+
+    def __init__(self, name: str, tag: str) -> None:
+        super().__init__(name, __name__, url_prefix=PREFIX, abp_tags=[{"name": tag}])
+        self.declarations: dict[str, Declaration] = {}
+
+    def on(
+        self,
+        method: str,
+        rule: str,
+        answer: type[BaseModel] | None,
+        *,
+        permission: Permission | None = None,
+        public: bool = False,
+        status: int = 200,
+        also: Sequence[int] = (),
+        raw_body: bool = False,
+        media_types: Sequence[str] = (),
+        shown_once: str | None = None,
+    ) -> Callable[[View], View]:
+        """Declare ``method rule``.
+
+        Args:
+            answer: Model of the JSON answer; None for no body, or for raw bytes when ``media_types`` are given.
+            permission: What the caller must hold.
+            public: The route identifies its caller by something of its own (a password, an enrolment token).
+            also: Further statuses with the same answer.
+            raw_body: The body is bytes, streamed to the view and not read before.
+            shown_once: Field of the answer that holds a secret, kept nowhere.
+        """
+        declaration = Declaration(permission, public, raw_body, shown_once)
+        responses: dict[str, Any] = {}
+        for code in (status, *also):
+            if answer is not None:
+                responses[str(code)] = answer
+            elif media_types:
+                binary = {"schema": {"type": "string", "format": "binary"}}
+                responses[str(code)] = {
+                    "description": "the stored bytes",
+                    "content": dict.fromkeys(media_types, binary),
+                }
+            else:
+                responses[str(code)] = {"description": "done"}
+        for code in (400, 401, 403, 404, 409, 413, 415, 422, 503):
+            responses[str(code)] = Error
+        extensions: dict[str, Any] = {"x-permission": permission.value if permission else None}
+        extensions["x-session-only"] = declaration.session_only
+        security: list[dict[str, list[Any]]] = [] if public else [{"bearer": []}, {"session": []}]
+        options: dict[str, Any] = {"openapi_extensions": extensions, "security": security, "responses": responses}
+        if raw_body:
+            binary = {"schema": {"type": "string", "format": "binary"}}
+            options["request_body"] = {"required": True, "content": {"application/octet-stream": binary}}
+
+        def declare(view: View) -> View:
+            summary = (view.__doc__ or "").strip().split("\n")[0].rstrip(".")
+            name = f"{self.name}.{view.__name__}"
+            self.declarations[name] = declaration
+            register = getattr(super(Routes, self), method.lower())
+            register(rule, summary=summary, operation_id=view.__name__, endpoint=view.__name__, **options)(view)
+            return view
+
+        return declare
+
+
+def services() -> Wavegate:
+    """The wired product behind this request."""
+    return cast("Wavegate", current_app.extensions["wavegate"])
+
+
+def caller() -> Caller:
+    """Who is calling; the gate has let them in."""
+    return cast("Caller", g.caller)
+
+
+def now() -> datetime:
+    """The moment of this request, one for all it does."""
+    moment: datetime | None = g.get("now")
+    if moment is None:
+        moment = g.now = datetime.now(UTC)
+    return moment
+
+
+def reply(answer: BaseModel | None, status: int = 200) -> Response:
+    """JSON of a model, with an ETag; no body for None."""
+    if answer is None:
+        return Response(status=204)
+    body = answer.model_dump_json().encode()
+    response = Response(body, status, mimetype="application/json")
+    response.set_etag(hashlib.sha256(body).hexdigest()[:32])
+    return response
+
+
+def page(items: Sequence[Item], limit: int, key: Callable[[Item], str], total: int | None) -> Page[Item]:
+    """Cut a page from ``limit + 1`` items asked for; a cursor names the last item shown."""
+    shown = list(items[:limit])
+    following = encode_cursor(key(shown[-1])) if len(items) > limit else None
+    return Page(items=shown, next_cursor=following, total=total)
+
+
+def reply_page(answer: Page[Any]) -> Response:
+    """A page, with ``Link: rel="next"``."""
+    body = answer.model_dump(mode="json", exclude={"total"} if answer.total is None else None)
+    response = Response(orjson.dumps(body), mimetype="application/json")
+    if answer.next_cursor is not None:
+        query = {**request.args.to_dict(), "cursor": answer.next_cursor}
+        pairs = "&".join(f"{key}={_quoted(value)}" for key, value in query.items())
+        response.headers["Link"] = f'<{request.path}?{pairs}>; rel="next"'
+    return response
+
+
+def encode_cursor(position: str) -> str:
+    """Make a place in a list opaque."""
+    return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str | None) -> str | None:
+    """Read a cursor of ours; raises ApiError 400 ``invalid_cursor`` for anything else."""
+    if cursor is None:
+        return None
+    try:
+        position = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        position = ""
+    if not position or not position.isprintable() or encode_cursor(position) != cursor:
+        raise ApiError(400, "invalid_cursor", "the cursor is not one of ours; begin again without a cursor")
+    return position
+
+
+def check_match(current: BaseModel) -> None:
+    """Refuse with 412 when the request's ``If-Match`` does not name the representation as it is now."""
+    if request.if_match and not request.if_match.contains(reply(current).get_etag()[0] or ""):
+        raise ApiError(412, "precondition_failed", "it was changed since you read it; read it again and decide afresh")
+
+
+def _quoted(value: str) -> str:
+    from urllib.parse import quote
+
+    return quote(value, safe="")

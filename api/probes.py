@@ -1,0 +1,110 @@
+"""What machines ask of the server itself: is it alive, is it ready, how is it doing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final, cast
+
+import orjson
+from flask import Blueprint, Response, current_app
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from api.operator.routes import services
+from api.wiring import Wavegate
+
+blueprint: Final = Blueprint("probes", __name__)
+
+# Below this, clients are about to stop trusting the repository and nobody has refreshed it.
+_LEAST_LIFE_SECONDS: Final = 3600
+
+
+class Meter(Collector):
+    """Counts requests, and reads the repository's state when it is scraped."""
+
+    def __init__(self, wiring: Wavegate) -> None:
+        self._wiring = wiring
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "wavegate_http_requests_total", "Requests answered.", ["method", "route", "status"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "wavegate_http_request_seconds", "Time to answer.", ["method", "route"], registry=self.registry
+        )
+        self.registry.register(self)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Read serial, expiry of every role (the bins as their soonest), and the fleet's size."""
+        now = datetime.now(UTC)
+        status = self._wiring.repository.status(now=now)
+        expiry = GaugeMetricFamily(
+            "wavegate_role_expiry_seconds",
+            "Seconds until a role expires; bins as the soonest of them.",
+            labels=["role"],
+        )
+        soonest: dict[str, float] = {}
+        for role in status.roles:
+            name = "releases-bins" if role.name.startswith("releases-") else role.name
+            left = (role.expires - now).total_seconds()
+            soonest[name] = min(left, soonest.get(name, left))
+        for name, left in soonest.items():
+            expiry.add_metric([name], left)
+        yield expiry
+        yield GaugeMetricFamily("wavegate_repository_serial", "Serial of the repository.", value=status.serial)
+        yield GaugeMetricFamily(
+            "wavegate_projected_serial", "Serial up to which the index is complete.", value=status.projected_serial
+        )
+        yield GaugeMetricFamily("wavegate_artifacts", "Signed artifacts.", value=status.artifacts)
+        devices = self._wiring.fleet.count_devices(self._wiring.org, filters={})
+        yield GaugeMetricFamily("wavegate_devices", "Devices, whatever their status.", value=devices)
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Nothing before the first scrape: the registry would otherwise collect at start."""
+        return []
+
+
+def current_meter() -> Meter:
+    """The meter of the running application."""
+    return cast("Meter", current_app.extensions["wavegate.meter"])
+
+
+@blueprint.get("/healthz")
+def healthz() -> Response:
+    """The process answers."""
+    return _json({"status": "ok"}, 200)
+
+
+@blueprint.get("/readyz")
+def readyz() -> Response:
+    """The database answers and the repository is signed for longer than clients need."""
+    now = datetime.now(UTC)
+    checks: dict[str, object] = {}
+    ready = True
+    try:
+        services().db.ping()
+        checks["database"] = "ok"
+    except Exception as error:  # noqa: BLE001  # whatever it is, the answer is "not ready" and its name
+        checks["database"] = type(error).__name__
+        ready = False
+    status = services().repository.status(now=now)
+    role = min(status.roles, key=lambda one: one.expires)
+    left = int((role.expires - now).total_seconds())
+    checks["repository"] = {"first_to_expire": role.name, "expires_in_seconds": left}
+    ready = ready and left > _LEAST_LIFE_SECONDS
+    return _json({"status": "ready" if ready else "not ready", "checks": checks}, 200 if ready else 503)
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Prometheus text."""
+    meter = current_meter()
+    return Response(generate_latest(meter.registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def _json(body: object, status: int) -> Response:
+    response = Response(orjson.dumps(body), status, mimetype="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,150 @@
+"""``publish serve``: the API in a worker process, device gRPC and the jobs beside it, one command, one clean end."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import socket
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server import Server
+
+from api.app import create_app
+from api.device.server import DeviceServer, DeviceServerSettings
+from api.jobs import Jobs
+from api.settings import Address, Settings, read_settings
+from api.wiring import open_wavegate
+
+log: Final = logging.getLogger("wavegate")
+
+_GRACE_SECONDS: Final = 5  # for device calls under way when the server stops
+_HEADER_SECONDS: Final = 30
+_WORKER_KILL_SECONDS: Final = 30
+
+
+def serve(settings: Settings, config: Path | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; returns when all has ended.
+
+    Raises:
+        NotInitialised, InvalidSettings, and what opening the home can raise: before anything listens.
+    """
+    start_logging(settings.log_level)
+    settings = _with_ports(settings)
+    wiring = open_wavegate(settings)
+    wiring.rollouts.recover(wiring.org, datetime.now(UTC))
+    device_server = DeviceServer(
+        fleet=wiring.fleet,
+        ca=wiring.device_ca,
+        report=lambda org, device, report, _now: wiring.rollouts.record_report(org, device, report),
+        products=wiring.fleet.products_for,
+        settings=DeviceServerSettings(
+            listen=str(settings.device_listen),
+            names=_names(settings),
+            workers=settings.device_threads,
+            check_in_seconds=settings.check_in_seconds,
+            certificate_days=settings.certificate_days,
+        ),
+        clock=lambda: datetime.now(UTC),
+    )
+    jobs = Jobs(wiring)
+    device_server.start()
+    try:
+        jobs.start()
+        _tell(settings, wiring.org)
+        _serve_http(settings, config)
+    finally:
+        jobs.stop()
+        device_server.stop(_GRACE_SECONDS)
+        wiring.close()
+    log.info("ended")
+
+
+def application() -> Any:
+    """What the worker process serves: the application over a home of its own opening."""
+    settings = read_settings(config=Path(os.environ["WAVEGATE_CONFIG"]) if "WAVEGATE_CONFIG" in os.environ else None)
+    start_logging(settings.log_level)
+    return create_app(open_wavegate(settings))
+
+
+def start_logging(level: str) -> None:
+    """Log to stderr, a line an event."""
+    logging.basicConfig(
+        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _serve_http(settings: Settings, config: Path | None) -> None:
+    # Forking a process that has gRPC threads would copy their locks held; the worker starts from nothing.
+    multiprocessing.set_start_method("spawn", force=True)
+    os.environ["WAVEGATE_LISTEN"] = str(settings.listen)
+    os.environ["WAVEGATE_DEVICE_LISTEN"] = str(settings.device_listen)
+    os.environ["WAVEGATE_PUBLIC_URL"] = settings.public_url
+    os.environ["WAVEGATE_DEVICE_ENDPOINT"] = settings.device_endpoint
+    os.environ["WAVEGATE_HOME"] = str(settings.home)
+    if config is not None:
+        os.environ["WAVEGATE_CONFIG"] = str(config.absolute())
+    server = Server(
+        "api.serve:application",
+        factory=True,
+        address=settings.listen.host,
+        port=settings.listen.port,
+        interface=Interfaces.WSGI,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_SECONDS * 1000),
+        workers=1,
+        blocking_threads=settings.http_threads,
+        respawn_failed_workers=True,
+        workers_kill_timeout=_WORKER_KILL_SECONDS,
+        log_enabled=False,
+    )
+    server.serve()
+
+
+def _with_ports(settings: Settings) -> Settings:
+    """Replace port 0 by a free one, so that it can be told and signed into the server certificate's endpoint."""
+    changes: dict[str, Any] = {}
+    if settings.listen.port == 0:
+        listen = Address(settings.listen.host, _free_port(settings.listen.host))
+        changes["listen"] = listen
+        changes["public_url"] = settings.public_url.removesuffix(":0") + (
+            f":{listen.port}" if settings.public_url.endswith(":0") else ""
+        )
+    if settings.device_listen.port == 0:
+        device_listen = Address(settings.device_listen.host, _free_port(settings.device_listen.host))
+        changes["device_listen"] = device_listen
+        if settings.device_endpoint.endswith(":0"):
+            changes["device_endpoint"] = f"{settings.device_endpoint.removesuffix(':0')}:{device_listen.port}"
+    return replace(settings, **changes)
+
+
+def _free_port(host: str) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _names(settings: Settings) -> tuple[str, ...]:
+    """Names in the device port's certificate: its public one, where it listens, and this machine's own."""
+    public = settings.device_endpoint.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    return tuple(dict.fromkeys((public, settings.device_listen.host, "localhost", "127.0.0.1")))
+
+
+def _tell(settings: Settings, org: str) -> None:
+    for line in (
+        f"Wavegate serves organisation {org} from {settings.home}",
+        f"  API        {settings.public_url}/api/v1    reference {settings.public_url}/docs",
+        f"  repository {settings.public_url}/tuf/{org}/metadata",
+        f"  devices    {settings.device_endpoint} (gRPC, mutual TLS)",
+        f"  health     {settings.public_url}/healthz  /readyz  /metrics",
+    ):
+        sys.stderr.write(line + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,201 @@
+"""Every setting of the server, read once at the door: ``WAVEGATE_*`` variables or a TOML file.
+
+Nothing is ever read from the working directory.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from platformdirs import user_data_path
+
+
+class InvalidSettings(ValueError):
+    """A setting is unknown or its value cannot work; the message names it, what was found and what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. Port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The server's settings; :data:`MEANINGS` says what each is for, in the words of the documentation."""
+
+    home: Path
+    database_url: str
+    storage: Path
+    listen: Address
+    device_listen: Address
+    public_url: str
+    device_endpoint: str
+    http_threads: int = 16
+    device_threads: int = 16
+    max_artifact_bytes: int = 64 * 1024**3
+    max_body_bytes: int = 1024**2
+    scheduler_seconds: float = 1.0
+    refresh_seconds: float = 60.0
+    check_in_seconds: int = 300
+    session_hours: int = 12
+    session_idle_minutes: int = 60
+    token_hours: int = 24
+    certificate_days: int = 30
+    password_memory_kib: int = 65_536
+    log_level: str = "info"
+
+
+MEANINGS: Final[Mapping[str, str]] = {
+    "home": "folder of the server's data: database, repository, keys, device CA",
+    "database_url": "`sqlite:///…` (default: `wavegate.db` in the home) or `postgresql://…`",
+    "storage_url": "where the signed repository lives: `file:///…` (default: `orgs` in the home)",
+    "listen": "address of the REST API and the repository, `host:port`; port 0 picks a free one",
+    "device_listen": "address of device gRPC (mTLS), `host:port`",
+    "public_url": "URL under which clients and devices reach the API and the repository",
+    "device_endpoint": "`host:port` under which devices reach device gRPC; its host is in the server certificate",
+    "http_threads": "requests served at once (1 to 512)",
+    "device_threads": "device calls served at once (1 to 512)",
+    "max_artifact_bytes": "largest artifact accepted, in bytes",
+    "max_body_bytes": "largest JSON body accepted, in bytes",
+    "scheduler_seconds": "seconds between two looks at the rollouts (0.05 to 3600)",
+    "refresh_seconds": "seconds between two looks at what must be re-signed (1 to 3600)",
+    "check_in_seconds": "seconds a device waits between two heartbeats (1 to 86400)",
+    "session_hours": "hours after which a console session ends (1 to 720)",
+    "session_idle_minutes": "minutes without a request after which a console session ends (1 to 43200)",
+    "token_hours": "hours a login token lasts (1 to 24)",
+    "certificate_days": "days a device certificate lasts (1 to 398)",
+    "password_memory_kib": "memory of one password hash (argon2id), in KiB (8192 to 1048576)",
+    "log_level": "`debug`, `info`, `warning` or `error`",
+}
+
+_RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "http_threads": (1, 512),
+    "device_threads": (1, 512),
+    "max_artifact_bytes": (1, 2**50),
+    "max_body_bytes": (1024, 2**30),
+    "scheduler_seconds": (0.05, 3600),
+    "refresh_seconds": (1, 3600),
+    "check_in_seconds": (1, 86_400),
+    "session_hours": (1, 720),
+    "session_idle_minutes": (1, 43_200),
+    "token_hours": (1, 24),
+    "certificate_days": (1, 398),
+    "password_memory_kib": (8192, 1_048_576),
+}
+
+# Variables of this prefix that belong to the clients, the agent or the tests and may stand in the same environment.
+_OTHERS: Final = frozenset(
+    {"URL", "API_KEY", "API_KEY_FILE", "CONFIG_DIR", "ROOT", "FILE", "ACTION", "CONFIG", "PROFILE"}
+)
+_OTHER_PREFIXES: Final = ("AGENT_", "TEST_", "DEMO_", "INSTALL_")
+
+
+def read_settings(environ: Mapping[str, str] | None = None, config: Path | None = None) -> Settings:
+    """Read the settings: a variable beats the file, the file beats the default.
+
+    Args:
+        environ: The environment; the process's own when None.
+        config: A TOML file with the settings' names as top-level keys, e.g. ``listen = "0.0.0.0:8080"``.
+
+    Raises:
+        InvalidSettings: An unknown name, a value out of range, or an unreadable file.
+    """
+    environ = os.environ if environ is None else environ
+    found = _from_file(config) if config is not None else {}
+    for variable, value in environ.items():
+        name = variable.removeprefix("WAVEGATE_")
+        if name == variable or name in _OTHERS or name.startswith(_OTHER_PREFIXES):
+            continue
+        if name.lower() not in MEANINGS:
+            raise InvalidSettings(f"{variable} is no setting; the settings are {', '.join(sorted(MEANINGS))}")
+        found[name.lower()] = value
+    return _build(found)
+
+
+def _from_file(config: Path) -> dict[str, object]:
+    try:
+        found: dict[str, object] = tomllib.loads(config.read_text("utf-8"))
+    except OSError as error:
+        raise InvalidSettings(f"the configuration file {config} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"the configuration file {config} is no TOML: {error}") from error
+    for name in found:
+        if name not in MEANINGS:
+            raise InvalidSettings(f"{config}: {name!r} is no setting; the settings are {', '.join(sorted(MEANINGS))}")
+    return found
+
+
+def _build(found: Mapping[str, object]) -> Settings:
+    home = Path(str(found["home"])) if "home" in found else user_data_path("wavegate")
+    home = home.expanduser().absolute()
+    listen = _address("listen", str(found.get("listen", "127.0.0.1:8080")))
+    device_listen = _address("device_listen", str(found.get("device_listen", "127.0.0.1:8443")))
+    plain: dict[str, object] = {}
+    for field in fields(Settings):
+        if field.name in _RANGES and field.name in found:
+            plain[field.name] = _number(field.name, found[field.name], whole=field.type == "int")
+    level = str(found.get("log_level", "info")).lower()
+    if level not in {"debug", "info", "warning", "error"}:
+        raise InvalidSettings(f"log_level is {level!r}, expected debug, info, warning or error")
+    database_url = str(found.get("database_url", f"sqlite:///{home / 'wavegate.db'}"))
+    if not database_url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
+        raise InvalidSettings("database_url is neither sqlite:///… nor postgresql://…")
+    return Settings(
+        home=home,
+        database_url=database_url,
+        storage=_storage(str(found.get("storage_url", (home / "orgs").as_uri()))),
+        listen=listen,
+        device_listen=device_listen,
+        public_url=_public_url(str(found.get("public_url", f"http://{listen}"))),
+        device_endpoint=str(_address("device_endpoint", str(found.get("device_endpoint", device_listen)))),
+        log_level=level,
+        **plain,  # type: ignore[arg-type]  # numbers by name, checked just above
+    )
+
+
+def _storage(url: str) -> Path:
+    parts = urlsplit(url)
+    if parts.scheme != "file" or parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
+        raise InvalidSettings(
+            f"storage_url has the scheme {parts.scheme!r}; this release keeps the repository in a local folder: "
+            "file:///absolute/path"
+        )
+    return Path(unquote(parts.path))
+
+
+def _public_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise InvalidSettings(f"public_url is {url!r}, expected http://host[:port] or https://host[:port]")
+    return url.rstrip("/")
+
+
+def _address(name: str, text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise InvalidSettings(f"{name} is {text!r}, expected host:port such as 127.0.0.1:8080")
+    return Address(host, int(port))
+
+
+def _number(name: str, value: object, *, whole: bool) -> int | float:
+    least, most = _RANGES[name]
+    try:
+        number = int(str(value)) if whole else float(str(value))
+    except ValueError:
+        raise InvalidSettings(f"{name} is {value!r}, expected a {'whole ' if whole else ''}number") from None
+    if not least <= number <= most:
+        raise InvalidSettings(f"{name} is {value!r}, expected {least:g} to {most:g}")
+    return number

@@ -1,0 +1,143 @@
+"""The making of a home: database, keys, signed repository, device CA, the first admin and the first API key."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from api.settings import Settings
+from api.wiring import MARKER, keys_folder, open_wavegate, repository_folder
+from evidence.ids import new_id
+from evidence.model import Actor, ActorKind, AuditEvent
+from evidence.people import ApiKey, Role, User
+from keys.device_ca import create_device_ca
+from keys.files import make_private_folder, write_private
+from keys.keyring import create_keyring
+from keys.password import Passwords, PasswordSettings
+from keys.secret import API_KEY, new_secret, random_password, shown_prefix
+from repo_signing.ceremony import create_repository
+from store.accounts import Accounts
+from store.artifacts import ArtifactIndex
+from store.database import Database
+
+ROOT_FILE: Final = "root.json"  # the copy to carry to devices and auditors by a way of its own
+KEY_LIFE: Final = timedelta(days=366)
+_SETUP: Final = Actor(ActorKind.SYSTEM, "system:setup", "publish init")
+_ORG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,48}[a-z0-9])?")
+
+
+class SetupRefused(Exception):
+    """The home cannot be made; nothing that was there has changed, and the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Initialised:
+    """What ``publish init`` tells. Password and key are shown here and never again."""
+
+    home: Path
+    org: str
+    root: Path
+    root_sha256: str
+    admin_email: str
+    admin_password: str
+    api_key: str
+
+
+def initialise(settings: Settings, *, org: str, admin: str, now: datetime) -> Initialised:
+    """Make a home. The folder must be absent or empty; everything in it is for its owner alone (0700, secrets 0600).
+
+    The API key belongs to an automation account of its own, role operator: what it creates, the admin can approve.
+
+    Raises:
+        SetupRefused: The home or the database is in use, or a name cannot be used. A home whose making was cut short is
+            refused too: remove the folder and begin again, no device trusts it yet.
+    """
+    home = settings.home
+    if _ORG.fullmatch(org) is None:
+        raise SetupRefused(f"{org!r} is no organisation slug, expected a-z, 0-9 and - such as `acme`, at most 50")
+    if (home / MARKER).exists():
+        raise SetupRefused(f"{home} is a Wavegate home already; nothing was changed")
+    if home.exists() and any(home.iterdir()):
+        raise SetupRefused(
+            f"{home} is not empty and no finished home; choose another folder with WAVEGATE_HOME, or, when an earlier "
+            "`publish init` was cut short there, remove it first"
+        )
+    make_private_folder(home)
+    db = Database(settings.database_url)
+    try:
+        db.migrate()
+        accounts = Accounts(db)
+        if accounts.orgs():
+            raise SetupRefused("the database belongs to another home already; nothing was changed in it")
+        accounts.add_org(org, org, now=now)
+        keyring = create_keyring(keys_folder(settings, org), home / "orgs" / org / "offline-keys")
+        repository = create_repository(
+            repository_folder(settings, org), keyring, ArtifactIndex(db, org), org=org, now=now
+        )
+        create_device_ca(home / "device-ca", now=now, organisation=org)
+        root_sha256 = repository.root_sha256()
+        root = home / ROOT_FILE
+        write_private(root, repository.root_with_sha256(root_sha256))
+        root.chmod(0o644)  # public by nature, unlike its neighbours
+        password = _add_admin(settings, accounts, org, admin, now)
+        key = _add_key(accounts, org, now)
+    finally:
+        db.close()
+    write_private(home / MARKER, f"{org}\n".encode())
+    open_wavegate(settings).close()
+    return Initialised(
+        home=home,
+        org=org,
+        root=root,
+        root_sha256=root_sha256,
+        admin_email=admin,
+        admin_password=password,
+        api_key=key,
+    )
+
+
+def _add_admin(settings: Settings, accounts: Accounts, org: str, email: str, now: datetime) -> str:
+    password = random_password()
+    admin = User(
+        id=new_id("usr"),
+        org=org,
+        email=email,
+        name=email.partition("@")[0] or email,
+        kind=ActorKind.USER,
+        role=Role.ADMIN,
+        created_at=now,
+        password_hash=Passwords(PasswordSettings(memory_kib=settings.password_memory_kib)).hash(password),
+        password_change_required=True,
+    )
+    accounts.add_user(admin, AuditEvent("user.created", admin.id, _SETUP, now, {"name": admin.name, "role": "admin"}))
+    return password
+
+
+def _add_key(accounts: Accounts, org: str, now: datetime) -> str:
+    owner = User(
+        id=new_id("usr"),
+        org=org,
+        email="",
+        name="automation",
+        kind=ActorKind.SERVICE,
+        role=Role.OPERATOR,
+        created_at=now,
+    )
+    secret = new_secret(API_KEY)
+    key = ApiKey(
+        id=new_id("key"),
+        org=org,
+        user=owner.id,
+        name="first key",
+        prefix=shown_prefix(secret.text),
+        sha256=secret.sha256,
+        created_by=owner.id,
+        created_at=now,
+        expires_at=now + KEY_LIFE,
+    )
+    told = {"name": key.name, "prefix": key.prefix}
+    accounts.add_key(key, AuditEvent("api_key.created", key.id, _SETUP, now, told), owner=owner)
+    return secret.text

@@ -1,0 +1,131 @@
+"""Joins the rooms: one place that knows which class fulfils which port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from api.settings import Settings
+from keys.device_ca import DeviceCa
+from keys.keyring import Keyring
+from keys.password import Passwords, PasswordSettings
+from repo_signing.errors import CommitRefused
+from repo_signing.repository import SignedRepository
+from rollout.errors import RolloutChanged
+from rollout.service import RolloutService
+from store.accounts import Accounts
+from store.artifacts import ArtifactIndex, SqlReleases
+from store.audit import AuditLog
+from store.database import Database
+from store.fleet import SqlFleet
+from store.idempotency import IdempotencyKeys
+from store.login_failures import LoginFailures
+from store.rollouts import SqlRollouts
+
+MARKER = "initialised"  # written last by `publish init`: its absence tells a half-made home
+
+
+class NotInitialised(Exception):
+    """There is no finished home here; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wavegate:
+    """The product, wired: what the API, the device port, the jobs and the commands work with."""
+
+    version: str
+    settings: Settings
+    org: str
+    db: Database
+    repository: SignedRepository
+    artifacts: ArtifactIndex
+    rollouts: RolloutService
+    rollout_store: SqlRollouts
+    fleet: SqlFleet
+    accounts: Accounts
+    failures: LoginFailures
+    audit: AuditLog
+    idempotency: IdempotencyKeys
+    device_ca: DeviceCa
+    passwords: Passwords
+
+    def close(self) -> None:
+        """Let go of the database; nothing else is held open."""
+        self.db.close()
+
+
+class SignedDecisions:
+    """The rollout room's ``Decisions`` port, fulfilled by the signed repository."""
+
+    def __init__(self, repository: SignedRepository) -> None:
+        self._repository = repository
+
+    def commit(self, changes: Mapping[str, bytes | None], *, only_if: Callable[[], bool], now: datetime) -> int:
+        """Sign the documents in one commit; a refusal of ``only_if`` means that somebody else was first."""
+        try:
+            return self._repository.commit_documents(changes, only_if=only_if, now=now)
+        except CommitRefused as error:
+            raise RolloutChanged("the rollout was changed while its decision was being signed; look again") from error
+
+    def served(self, path: str) -> bytes | None:
+        """The document as clients get it now."""
+        return self._repository.served(path)
+
+    def exclusively(self, action: Callable[[], None]) -> None:
+        """Run under the repository lock."""
+        self._repository.exclusively(action)
+
+
+def repository_folder(settings: Settings, org: str) -> Path:
+    """Where an organisation's repository is kept."""
+    return settings.storage / org / "repository"
+
+
+def keys_folder(settings: Settings, org: str) -> Path:
+    """Where an organisation's keyring and online keys are kept."""
+    return settings.home / "orgs" / org / "keys"
+
+
+def open_wavegate(settings: Settings) -> Wavegate:
+    """Open a home that ``publish init`` made; brings the database to this program's version.
+
+    Raises:
+        NotInitialised: There is no home, or its making was cut short.
+    """
+    marker = settings.home / MARKER
+    if not marker.is_file():
+        raise NotInitialised(f"{settings.home} is no Wavegate home; make one with `publish init`, or set WAVEGATE_HOME")
+    db = Database(settings.database_url)
+    db.migrate()
+    accounts = Accounts(db)
+    org = marker.read_text("utf-8").strip()
+    artifacts = ArtifactIndex(db, org)
+    repository = SignedRepository.open(repository_folder(settings, org), Keyring(keys_folder(settings, org)), artifacts)
+    fleet = SqlFleet(db)
+    rollout_store = SqlRollouts(db)
+    service = RolloutService(
+        rollouts=rollout_store,
+        decisions=SignedDecisions(repository),
+        releases=SqlReleases(db),
+        groups=fleet,
+    )
+    return Wavegate(
+        version=version("wavegate"),
+        settings=settings,
+        org=org,
+        db=db,
+        repository=repository,
+        artifacts=artifacts,
+        rollouts=service,
+        rollout_store=rollout_store,
+        fleet=fleet,
+        accounts=accounts,
+        failures=LoginFailures(db),
+        audit=AuditLog(db),
+        idempotency=IdempotencyKeys(db),
+        device_ca=DeviceCa.open(settings.home / "device-ca"),
+        passwords=Passwords(PasswordSettings(memory_kib=settings.password_memory_kib)),
+    )

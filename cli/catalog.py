@@ -1,0 +1,35 @@
+"""The commands of `publish` as a table: what help and completion show without importing any of them."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Entry(NamedTuple):
+    """Where a command lives (module and attribute) and its line in ``publish --help``."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS: Final[dict[str, Entry]] = {
+    "init": Entry("cli.commands.init", "init", "Make a home: database, signed repository, keys, first admin."),
+    "serve": Entry("cli.commands.serve", "serve", "Run the API, the device endpoint and the background jobs."),
+    "demo": Entry("cli.demo.main", "demo", "Show the whole journey with real devices on this machine."),
+    "login": Entry("cli.commands.login", "login", "Log in as a person and remember it for 24 hours."),
+    "logout": Entry("cli.commands.login", "logout", "Forget the stored login of this server."),
+    "whoami": Entry("cli.commands.login", "whoami", "Show who the server takes you for, and what you may do."),
+    "push": Entry("cli.commands.push", "push", "Publish one artifact, signed together with its SBOMs."),
+    "artifact": Entry("cli.commands.artifact", "artifact", "List, show, verify, amend and yank artifacts."),
+    "sbom": Entry("cli.commands.sbom", "sbom", "Attach, list and fetch SBOMs."),
+    "rollout": Entry("cli.commands.rollout", "rollout", "Carry a release to groups of devices, wave by wave."),
+    "group": Entry("cli.commands.group", "group", "Name sets of devices."),
+    "device": Entry("cli.commands.device", "device", "List, show, revoke and delete devices."),
+    "enroll-token": Entry("cli.commands.enroll_token", "enroll_token", "Make the tokens that let devices in."),
+    "audit": Entry("cli.commands.audit", "audit", "Read what happened, and who did it."),
+    "key": Entry("cli.commands.key", "key", "Make, list and revoke API keys."),
+    "user": Entry("cli.commands.user", "user", "Make, list and disable people's accounts."),
+    "repo": Entry("cli.commands.repo", "repo", "Look after the signed repository."),
+    "completion": Entry("cli.commands.completion", "completion", "Print the completion script of a shell."),
+}

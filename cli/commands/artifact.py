@@ -1,0 +1,202 @@
+"""`publish artifact`: what is published, and whether it is what was signed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.invocation import Invocation
+from cli.lookup import find_artifact
+from cli.options import list_options, pairs, server_options
+from cli.text import fields, moment, size, table
+
+
+@click.group()
+def artifact() -> None:
+    """List, show, verify, amend and yank artifacts.
+
+    Where a command takes ARTIFACT, give its id (art_…) or its target path (product/version/platform/file).
+    """
+
+
+@artifact.command("list")
+@click.option("--product", metavar="NAME", help="Only this product's.")
+@click.option("--version", metavar="V", help="Only this version's.")
+@click.option("--platform", metavar="NAME", help="Only this platform's.")
+@click.option("--channel", metavar="NAME", help="Only this channel's.")
+@list_options
+@server_options
+def list_(
+    invocation: Invocation,
+    product: str | None,
+    version: str | None,
+    platform: str | None,
+    channel: str | None,
+    limit: int | None,
+) -> None:
+    """List what is published, newest first."""
+    items = list(
+        invocation.client().items(
+            "/artifacts", limit=limit, product=product, version=version, platform=platform, channel=channel
+        )
+    )
+    invocation.emit(
+        {"items": items},
+        lambda: table(
+            ("id", "target path", "channel", "length", "sboms", "created", "state"),
+            [
+                (
+                    item["id"],
+                    item["target_path"],
+                    item["channel"],
+                    size(item["length"]),
+                    len(item["sboms"]),
+                    moment(item["created_at"]),
+                    "yanked" if item["yanked"] else "active",
+                )
+                for item in items
+            ],
+            empty="nothing is published yet",
+        ),
+    )
+
+
+@artifact.command()
+@click.argument("artifact_", metavar="ARTIFACT")
+@server_options
+def show(invocation: Invocation, artifact_: str) -> None:
+    """Show one artifact with everything that is signed of it."""
+    found = find_artifact(invocation.client(), artifact_)
+    invocation.emit(found, lambda: _describe(found))
+
+
+@artifact.command()
+@click.argument("artifact_", metavar="ARTIFACT")
+@click.option("--note", metavar="TEXT", help="Replace the note.")
+@click.option("--label", "labels", multiple=True, callback=pairs, metavar="KEY=VALUE", help="Set a label; repeat.")
+@click.option("--remove-label", "removed", multiple=True, metavar="KEY", help="Take a label away; repeat.")
+@server_options
+def patch(
+    invocation: Invocation, artifact_: str, note: str | None, labels: dict[str, str], removed: tuple[str, ...]
+) -> None:
+    """Change the note or the labels. The bytes of an artifact never change."""
+    from cli.errors import UsageFault
+
+    if note is None and not labels and not removed:
+        raise UsageFault("nothing to change", hint="give --note, --label or --remove-label")
+    client = invocation.client()
+    found = find_artifact(client, artifact_)
+    # Labels are written as a whole, so the reading they are made from must still hold when they are written.
+    current = client.get_tagged(f"/artifacts/{found['id']}")
+    body: dict[str, Any] = {} if note is None else {"notes": note}
+    if labels or removed:
+        kept = {key: value for key, value in current.told["labels"].items() if key not in removed}
+        body["labels"] = {**kept, **labels}
+    changed = client.patch(f"/artifacts/{found['id']}", body, etag=current.etag)
+    invocation.emit(changed, lambda: _describe(changed))
+
+
+@artifact.command("yank")
+@click.argument("artifact_", metavar="ARTIFACT")
+@click.option("--reason", required=True, metavar="TEXT", help="Why nobody should install it any more.")
+@server_options
+def yank(invocation: Invocation, artifact_: str, reason: str) -> None:
+    """Say, signed, that an artifact is not to be installed any more. It stays downloadable for those who have it."""
+    client = invocation.client()
+    found = find_artifact(client, artifact_)
+    yanked = client.post(f"/artifacts/{found['id']}/yank", {"reason": reason})
+    invocation.emit(yanked, lambda: f"yanked {yanked['target_path']} ({yanked['id']})")
+
+
+@artifact.command()
+@click.argument("artifact_", metavar="ARTIFACT")
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--root",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="WAVEGATE_ROOT",
+    metavar="FILE",
+    help="The root.json you trust. [default: WAVEGATE_ROOT, then the home's]",
+)
+@click.option("--root-sha256", metavar="HEX", help="SHA-256 the root must have, as you were told it by other means.")
+@click.option(
+    "--home",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="WAVEGATE_HOME",
+    metavar="FOLDER",
+    help="Trust the root of the server home on this machine.",
+)
+@click.option("--org", metavar="SLUG", help="Organisation; lets you verify a target path without a credential.")
+@server_options
+def verify(
+    invocation: Invocation,
+    artifact_: str,
+    file: Path | None,
+    root: Path | None,
+    root_sha256: str | None,
+    home: Path | None,
+    org: str | None,
+) -> None:
+    """Fetch an artifact and its SBOMs as a device would and check every signature; or check FILE against them.
+
+    The check is a stock TUF client's, in an empty folder, from a root you trust: --root, WAVEGATE_ROOT, --home, or
+    --root-sha256 alone. The server is never asked whom to trust. Exit 8 when anything does not add up.
+    """
+    from cli.verify import trusted_root, verified
+
+    client = invocation.client()
+    path, place = locate(client, artifact_, org)
+    trusted = trusted_root(root=root, sha256=root_sha256, home=home, metadata_url=place["metadata_url"])
+    report = verified(path, file=file, root=trusted, **place)
+    invocation.emit(
+        report,
+        lambda: "\n".join(
+            [
+                f"verified {report['target_path']}",
+                *(
+                    f"  {part['kind']:<8}  {part['target_path']}  sha256 {part['sha256']}  {size(part['length'])}"
+                    for part in report["verified"]
+                ),
+                f"  trusted root sha256 {report['root_sha256']}, repository now at root version {report['root_version']}",
+                *([f"  warning: yanked: {report['yanked']}"] if report["yanked"] else []),
+            ]
+        ),
+    )
+
+
+def locate(client: Any, artifact_: str, org: str | None) -> tuple[str, dict[str, str]]:
+    """Target path of the artifact meant, and the URLs of its signed repository; only the latter may need a login."""
+    if org is not None:
+        base = f"{client.base_url}/tuf/{org}"
+        place = {"metadata_url": f"{base}/metadata/", "targets_url": f"{base}/targets/"}
+    else:
+        repository = client.get("/repository")
+        place = {name: repository[name] for name in ("metadata_url", "targets_url")}
+    if "/" in artifact_:
+        return artifact_, place
+    return find_artifact(client, artifact_)["target_path"], place
+
+
+def _describe(item: dict[str, Any]) -> str:
+    yanked = item["yanked"]
+    return fields(
+        [
+            ("id", item["id"]),
+            ("target path", item["target_path"]),
+            ("sha256", item["sha256"]),
+            ("length", f"{size(item['length'])} ({item['length']} bytes)"),
+            ("serial", item["serial"]),
+            ("channel", item["channel"]),
+            ("published", f"{moment(item['created_at'])} by {item['publisher']['name']}"),
+            ("security", item["security"]),
+            ("note", item["notes"]),
+            ("labels", item["labels"]),
+            ("yanked", f"{moment(yanked['at'])}: {yanked['reason']}" if yanked else None),
+            *(
+                ("sbom", f"{sbom['id']}  {sbom['format']} {sbom['spec_version']}, {sbom['components']} components")
+                for sbom in item["sboms"]
+            ),
+        ]
+    )

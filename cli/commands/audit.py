@@ -1,0 +1,56 @@
+"""`publish audit`: what happened, and who did it."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from cli.invocation import Invocation
+from cli.options import list_options, server_options
+from cli.text import moment, table
+
+_WIDEST_DATA = 80  # characters of an event's data in the table; JSON shows all
+
+
+@click.group()
+def audit() -> None:
+    """Read what happened, and who did it."""
+
+
+@audit.command("list")
+@click.option("--subject", metavar="ID", help="Only what happened to this artifact, rollout, device, …")
+@click.option("--tag", metavar="TAG", help="Only this kind of event, e.g. rollout.wave.opened.")
+@click.option(
+    "--after", "after_seq", type=click.IntRange(min=0), metavar="SEQ", help="Only what came after this event."
+)
+@list_options
+@server_options
+def list_(
+    invocation: Invocation, subject: str | None, tag: str | None, after_seq: int | None, limit: int | None
+) -> None:
+    """List audit events."""
+    items = list(invocation.client().items("/audit/events", limit=limit, subject=subject, tag=tag, after_seq=after_seq))
+    invocation.emit(
+        {"items": items},
+        lambda: table(
+            ("seq", "at", "event", "subject", "by", "data"),
+            [
+                (
+                    item["seq"],
+                    moment(item["at"]),
+                    item["tag"],
+                    item["subject"],
+                    item["by"]["name"],
+                    _short(item["data"]),
+                )
+                for item in items
+            ],
+            empty="no such event",
+        ),
+    )
+
+
+def _short(data: object) -> str:
+    text = json.dumps(data, ensure_ascii=False) if data else ""
+    return text if len(text) <= _WIDEST_DATA else text[: _WIDEST_DATA - 1] + "…"

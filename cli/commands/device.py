@@ -1,0 +1,98 @@
+"""`publish device`: the fleet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cli.client import segment
+from cli.invocation import Invocation
+from cli.options import list_options, server_options
+from cli.text import fields, moment, table
+
+
+@click.group()
+def device() -> None:
+    """List, show, revoke and delete devices. DEVICE is an id (dev_…) or a name."""
+
+
+@device.command("list")
+@list_options
+@server_options
+def list_(invocation: Invocation, limit: int | None) -> None:
+    """List the devices and what they run."""
+    items = list(invocation.client().items("/devices", limit=limit))
+    invocation.emit(
+        {"items": items},
+        lambda: table(
+            ("name", "status", "online", "platform", "groups", "runs", "last seen", "id"),
+            [
+                (
+                    item["name"],
+                    item["status"],
+                    item["online"],
+                    item["platform"],
+                    item["groups"],
+                    _running(item),
+                    moment(item["last_seen_at"]),
+                    item["id"],
+                )
+                for item in items
+            ],
+            empty="no device is enrolled yet; make a token with `publish enroll-token create`",
+        ),
+    )
+
+
+@device.command()
+@click.argument("device_", metavar="DEVICE")
+@server_options
+def show(invocation: Invocation, device_: str) -> None:
+    """Show one device."""
+    found = invocation.client().get(f"/devices/{segment(device_)}")
+    invocation.emit(found, lambda: _describe(found))
+
+
+@device.command()
+@click.argument("device_", metavar="DEVICE")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; kept in the audit trail.")
+@server_options
+def revoke(invocation: Invocation, device_: str, reason: str) -> None:
+    """Stop a device's credentials at once, open connections too."""
+    revoked = invocation.client().post(f"/devices/{segment(device_)}/revoke", {"reason": reason})
+    invocation.emit(revoked, lambda: f"revoked {revoked['name']} ({revoked['id']})")
+
+
+@device.command()
+@click.argument("device_", metavar="DEVICE")
+@server_options
+def delete(invocation: Invocation, device_: str) -> None:
+    """Delete a device: everything of it goes but the audit trail."""
+    invocation.client().delete(f"/devices/{segment(device_)}")
+    invocation.emit({"device": device_, "deleted": True}, f"deleted device {device_}")
+
+
+def _running(item: dict[str, Any]) -> list[str]:
+    return [f"{running['product']} {running['version']}" for running in item["running"]]
+
+
+def _describe(item: dict[str, Any]) -> str:
+    return fields(
+        [
+            ("id", item["id"]),
+            ("name", item["name"]),
+            ("status", item["status"]),
+            ("online", item["online"]),
+            ("last seen", moment(item["last_seen_at"])),
+            ("says", item["state"]),
+            ("platform", item["platform"]),
+            ("hostname", item["hostname"]),
+            ("system", " ".join(part for part in (item["os_family"], item["os_name"]) if part)),
+            ("agent", item["agent_version"]),
+            ("groups", item["groups"]),
+            ("labels", item["labels"]),
+            ("enrolled", moment(item["created_at"])),
+            *(("runs", f"{run['product']} {run['version']}  sha256 {run['sha256']}") for run in item["running"]),
+        ]
+    )

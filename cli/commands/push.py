@@ -1,0 +1,148 @@
+"""`publish push`: one artifact and its SBOMs from the disk into the signed repository."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.invocation import Invocation
+from cli.options import pairs, server_options
+from cli.text import fields, size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cli.client import Client
+
+_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+
+
+@click.command()
+@click.argument("file", type=_FILE)
+@click.option("--product", required=True, metavar="NAME", help="What devices run.")
+@click.option("--version", required=True, metavar="V", help="Which version of it this is.")
+@click.option("--platform", default="any", show_default=True, metavar="NAME", help="Which devices it is for.")
+@click.option("--channel", default="stable", show_default=True, metavar="NAME", help="Line of the product.")
+@click.option("--sbom", "sboms", multiple=True, type=_FILE, metavar="FILE", help="CycloneDX SBOM, JSON or XML; repeat.")
+@click.option("--note", default="", metavar="TEXT", help="What is new, for people.")
+@click.option("--label", "labels", multiple=True, callback=pairs, metavar="KEY=VALUE", help="A label; repeat.")
+@click.option("--security", is_flag=True, help="Mark it as a security update.")
+@click.option("--file-name", metavar="NAME", help="Name devices see. [default: the file's own]")
+@click.option("--sha256", metavar="HEX", help="Refuse to publish unless the server received these very bytes.")
+@server_options
+def push(
+    invocation: Invocation,
+    file: Path,
+    product: str,
+    version: str,
+    platform: str,
+    channel: str,
+    sboms: tuple[Path, ...],
+    note: str,
+    labels: dict[str, str],
+    security: bool,
+    file_name: str | None,
+    sha256: str | None,
+) -> None:
+    """Publish FILE, signed together with its SBOMs.
+
+    When the command ends with 0 the artifact is signed and every client can fetch it. Pushing the same bytes again
+    changes nothing and answers the same; other bytes under the same name are refused (exit 5).
+
+    In a GitHub job the answer is also written to GITHUB_OUTPUT.
+    """
+    client = invocation.client()
+    upload_ids = [_send(client, sbom, None)["upload_id"] for sbom in sboms]
+    artifact = client.post(
+        "/artifacts",
+        {
+            "upload_id": _send(client, file, sha256)["upload_id"],
+            "product": product,
+            "version": version,
+            "platform": platform,
+            "channel": channel,
+            "file_name": file_name or file.name,
+            "sboms": upload_ids,
+            "notes": note,
+            "labels": labels,
+            "security": security,
+        },
+    )
+    answer = {name: artifact[name] for name in ("id", "target_path", "sha256", "length", "serial")}
+    answer["sboms"] = [{name: sbom[name] for name in ("id", "target_path", "sha256")} for sbom in artifact["sboms"]]
+    write_github_output(answer)
+    invocation.emit(
+        answer,
+        lambda: fields(
+            [
+                ("published", answer["target_path"]),
+                ("id", answer["id"]),
+                ("sha256", answer["sha256"]),
+                ("length", size(answer["length"])),
+                ("serial", answer["serial"]),
+                *(("sbom", f"{sbom['target_path']} ({sbom['id']})") for sbom in answer["sboms"]),
+            ]
+        ),
+    )
+
+
+def write_github_output(answer: dict[str, Any]) -> None:
+    """Append the answer to the file GITHUB_OUTPUT names, if it is set: one output each, lists and numbers as JSON.
+
+    The heredoc form with a delimiter nobody can guess: a value can then not forge another output.
+    """
+    path = os.environ.get("GITHUB_OUTPUT")
+    if not path:
+        return
+    with open(path, "a", encoding="utf-8") as file:
+        for name, value in answer.items():
+            delimiter = f"wavegate_{secrets.token_hex(16)}"
+            text = value if isinstance(value, str) else json.dumps(value)
+            file.write(f"{name}<<{delimiter}\n{text}\n{delimiter}\n")
+
+
+def _send(client: Client, path: Path, expected_sha256: str | None) -> dict[str, Any]:
+    from cli.client import Upload
+    from cli.errors import UsageFault, VerificationFailed
+
+    if expected_sha256 is not None and len(expected_sha256) != 64:
+        raise UsageFault(f"--sha256 takes 64 hex digits, found {len(expected_sha256)} characters")
+    with path.open("rb", buffering=0) as file:
+        length = os.fstat(file.fileno()).st_size
+        with _progress(path.name, length) as advance:
+            staged: dict[str, Any] = client.upload("/artifacts/content", Upload(file, length, advance))
+    if staged["length"] != length:
+        raise VerificationFailed(
+            f"{path}: sent {length} bytes, the server received {staged['length']}", hint="push again"
+        )
+    if expected_sha256 is not None and staged["sha256"] != expected_sha256.lower():
+        raise VerificationFailed(
+            f"{path}: the server received sha256 {staged['sha256']}, expected {expected_sha256.lower()}; "
+            "nothing was published",
+            hint="the file is not the one you built, or it changed on the way",
+        )
+    return staged
+
+
+@contextmanager
+def _progress(name: str, length: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr while the block runs; on anything but a terminal nothing at all."""
+    import sys
+
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(name, total=length)
+        yield lambda count: progress.advance(task, count)

@@ -1,0 +1,84 @@
+"""`publish repo`: the signed repository."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cli.invocation import Invocation
+from cli.options import server_options
+from cli.text import fields, moment, table
+
+_DAY = 86_400  # seconds
+_HOUR = 3_600  # seconds
+
+
+@click.group()
+def repo() -> None:
+    """Look after the signed repository."""
+
+
+@repo.command()
+@server_options
+def status(invocation: Invocation) -> None:
+    """Show the serial, the roles and when each expires."""
+    told = invocation.client().get("/repository")
+
+    def table_() -> str:
+        head = fields(
+            [
+                ("organisation", told["org"]),
+                ("serial", told["serial"]),
+                ("recorded up to", told["projected_serial"]),
+                ("artifacts", told["artifacts"]),
+                ("root", f"version {told['root_version']}, sha256 {told['root_sha256']}"),
+                ("metadata", told["metadata_url"]),
+                ("targets", told["targets_url"]),
+            ]
+        )
+        roles = [
+            (role["name"], role["version"], role["targets"], moment(role["expires"]), _left(role["expires_in_seconds"]))
+            for role in told["roles"]
+        ]
+        return head + "\n\n" + table(("role", "version", "targets", "expires", "left"), roles)
+
+    invocation.emit(told, table_)
+
+
+@repo.command()
+@click.option("--repair", is_flag=True, help="Mend what can be mended: orphans, missing rows, left-over files.")
+@server_options
+def check(invocation: Invocation, repair: bool) -> int:
+    """Compare what is signed, what is stored and what is recorded. Exit 8 when they do not agree."""
+    from cli.errors import UNVERIFIED
+
+    told: dict[str, Any] = invocation.client().post("/repository/check", {"repair": repair})
+    invocation.emit(
+        told,
+        lambda: table(
+            ("kind", "what", "repaired"),
+            [(finding["kind"], finding["what"], finding["repaired"]) for finding in told["findings"]],
+            empty="all is well: signed, stored and recorded agree",
+        ),
+    )
+    return 0 if told["ok"] else UNVERIFIED
+
+
+@repo.command()
+@server_options
+def refresh(invocation: Invocation) -> None:
+    """Sign again what would expire soon. The server does this by itself; after a long sleep you need not wait."""
+    told = invocation.client().post("/repository/refresh", {})
+    invocation.emit(
+        told,
+        lambda: f"serial {told['serial']}, signed again: {', '.join(told['roles']) or 'nothing was due'}",
+    )
+
+
+def _left(seconds: int) -> str:
+    if seconds <= 0:
+        return "expired"
+    if seconds < _DAY:
+        return f"{seconds // _HOUR} h {seconds % _HOUR // 60} min"
+    return f"{seconds // _DAY} d"

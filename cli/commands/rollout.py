@@ -1,0 +1,295 @@
+"""`publish rollout`: a release on its way to the fleet."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from cli import words
+from cli.client import segment
+from cli.invocation import Invocation
+from cli.options import list_options, server_options
+from cli.plan import WAVE_FORM, body, span
+from cli.text import moment, table
+
+if TYPE_CHECKING:
+    from cli.client import Client
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_STATES = ("draft", "waiting", "running", "paused", "completed", "aborted", "superseded")
+
+
+@click.group()
+def rollout() -> None:
+    """Carry a release to groups of devices, wave by wave. ROLLOUT is an id (rol_…)."""
+
+
+def _seconds(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    return None if value is None else span(value)
+
+
+def plan_options(command: Command) -> Command:
+    """Add what a plan is made of: the release, the waves, or a file with both."""
+    options = (
+        click.option("--product", metavar="NAME", help="What devices run."),
+        click.option("--version", metavar="V", help="Which version they are to run."),
+        click.option("--channel", metavar="NAME", help="Line of the product. [default: stable]"),
+        click.option("--wave", "waves", multiple=True, metavar=WAVE_FORM, help="One wave; repeat, in order. See above."),
+        click.option(
+            "--plan",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Plan as JSON or YAML; options given besides go before it.",
+        ),
+        click.option("--note", metavar="TEXT", help="Why, for approvers."),
+        click.option(
+            "--keep-open/--close", default=None, help="Whether devices that come later still get it. [default: keep-open]"
+        ),
+        click.option(
+            "--allow-downgrade", is_flag=True, default=None, help="Let devices on a higher version go back to this one."
+        ),
+    )
+    decorated: Any = command
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]
+
+
+def wait_options(command: Command) -> Command:
+    """Add ``--wait`` and ``--timeout``."""
+    decorated: Any = click.option(
+        "--timeout", metavar="SPAN", callback=_seconds, help="With --wait: give up after this, e.g. 30m (exit 7)."
+    )(command)
+    return click.option(  # type: ignore[no-any-return]
+        "--wait", is_flag=True, help="Wait until it is completed (exit 0) or stopped (exit 6)."
+    )(decorated)
+
+
+@rollout.command()
+@plan_options
+@click.option("--draft", is_flag=True, default=None, help="Do not submit it yet.")
+@wait_options
+@server_options
+def create(
+    invocation: Invocation, plan: Path | None, waves: tuple[str, ...], wait: bool, timeout: int | None, **given: Any
+) -> None:
+    """Make a rollout and submit it.
+
+    A wave is GROUP[:PERCENT] and its rules, e.g. canary:10,approvals=1,soak=30m,max_failures=2. PERCENT is the share of
+    the group reached once the wave is open. Rules: approvals, not_before (a time), soak and deadline (spans such as 30s,
+    5m, 1h, 2d), success and max_failure_rate (percent), min_reports, max_failures; none switches a limit off.
+    """
+    client = invocation.client()
+    made = client.post("/rollouts", body(plan=plan, waves=waves, given=given))
+    _answer(invocation, client, made, wait=wait, timeout=timeout)
+
+
+@rollout.command()
+@click.argument("rollout_id", metavar="ROLLOUT")
+@plan_options
+@server_options
+def edit(
+    invocation: Invocation, rollout_id: str, plan: Path | None, waves: tuple[str, ...], **given: Any
+) -> None:
+    """Replace the plan of a rollout that has not begun. It is a draft again, and approvals are cleared.
+
+    The whole plan is told anew, as for create.
+    """
+    client = invocation.client()
+    told = body(plan=plan, waves=waves, given=given)
+    current = client.get_tagged(f"/rollouts/{segment(rollout_id)}")
+    changed = client.patch(f"/rollouts/{segment(rollout_id)}", told, etag=current.etag)
+    invocation.emit(changed, lambda: words.rollout(changed))
+
+
+@rollout.command("list")
+@click.option("--state", type=click.Choice(_STATES), help="Only rollouts in this state.")
+@click.option("--product", metavar="NAME", help="Only this product's.")
+@list_options
+@server_options
+def list_(invocation: Invocation, state: str | None, product: str | None, limit: int | None) -> None:
+    """List rollouts, newest first."""
+    items = list(invocation.client().items("/rollouts", limit=limit, state=state, product=product))
+    invocation.emit(
+        {"items": items},
+        lambda: table(
+            ("id", "product", "version", "channel", "state", "wave", "created", "why"),
+            [
+                (
+                    item["id"],
+                    item["product"],
+                    item["version"],
+                    item["channel"],
+                    item["state"],
+                    f"{item['wave']}/{len(item['waves'])}",
+                    moment(item["created_at"]),
+                    item["why"],
+                )
+                for item in items
+            ],
+            empty="there is no such rollout",
+        ),
+    )
+
+
+@rollout.command()
+@click.argument("rollout_id", metavar="ROLLOUT")
+@server_options
+def show(invocation: Invocation, rollout_id: str) -> None:
+    """Show where a rollout stands, and why."""
+    told = invocation.client().get(f"/rollouts/{segment(rollout_id)}")
+    invocation.emit(told, lambda: words.rollout(told))
+
+
+@rollout.command()
+@click.argument("rollout_id", metavar="ROLLOUT")
+@wait_options
+@server_options
+def submit(invocation: Invocation, rollout_id: str, wait: bool, timeout: int | None) -> None:
+    """Submit a draft: from now on it waits for its first wave's gate."""
+    client = invocation.client()
+    told = client.post(f"/rollouts/{segment(rollout_id)}/submit", {})
+    _answer(invocation, client, told, wait=wait, timeout=timeout)
+
+
+@rollout.command()
+@click.argument("rollout_id", metavar="ROLLOUT")
+@click.option("--wave", "number", type=click.IntRange(min=1), metavar="N", help="Which wave. [default: the next one]")
+@click.option("--plan-hash", metavar="HEX", help="Approve only if the plan is still the one with this hash.")
+@click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
+@server_options
+def approve(
+    invocation: Invocation, rollout_id: str, number: int | None, plan_hash: str | None, yes: bool
+) -> None:
+    """Say yes to one wave: shows who would receive what, and approves exactly that plan.
+
+    Whoever made a rollout cannot approve it, and each person counts once. A person's login is needed.
+    """
+    from cli.errors import ApiRefusal, UsageFault
+
+    client = invocation.client(as_person=True)
+    told = client.get(f"/rollouts/{segment(rollout_id)}")
+    if plan_hash is not None and plan_hash.lower() != told["plan_hash"]:
+        raise ApiRefusal(
+            409, {"code": "plan_changed", "message": f"the plan is {told['plan_hash']} now, you named {plan_hash}"}
+        )
+    number = number or max(int(told["wave"]), 1)
+    wave = next((wave for wave in told["waves"] if wave["number"] == number), None)
+    if wave is None:
+        raise UsageFault(f"{told['id']} has {len(told['waves'])} waves, there is no wave {number}")
+    click.echo(words.approval(told, wave, _devices_in(client, wave["group"])), err=True)
+    if not yes and sys.stdin.isatty():
+        click.confirm("Approve?", abort=True, err=True)
+    after = client.post(f"/rollouts/{segment(rollout_id)}/approve", {"wave": number, "plan_hash": told["plan_hash"]})
+    invocation.emit(after, lambda: f"approved wave {number} of {after['id']}; {after['state']}: {after['why']}")
+
+
+@rollout.command()
+@click.argument("rollout_id", metavar="ROLLOUT")
+@click.option("--reason", required=True, metavar="TEXT", help="Why not; kept in the audit trail.")
+@server_options
+def refuse(invocation: Invocation, rollout_id: str, reason: str) -> None:
+    """Say no to a plan: the rollout is a draft again. A person's login is needed."""
+    told = invocation.client(as_person=True).post(f"/rollouts/{segment(rollout_id)}/refuse", {"reason": reason})
+    invocation.emit(told, lambda: words.rollout(told))
+
+
+@rollout.command()
+@click.argument("rollout_id", metavar="ROLLOUT")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; kept in the audit trail.")
+@server_options
+def pause(invocation: Invocation, rollout_id: str, reason: str) -> None:
+    """Let nobody new start. Devices that have begun may finish."""
+    told = invocation.client().post(f"/rollouts/{segment(rollout_id)}/pause", {"reason": reason})
+    invocation.emit(told, lambda: words.rollout(told))
+
+
+@rollout.command()
+@click.argument("rollout_id", metavar="ROLLOUT")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; kept in the audit trail.")
+@wait_options
+@server_options
+def resume(invocation: Invocation, rollout_id: str, reason: str, wait: bool, timeout: int | None) -> None:
+    """Go on where it was paused; what failed before does not count again. After a failed wave only an approver can."""
+    client = invocation.client()
+    told = client.post(f"/rollouts/{segment(rollout_id)}/resume", {"reason": reason})
+    _answer(invocation, client, told, wait=wait, timeout=timeout)
+
+
+@rollout.command()
+@click.argument("rollout_id", metavar="ROLLOUT")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; kept in the audit trail.")
+@click.option(
+    "--mode",
+    type=click.Choice(("stop", "roll-back")),
+    default="stop",
+    show_default=True,
+    help="Start nothing new, or bring devices back to what they ran.",
+)
+@server_options
+def abort(invocation: Invocation, rollout_id: str, reason: str, mode: str) -> None:
+    """End a rollout for good."""
+    told = invocation.client().post(
+        f"/rollouts/{segment(rollout_id)}/abort", {"reason": reason, "mode": mode.replace("-", "_")}
+    )
+    invocation.emit(told, lambda: words.rollout(told))
+
+
+@rollout.command()
+@click.argument("rollout_id", metavar="ROLLOUT")
+@click.option("--device", "devices", multiple=True, metavar="DEVICE_ID", help="Only this device; repeat.")
+@server_options
+def retry(invocation: Invocation, rollout_id: str, devices: tuple[str, ...]) -> None:
+    """Offer it again to devices that failed: those named, or all."""
+    told = invocation.client().post(
+        f"/rollouts/{segment(rollout_id)}/retry", {"devices": list(devices)} if devices else {}
+    )
+    invocation.emit(told, lambda: words.rollout(told))
+
+
+@rollout.command()
+@click.argument("rollout_id", metavar="ROLLOUT")
+@click.option("--interval", metavar="SPAN", default="1s", show_default=True, callback=_seconds, help="Look this often.")
+@click.option("--timeout", metavar="SPAN", callback=_seconds, help="Give up after this, e.g. 30m (exit 7).")
+@server_options
+def watch(invocation: Invocation, rollout_id: str, interval: int, timeout: int | None) -> None:
+    """Watch a rollout until it is completed (exit 0) or stopped (exit 6).
+
+    A live view on a terminal; elsewhere, and with -o json, one line of JSON for each change.
+    """
+    _follow(invocation, invocation.client(), rollout_id, interval=max(interval, 1), timeout=timeout)
+
+
+def _answer(
+    invocation: Invocation, client: Client, told: dict[str, Any], *, wait: bool, timeout: int | None
+) -> None:
+    """Print a rollout, or follow it to its end."""
+    if wait:
+        _follow(invocation, client, told["id"], interval=1, timeout=timeout)
+    else:
+        invocation.emit(told, lambda: words.rollout(told))
+
+
+def _follow(invocation: Invocation, client: Client, rollout_id: str, *, interval: float, timeout: float | None) -> None:
+    from cli.watch import json_line, live, watch
+
+    if invocation.form != "table" or not sys.stdout.isatty():
+        watch(client, rollout_id, show=json_line, interval=interval, timeout=timeout)
+        return
+    seen: list[Mapping[str, Any]] = []
+    with live(lambda: seen[-1] if seen else None):
+        watch(client, rollout_id, show=seen.append, interval=interval, timeout=timeout)
+
+
+def _devices_in(client: Client, group: str) -> int | None:
+    """How many devices a group has; unknown to someone who may approve but not read groups."""
+    from cli.errors import ApiRefusal
+
+    try:
+        return int(client.get(f"/groups/{segment(group)}")["devices"])
+    except ApiRefusal:
+        return None

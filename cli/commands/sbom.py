@@ -1,0 +1,84 @@
+"""`publish sbom`: bills of material, signed beside their artifacts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from cli.client import Upload
+from cli.client import segment as as_segment
+from cli.invocation import Invocation
+from cli.lookup import find_artifact
+from cli.options import server_options
+from cli.text import size, table
+
+
+@click.group()
+def sbom() -> None:
+    """Attach, list and fetch SBOMs (CycloneDX, JSON or XML)."""
+
+
+@sbom.command()
+@click.argument("artifact", metavar="ARTIFACT")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@server_options
+def attach(invocation: Invocation, artifact: str, file: Path) -> None:
+    """Sign FILE beside an artifact that is already published."""
+    client = invocation.client()
+    found = find_artifact(client, artifact)
+    with file.open("rb", buffering=0) as stream:
+        length = os.fstat(stream.fileno()).st_size
+        attached = client.upload(f"/artifacts/{found['id']}/sboms", Upload(stream, length))
+    invocation.emit(attached, lambda: f"attached {attached['target_path']} ({attached['id']})")
+
+
+@sbom.command("list")
+@click.argument("artifact", metavar="ARTIFACT")
+@server_options
+def list_(invocation: Invocation, artifact: str) -> None:
+    """List the SBOMs of an artifact."""
+    client = invocation.client()
+    found = find_artifact(client, artifact)
+    items = list(client.items(f"/artifacts/{found['id']}/sboms", limit=None))
+    invocation.emit(
+        {"items": items},
+        lambda: table(
+            ("id", "target path", "format", "components", "length"),
+            [
+                (
+                    item["id"],
+                    item["target_path"],
+                    f"{item['format']} {item['spec_version']}",
+                    item["components"],
+                    size(item["length"]),
+                )
+                for item in items
+            ],
+            empty="no SBOM is attached",
+        ),
+    )
+
+
+@sbom.command()
+@click.argument("sbom_id", metavar="SBOM")
+@click.option(
+    "--to",
+    "-O",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write to FILE, which must not exist. [default: stdout]",
+)
+@server_options
+def get(invocation: Invocation, sbom_id: str, to: Path | None) -> None:
+    """Fetch an SBOM (sbm_…), byte for byte as it was published."""
+    content = invocation.client().get_bytes(f"/sboms/{as_segment(sbom_id)}")
+    if to is None:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return
+    with to.open("xb") as file:
+        file.write(content)
+    invocation.emit({"file": str(to), "length": len(content)}, f"wrote {to} ({size(len(content))})")

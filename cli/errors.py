@@ -1,0 +1,221 @@
+"""What can go wrong in the command, the exit code each error gives, and the hint that goes with it.
+
+CliError
+├── UsageFault              the call itself is wrong
+├── ApiRefusal              the server said no, with a code of its own
+├── Unreachable             no answer from the server
+├── UnexpectedAnswer        an answer, but not Wavegate's
+├── NotLoggedIn             no credential to send
+├── VerificationFailed      bytes, signatures or trust do not add up
+├── RolloutStopped          the rollout waited for is paused, aborted or superseded
+└── WaitTimedOut            the rollout waited for is not over in time
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import click
+
+from cli.invocation import Invocation, encode
+from cli.text import styled, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FAILURE: Final = 1
+USAGE: Final = 2
+NOT_AUTHENTICATED: Final = 3
+PERMISSION: Final = 4
+CONFLICT: Final = 5  # also what cannot be found
+STOPPED: Final = 6
+TIMED_OUT: Final = 7
+UNVERIFIED: Final = 8
+
+EXIT_BY_STATUS: Final[dict[int, int]] = {
+    400: USAGE,
+    401: NOT_AUTHENTICATED,
+    403: PERMISSION,
+    404: CONFLICT,
+    409: CONFLICT,
+    410: CONFLICT,
+    412: CONFLICT,
+    428: CONFLICT,
+}
+
+# Every code a room or the API can answer with; a code goes before its status, which covers what is newer than us.
+EXIT_BY_CODE: Final[dict[str, int]] = {
+    "unauthenticated": NOT_AUTHENTICATED,
+    "permission_denied": PERMISSION,
+    "session_required": PERMISSION,
+    "wrong_organization": PERMISSION,
+    "rollout_error": FAILURE,
+    "rollout_not_found": CONFLICT,
+    "invalid_plan": USAGE,
+    "release_not_found": CONFLICT,
+    "release_blocked": CONFLICT,
+    "group_unknown": CONFLICT,
+    "group_busy": CONFLICT,
+    "transition_not_allowed": CONFLICT,
+    "approval_refused": PERMISSION,
+    "plan_changed": CONFLICT,
+    "rollout_changed": CONFLICT,
+    "report_refused": CONFLICT,
+    "fleet_error": FAILURE,
+    "device_not_found": CONFLICT,
+    "device_exists": CONFLICT,
+    "device_revoked": CONFLICT,
+    "group_not_found": CONFLICT,
+    "group_exists": CONFLICT,
+    "group_in_use": CONFLICT,
+    "enroll_token_not_found": CONFLICT,
+    "enrolment_refused": NOT_AUTHENTICATED,
+    "invalid_fleet_input": USAGE,
+    "artifact_not_found": CONFLICT,
+    "artifact_exists": CONFLICT,
+}
+
+HINTS: Final[dict[str, str]] = {
+    "unauthenticated": "run `publish login`, or set WAVEGATE_API_KEY",
+    "permission_denied": "ask an admin for a role that has it; `publish whoami` shows what you have",
+    "session_required": "a key cannot do this, a person can: run `publish login` first",
+    "artifact_exists": "published bytes never change; raise the version",
+    "plan_changed": "look at the plan as it is now: `publish rollout show`",
+    "rollout_changed": "somebody else was first; look again with `publish rollout show`",
+    "release_not_found": "`publish artifact list` shows what is published",
+    "group_unknown": "`publish group list` shows the groups there are",
+    "group_not_found": "`publish group list` shows the groups there are",
+    "device_not_found": "`publish device list` shows the devices there are",
+    "rollout_not_found": "`publish rollout list` shows the rollouts there are",
+    "artifact_not_found": "`publish artifact list` shows what is published",
+}
+
+
+class CliError(Exception):
+    """Root of the command's errors.
+
+    ``exit_code`` is what the process ends with, ``code`` the stable name a program may branch on, ``hint`` the next
+    step in a person's words.
+    """
+
+    code: str = "cli_error"
+    exit_code: int = FAILURE
+    default_hint: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = self.default_hint if hint is None else hint
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error shape of the API; members that say nothing are left out."""
+        told: dict[str, Any] = {"code": self.code, "message": str(self)}
+        if self.hint:
+            told["hint"] = self.hint
+        return told
+
+
+class UsageFault(CliError):
+    code = "usage"
+    exit_code = USAGE
+
+
+class ApiRefusal(CliError):
+    """An error answer of the API; ``status`` is HTTP's, the rest as the server told it."""
+
+    def __init__(self, status: int, told: Mapping[str, Any]) -> None:
+        self.code = str(told.get("code", f"http_{status}"))
+        self.exit_code = EXIT_BY_CODE.get(self.code, EXIT_BY_STATUS.get(status, FAILURE))
+        super().__init__(
+            str(told.get("message", f"the server answered {status}")), hint=HINTS.get(self.code, _hint_for(status))
+        )
+        self.status = status
+        self.told = told
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.told, **super().to_dict()}
+
+
+class Unreachable(CliError):
+    code = "server_unreachable"
+    default_hint = "is the server running (`publish serve`), and is --url or WAVEGATE_URL its address?"
+
+
+class UnexpectedAnswer(CliError):
+    code = "unexpected_answer"
+    default_hint = "check that --url or WAVEGATE_URL is the address of a Wavegate server"
+
+
+class NotLoggedIn(CliError):
+    code = "unauthenticated"
+    exit_code = NOT_AUTHENTICATED
+    default_hint = HINTS["unauthenticated"]
+
+
+class VerificationFailed(CliError):
+    code = "verification_failed"
+    exit_code = UNVERIFIED
+    default_hint = "do not install it; `publish repo check` on the server tells more"
+
+
+class RolloutStopped(CliError):
+    code = "rollout_stopped"
+    exit_code = STOPPED
+
+
+class WaitTimedOut(CliError):
+    code = "wait_timed_out"
+    exit_code = TIMED_OUT
+
+
+def _hint_for(status: int) -> str:
+    return HINTS["unauthenticated"] if status == 401 else ""
+
+
+def exit_code_of(error: Exception) -> int:
+    """The exit code of any error that ends a call: ours, a room's (by its ``code``), or 1."""
+    if isinstance(error, CliError):
+        return error.exit_code
+    return EXIT_BY_CODE.get(str(getattr(error, "code", "")), FAILURE)
+
+
+def tell(error: Exception, invocation: Invocation) -> int:
+    """Print what went wrong to stderr and return the exit code.
+
+    One line ``error: …`` and one ``hint: …`` for people; the API's error object when JSON or YAML was asked for.
+    """
+    told = _as_dict(error)
+    if invocation.is_structured:
+        click.echo(encode({"error": told}, invocation.form), err=True)
+        return exit_code_of(error)
+    label = styled("error:", fg="red", bold=True, stream=sys.stderr)
+    click.echo(f"{label} {visible(str(told['message']))}", err=True)
+    for detail in told.get("details") or ():
+        click.echo(f"  {_where(detail)}: {visible(str(detail.get('message', '')))}", err=True)
+    if told.get("hint"):
+        click.echo(f"hint: {told['hint']}", err=True)
+    if told.get("request_id"):
+        click.echo(f"request: {visible(str(told['request_id']))}", err=True)
+    return exit_code_of(error)
+
+
+def _as_dict(error: Exception) -> dict[str, Any]:
+    if isinstance(error, CliError):
+        return error.to_dict()
+    code = getattr(error, "code", None)
+    if isinstance(code, str):
+        hint = HINTS.get(code)
+        return {"code": code, "message": str(error), **({"hint": hint} if hint else {})}
+    if isinstance(error, OSError) and error.strerror:
+        name = f"{error.filename}: " if error.filename else ""
+        return {"code": "os_error", "message": f"{name}{error.strerror}"}
+    return {
+        "code": "unexpected",
+        "message": f"unexpected {type(error).__name__}: {error}",
+        "hint": "this is a fault of ours, please report it with the command you ran",
+    }
+
+
+def _where(detail: Mapping[str, Any]) -> str:
+    loc = detail.get("loc", "")
+    return visible(".".join(str(part) for part in loc) if isinstance(loc, list) else str(loc))

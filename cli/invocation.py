@@ -1,0 +1,93 @@
+"""One call of `publish`: which server, as whom, and in what form the answer is printed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+if TYPE_CHECKING:
+    from cli.client import Client
+
+FORMS: Final = ("table", "json", "yaml")
+
+
+class Invocation:
+    """What the shared options of a command said. Filled by the decorators of :mod:`cli.options`.
+
+    ``output`` is ``None`` until ``-o`` is given; then the answer is a table on a terminal and JSON elsewhere.
+    """
+
+    def __init__(self) -> None:
+        self.output: str | None = None
+        self.url: str | None = None
+        self.profile: str = "default"
+        self.api_key_file: str | None = None
+
+    @property
+    def form(self) -> str:
+        """One of ``table``, ``json``, ``yaml``."""
+        if self.output is not None:
+            return self.output
+        return "table" if sys.stdout.isatty() else "json"
+
+    @property
+    def is_structured(self) -> bool:
+        """Whether a program asked for the answer by name, so that errors are told in that form, too."""
+        return self.output in ("json", "yaml")
+
+    def emit(self, answer: Any, table: str | Callable[[], str]) -> None:
+        """Print the one answer of this call to stdout.
+
+        Args:
+            answer: JSON values; printed whole and unchanged as JSON or YAML.
+            table: The same for a person's eyes, ready or made on demand; an empty text prints nothing.
+        """
+        if self.form == "table":
+            text = table if isinstance(table, str) else table()
+            if text:
+                click.echo(text)
+        else:
+            click.echo(encode(answer, self.form))
+
+    def note(self, text: str) -> None:
+        """Tell a person something beside the answer; silent when nobody sits at the terminal."""
+        if sys.stderr.isatty():
+            click.echo(text, err=True)
+
+    def base_url(self) -> str:
+        """The server's address without a trailing slash: ``--url``, then the profile's, then this machine's default."""
+        from cli.config import Config
+
+        return Config.from_environment().base_url(self.url, self.profile)
+
+    def client(self, *, as_person: bool = False) -> Client:
+        """A client of the server in question.
+
+        Args:
+            as_person: The server takes a person's login only for what comes next, so a stored login goes
+                before an API key of the environment.
+
+        Raises:
+            UsageFault: The address or the key file is unusable.
+        """
+        from cli.client import Client
+        from cli.config import Config
+
+        config = Config.from_environment()
+        base_url = config.base_url(self.url, self.profile)
+        credential = config.credential(base_url, api_key_file=self.api_key_file, as_person=as_person)
+        return Client(base_url, credential, notice=self.note)
+
+
+def encode(answer: Any, form: str) -> str:
+    """JSON (two spaces of indent) or YAML, keys in the order given, without a line end."""
+    if form == "yaml":
+        import yaml
+
+        return yaml.safe_dump(answer, sort_keys=False, allow_unicode=True).rstrip("\n")
+    import json
+
+    return json.dumps(answer, indent=2, ensure_ascii=False)

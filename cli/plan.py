@@ -1,0 +1,164 @@
+"""Reading a rollout's plan from the command line or a file into the body the API takes.
+
+Nothing is judged here but the form: whether a plan can work is the server's to say, in one place.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from cli.errors import UsageFault
+
+WAVE_FORM: Final = "GROUP[:PERCENT][,RULE=VALUE…]"
+
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_SPAN: Final = re.compile(r"(?:\d+[smhd])+|\d+")
+_SPAN_PART: Final = re.compile(r"(\d+)([smhd])")
+_PLAN_FIELDS: Final = frozenset(
+    {"product", "version", "channel", "waves", "keep_open", "allow_downgrade", "note", "draft"}
+)
+
+
+def span(text: str) -> int:
+    """Seconds told as ``90``, ``30s``, ``5m``, ``1h30m`` or ``2d``.
+
+    Raises:
+        UsageFault: It is none of these.
+    """
+    if not _SPAN.fullmatch(text):
+        raise UsageFault(f"{text!r} is no span of time", hint="write it like 30s, 5m, 1h30m or 2d")
+    if text.isdecimal():
+        return int(text)
+    return sum(int(number) * _SECONDS[unit] for number, unit in _SPAN_PART.findall(text))
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise UsageFault(f"{text!r} is no whole number")
+    return int(text)
+
+
+def _percent(text: str) -> int:
+    return _number(text.removesuffix("%"))
+
+
+def _moment(text: str) -> str:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageFault(f"{text!r} is no time", hint="write it like 2026-11-30T08:00:00Z") from error
+    if moment.tzinfo is None:
+        raise UsageFault(f"{text!r} has no time zone", hint="end it with Z for UTC, or an offset such as +01:00")
+    return text
+
+
+# Rule on the command line → (field of the gate, how its value is read, whether "none" switches it off)
+_RULES: Final[dict[str, tuple[str, Any, bool]]] = {
+    "approvals": ("approvals", _number, False),
+    "not_before": ("not_before", _moment, True),
+    "soak": ("soak_seconds", span, False),
+    "success": ("success_percent", _percent, False),
+    "min_reports": ("min_reports", _number, False),
+    "max_failures": ("max_failures", _number, True),
+    "max_failure_rate": ("max_failure_rate_percent", _percent, True),
+    "deadline": ("deadline_seconds", span, True),
+}
+
+
+def wave(text: str) -> dict[str, Any]:
+    """One ``--wave``: ``canary:10,approvals=1,soak=30s``.
+
+    Returns:
+        ``group``, ``percent`` and ``gate`` with only the rules that were named; the server knows the defaults.
+
+    Raises:
+        UsageFault: The form is wrong, or a rule is unknown or given twice.
+    """
+    head, *rules = text.split(",")
+    group, colon, percent = head.partition(":")
+    if not group or (colon and not percent):
+        raise UsageFault(f"{text!r} is no wave", hint=f"write it as {WAVE_FORM}, e.g. canary:10,approvals=1,soak=30s")
+    gate: dict[str, Any] = {}
+    for rule in rules:
+        name, _, value = rule.partition("=")
+        if name not in _RULES:
+            raise UsageFault(f"wave {group}: unknown rule {name!r}", hint=f"known rules: {', '.join(_RULES)}")
+        field, read, may_be_off = _RULES[name]
+        if field in gate:
+            raise UsageFault(f"wave {group}: {name} is given twice")
+        try:
+            gate[field] = None if may_be_off and value == "none" else read(value)
+        except UsageFault as error:
+            raise UsageFault(f"wave {group}, {name}: {error}", hint=error.hint) from error
+    return {"group": group, "percent": _percent(percent) if colon else 100, "gate": gate}
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """A plan file, JSON or YAML: the fields of the API's body; a wave may also be a text as ``--wave`` takes it.
+
+    Raises:
+        UsageFault: The file is neither JSON nor YAML, or holds a field that no plan has.
+    """
+    text = path.read_text(encoding="utf-8")
+    try:
+        told = json.loads(text) if path.suffix == ".json" else _yaml(text)
+    except ValueError as error:
+        raise UsageFault(f"{path} cannot be read as a plan: {error}") from error
+    if not isinstance(told, Mapping):
+        raise UsageFault(f"{path} holds no plan: expected a mapping at the top")
+    unknown = sorted(str(name) for name in told if name not in _PLAN_FIELDS)
+    if unknown:
+        raise UsageFault(f"{path}: unknown field {unknown[0]!r}", hint=f"a plan has {', '.join(sorted(_PLAN_FIELDS))}")
+    plan = dict(told)
+    waves = plan.get("waves", [])
+    if not isinstance(waves, list):
+        raise UsageFault(f"{path}: waves is no list")
+    plan["waves"] = [wave(item) if isinstance(item, str) else item for item in waves]
+    return plan
+
+
+def body(
+    *,
+    plan: Path | None,
+    waves: tuple[str, ...],
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The body of a create or edit call: the file's plan, with what the command line says put over it.
+
+    Args:
+        plan: A plan file, or None.
+        waves: Texts of ``--wave``; when there are any they replace the file's.
+        given: Fields by name; those that are None say nothing.
+
+    Raises:
+        UsageFault: Product, version or waves are missing.
+    """
+    told = read_plan(plan) if plan is not None else {}
+    told.update({name: value for name, value in given.items() if value is not None})
+    if waves:
+        told["waves"] = [wave(text) for text in waves]
+    for name, option in (("product", "--product"), ("version", "--version"), ("waves", "--wave")):
+        if not told.get(name):
+            raise UsageFault(f"the plan has no {name}", hint=f"give {option}, or name it in the --plan file")
+    return told
+
+
+def _yaml(text: str) -> Any:
+    import yaml
+
+    class PlainLoader(yaml.SafeLoader):
+        """YAML without its times: a plan is JSON values, and ``not_before`` stays the text it is."""
+
+    PlainLoader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    try:
+        return yaml.load(text, Loader=PlainLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error

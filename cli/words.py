@@ -1,0 +1,124 @@
+"""Rollouts in words: what a wave's gate asks for, who would receive what, how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cli.text import fields, moment, size, styled, table, visible
+
+_DAY, _HOUR, _MINUTE = 86_400, 3_600, 60  # seconds
+
+
+def span(seconds: int) -> str:
+    """``90`` seconds as ``1m30s``."""
+    parts = []
+    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "m"), (1, "s")):
+        count, seconds = divmod(seconds, unit)
+        if count:
+            parts.append(f"{count}{name}")
+    return "".join(parts) or "0s"
+
+
+def gate(rules: Mapping[str, Any]) -> str:
+    """A gate in one line; rules that ask for nothing are left out."""
+    said = []
+    if rules["approvals"]:
+        said.append(f"{rules['approvals']} approval{'s' if rules['approvals'] > 1 else ''}")
+    if rules.get("not_before"):
+        said.append(f"not before {moment(rules['not_before'])}")
+    if rules["soak_seconds"]:
+        said.append(f"soak {span(rules['soak_seconds'])}")
+    said.append(f"passes at {rules['success_percent']}% success of at least {rules['min_reports']}")
+    if rules.get("max_failures") is not None:
+        said.append(f"pauses at {rules['max_failures']} failed")
+    if rules.get("max_failure_rate_percent") is not None:
+        said.append(f"pauses above {rules['max_failure_rate_percent']}% failed")
+    if rules.get("deadline_seconds") is not None:
+        said.append(f"deadline {span(rules['deadline_seconds'])}")
+    return ", ".join(said)
+
+
+def rollout(told: Mapping[str, Any]) -> str:
+    """One rollout: where it stands, why, and a line for each wave."""
+    head: list[tuple[str, Any]] = [
+        ("id", told["id"]),
+        ("release", f"{told['product']} {told['version']} ({told['channel']})"),
+        ("state", told["state"]),
+        ("why", told["why"]),
+        ("plan", told["plan_hash"]),
+        ("created", f"{moment(told['created_at'])} by {told['created_by']['name']}"),
+        ("revision", told["revision"]),
+    ]
+    if told.get("paused_because"):
+        head.append(("paused because", told["paused_because"]))
+    if told.get("abort_reason"):
+        head.append(("aborted", f"{told['abort_mode']}: {told['abort_reason']}"))
+    if told.get("superseded_by"):
+        head.append(("superseded by", told["superseded_by"]))
+    if told["attempt"] > 1:
+        head.append(("attempt", told["attempt"]))
+    if told.get("ended_at"):
+        head.append(("ended", moment(told["ended_at"])))
+    rows = [
+        (
+            wave["number"],
+            wave["group"],
+            f"{wave['percent']}%",
+            wave["state"],
+            *(wave["counters"][name] for name in ("expected", "acting", "succeeded", "failed", "rolled_back")),
+            f"{len(wave['approvals'])}/{wave['approvals_needed']}" if wave["approvals_needed"] else None,
+            gate(wave["gate"]),
+            wave["note"],
+        )
+        for wave in told["waves"]
+    ]
+    headings = (
+        "wave",
+        "group",
+        "share",
+        "state",
+        "expected",
+        "acting",
+        "succeeded",
+        "failed",
+        "rolled back",
+        "approved",
+        "gate",
+        "note",
+    )
+    return fields(head) + "\n\n" + table(headings, rows)
+
+
+def approval(told: Mapping[str, Any], wave: Mapping[str, Any], devices: int | None) -> str:
+    """What saying yes to one wave would do: who would receive what, under which plan.
+
+    Args:
+        told: The rollout.
+        wave: Its wave that is to be approved.
+        devices: How many devices the group has now; None when it is not known.
+    """
+    before = [other for other in told["waves"] if other["number"] < wave["number"] and other["group"] == wave["group"]]
+    reach = f"{wave['percent']}% of group {wave['group']}"
+    if before:
+        reach += f" (up from {before[-1]['percent']}%)"
+    if devices is not None:
+        reach += f", which has {devices} device{'' if devices == 1 else 's'} now"
+    lines: list[tuple[str, Any]] = [
+        ("you approve", f"wave {wave['number']} of {len(told['waves'])} of {told['id']}"),
+        ("devices", reach),
+        ("would receive", f"{told['product']} {told['version']} ({told['channel']})"),
+    ]
+    for platform, artifact in told["plan"]["artifacts"].items():
+        lines.append((f"  on {visible(platform)}", f"{artifact['path']}, {size(artifact['length'])}"))
+        lines.append(("  sha256", artifact["sha256"]))
+    lines.append(("gate", gate(wave["gate"])))
+    if told["plan"].get("allow_downgrade"):
+        lines.append(("downgrade", styled("devices on a higher version may go back to this one", fg="red")))
+    if told["plan"].get("note"):
+        lines.append(("note", told["plan"]["note"]))
+    lines.append(("asked for by", told["created_by"]["name"]))
+    yes = [said["by"]["name"] for said in wave["approvals"]]
+    lines.append(("approved so far", f"{len(yes)} of {wave['approvals_needed']}" + (f": {', '.join(yes)}" if yes else "")))
+    lines.append(("plan", told["plan_hash"]))
+    return fields(lines)

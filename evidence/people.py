@@ -1,0 +1,93 @@
+"""People and automation accounts, and the credentials that speak for them, as values.
+
+No secret is in here: a password only as its argon2id hash, a key or session only as the SHA-256 of its text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from evidence.model import Actor, ActorKind
+
+
+class Role(StrEnum):
+    """What an account may do, each role with all that the one before it may, but ``approver`` and ``operator``
+    differ: see the permission table of the API."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    APPROVER = "approver"
+    ADMIN = "admin"
+
+
+class SessionKind(StrEnum):
+    """``session`` lives in a browser's cookie, ``token`` is a program's bearer."""
+
+    SESSION = "session"
+    TOKEN = "token"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """One person (``kind`` user) or automation account (``kind`` service); both have ``usr_`` ids.
+
+    ``email`` is unique in the organisation without regard to case, and empty for a service account.
+    ``password_hash`` is argon2id's encoded form, None for who cannot log in by password; it is kept out of ``repr``.
+    """
+
+    id: str
+    org: str
+    email: str
+    name: str
+    kind: ActorKind
+    role: Role
+    created_at: datetime
+    password_hash: str | None = field(default=None, repr=False)
+    password_change_required: bool = False
+    disabled: bool = False
+
+    def actor(self, credential: str) -> Actor:
+        """The account as the doer of something, told apart by ``id`` and never by the credential it used."""
+        return Actor(self.kind, self.id, self.name, credential)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key that speaks for ``user``. ``prefix`` is the first characters of its text, to recognise it in a list."""
+
+    id: str
+    org: str
+    user: str
+    name: str
+    prefix: str
+    sha256: str
+    created_by: str
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether the key counts at ``now``: neither revoked nor expired."""
+        return self.revoked_at is None and now < self.expires_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A login that speaks for ``user`` until it expires or is ended."""
+
+    id: str
+    org: str
+    user: str
+    kind: SessionKind
+    sha256: str
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether the login counts at ``now``: neither ended nor expired."""
+        return self.ended_at is None and now < self.expires_at

@@ -1,0 +1,54 @@
+"""What can be wrong with the custody of keys.
+
+CustodyError
+├── UnknownKey          no key of that name in the keyring
+├── KeyNotHere          its private half is not in reach (an offline key's usual state)
+├── KeyLocked           the passphrase is missing or does not open it
+├── KeyDamaged          keyring or key file is not what it should be
+├── KeyExists           there is a keyring or key file already; none is ever written over
+├── DeviceCaExists              there is a device CA in this folder already
+├── DeviceCaUnusable            its files are missing, damaged, or do not belong together
+└── InvalidCertificateRequest   a device asks for a certificate in a form that is not signed
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CustodyError(Exception):
+    """Root of the room's errors; ``code`` is stable. No message ever holds a passphrase or private key."""
+
+    code: ClassVar[str] = "custody_error"
+
+
+class UnknownKey(CustodyError):
+    code = "key_unknown"
+
+
+class KeyNotHere(CustodyError):
+    code = "key_not_here"
+
+
+class KeyLocked(CustodyError):
+    code = "key_locked"
+
+
+class KeyDamaged(CustodyError):
+    code = "key_damaged"
+
+
+class KeyExists(CustodyError):
+    code = "key_exists"
+
+
+class DeviceCaExists(CustodyError):
+    code = "device_ca_exists"
+
+
+class DeviceCaUnusable(CustodyError):
+    code = "device_ca_unusable"
+
+
+class InvalidCertificateRequest(CustodyError):
+    code = "invalid_certificate_request"

@@ -1,0 +1,120 @@
+"""The changes that one commit will make, before anything is signed.
+
+Each request works on a trial of its own; only a trial that was not refused is absorbed, so one request's refusal leaves no
+trace in the commit of the others.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from evidence.model import AuditEvent
+from repo_signing import roles
+from repo_signing.errors import UnknownTarget
+from repo_signing.model import ArtifactRecord
+from repo_signing.records import Entry, artifact_entry, is_artifact, read_artifact, read_changes
+from repo_signing.view import View
+
+
+class Draft:
+    """Targets as they will be: what the view has, overlaid with changes.
+
+    Args:
+        view: The state the commit starts from.
+        serial: The number the commit will have.
+        now: The commit's moment.
+        under: The draft that this is a trial of.
+    """
+
+    def __init__(self, view: View, serial: int, now: datetime, under: Draft | None = None) -> None:
+        self.view: Final = view
+        self.serial: Final = serial
+        self.now: Final = now
+        self._under: Final = under
+        self._changes: Final[dict[str, Entry | None]] = {}
+        self._renewals: Final[set[str]] = set()
+
+    def trial(self) -> Draft:
+        """A draft on top of this one, to be absorbed or forgotten."""
+        return Draft(self.view, self.serial, self.now, under=self)
+
+    def absorb(self, trial: Draft) -> None:
+        """Take over what a trial changed."""
+        self._changes.update(trial._changes)
+        self._renewals.update(trial._renewals)
+
+    def target(self, path: str) -> Entry | None:
+        """The entry as it would be after the commit."""
+        if path in self._changes:
+            return self._changes[path]
+        return self.view.target(path) if self._under is None else self._under.target(path)
+
+    def put(self, path: str, entry: Entry | None) -> None:
+        """Set an entry (None removes it); one that stands as asked is no change."""
+        if self.target(path) != entry:
+            self._changes[path] = entry
+
+    def renew(self, role: str) -> None:
+        """Have an online role signed anew, also when nothing in it changes."""
+        self._renewals.add(role)
+
+    def is_empty(self) -> bool:
+        """Say whether there is nothing to commit."""
+        return not self._changes and not self._renewals
+
+    def is_renewed(self, role: str) -> bool:
+        """Say whether :meth:`renew` was asked for this role."""
+        return role in self._renewals
+
+    def artifact(self, path: str) -> ArtifactRecord:
+        """The record of a signed artifact; raises UnknownTarget."""
+        entry = self.target(path)
+        if entry is None or not is_artifact(entry):
+            raise UnknownTarget(f"no artifact is signed at {path!r}; look it up in the list of artifacts")
+        return read_artifact(path, entry)
+
+    def put_artifact(self, record: ArtifactRecord, event: AuditEvent | None) -> None:
+        """Set an artifact's record; ``event`` tells what changed, None that it is new."""
+        before = self.target(record.path)
+        told: list[AuditEvent] = []
+        if before is not None and before["custom"]["serial"] == self.serial:
+            told = read_changes(before)  # this commit changed it already
+        if event is not None:
+            told.append(event)
+        self.put(record.path, artifact_entry(record, told))
+
+    def artifacts(self) -> list[tuple[ArtifactRecord, list[AuditEvent]]]:
+        """Records that this draft sets, by path, each with the events of its change."""
+        return [
+            (read_artifact(path, entry), read_changes(entry))
+            for path, entry in sorted(self._changes.items())
+            if entry is not None and is_artifact(entry)
+        ]
+
+    def bodies(self) -> dict[str, dict[str, Any]]:
+        """By name the delegated roles to be signed anew, each with version and expiry of this commit.
+
+        A delegator comes before what it delegates to.
+        """
+        changed: defaultdict[str, dict[str, Entry | None]] = defaultdict(dict)
+        for path, entry in self._changes.items():
+            changed[self.view.holder(path)][path] = entry
+        names = changed.keys() | (self._renewals - {roles.TIMESTAMP, roles.SNAPSHOT})
+        releases = self.view.role(roles.RELEASES)
+        if releases.expires <= self.now and any(roles.delegator(name) == roles.RELEASES for name in names):
+            names |= {roles.RELEASES}  # a server that slept for months can publish before its first refresh
+        ordered = sorted(names, key=lambda name: (roles.delegator(name) == roles.RELEASES, name))
+        return {name: self._body(name, changed[name]) for name in ordered}
+
+    def _body(self, name: str, entries: Mapping[str, Entry | None]) -> dict[str, Any]:
+        body = self.view.role(name).body
+        targets = dict(body["targets"])
+        for path, entry in entries.items():
+            if entry is None:
+                targets.pop(path, None)
+            else:
+                targets[path] = entry
+        return roles.renewed_body(name, dict(body) | {"targets": targets}, self.serial, self.now)

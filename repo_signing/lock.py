@@ -1,0 +1,51 @@
+"""The lock of a repository: one writer at a time, among the threads of a process and among processes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+_LOCK_MODE: Final = 0o600
+
+
+class RepositoryLock:
+    """Exclusive and re-entrant; released by the kernel when the process dies.
+
+    ``flock``, not ``lockf``: a POSIX lock is lost when any descriptor of the file closes and never excludes the own
+    process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path: Final = path
+        self._threads: Final = threading.RLock()
+        self._depth = 0
+        self._descriptor = -1
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        try:
+            if self._depth == 0:
+                self._descriptor = self._acquire()
+            self._depth += 1
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            os.close(self._descriptor)  # closing the only descriptor of the open file releases the lock
+        self._threads.release()
+
+    def _acquire(self) -> int:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _LOCK_MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor

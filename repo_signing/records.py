@@ -1,0 +1,172 @@
+"""Artifacts and SBOMs to target entries and back: the ``custom`` field carries the whole record.
+
+``custom.serial`` is the serial of the record's last change and ``custom.changes`` tells what that change was, so that the
+audit events of a commit whose index update was cut short can be told again from signed metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from evidence.model import Actor, AuditEvent
+from repo_signing.canonical import canonical
+from repo_signing.errors import InvalidRecord, RepositoryDamaged
+from repo_signing.model import ArtifactRecord, SbomRecord, Yank
+from repo_signing.paths import split_artifact_path
+
+# A bin of python-tuf's default limit (5 MB) then holds at least 30 of the largest records.
+MAX_RECORD_BYTES: Final = 128 * 1024
+
+_ARTIFACT: Final = "artifact"
+_SBOM: Final = "sbom"
+
+Entry = dict[str, Any]
+
+
+def published(record: ArtifactRecord) -> AuditEvent:
+    """The event that an index writes when it meets an artifact for the first time."""
+    data = {
+        "path": record.path,
+        "sha256": record.sha256,
+        "length": record.length,
+        "product": record.product,
+        "version": record.version,
+        "platform": record.platform,
+        "channel": record.channel,
+        "sboms": [sbom.sha256 for sbom in record.sboms],
+        "serial": record.serial,
+    }
+    return AuditEvent("artifact.published", record.id, record.publisher, record.created_at, data)
+
+
+def blob_entry(sha256: str, length: int) -> Entry:
+    """A target entry without a record."""
+    return {"hashes": {"sha256": sha256}, "length": length}
+
+
+def sha256_of(entry: Mapping[str, Any]) -> str:
+    """The digest of a target entry."""
+    return str(entry["hashes"]["sha256"])
+
+
+def artifact_entry(record: ArtifactRecord, changes: Sequence[AuditEvent]) -> Entry:
+    """The target entry of an artifact; raises InvalidRecord when it cannot be signed."""
+    custom: dict[str, Any] = {
+        "kind": _ARTIFACT,
+        "id": record.id,
+        "product": record.product,
+        "version": record.version,
+        "platform": record.platform,
+        "channel": record.channel,
+        "publisher": record.publisher.to_dict(),
+        "created_at": _time_out(record.created_at),
+        # One text per line: a line break is a control character and cannot be signed.
+        "notes": record.notes.split("\n") if record.notes else [],
+        "labels": dict(record.labels),
+        "security": record.security,
+        "yanked": None if record.yanked is None else _yank_out(record.yanked),
+        "sboms": [_sbom_out(sbom) for sbom in record.sboms],
+        "serial": record.serial,
+    }
+    if changes:
+        custom["changes"] = [_event_out(event) for event in changes]
+    length = len(canonical(custom))
+    if length > MAX_RECORD_BYTES:
+        raise InvalidRecord(f"the record has {length} bytes, at most {MAX_RECORD_BYTES} can be signed; shorten the notes")
+    return blob_entry(record.sha256, record.length) | {"custom": custom}
+
+
+def sbom_entry(artifact: ArtifactRecord, sbom: SbomRecord) -> Entry:
+    """The target entry of an SBOM, which names its artifact."""
+    custom = {"kind": _SBOM, "artifact": artifact.path, "artifact_id": artifact.id} | _sbom_out(sbom)
+    canonical(custom)
+    return blob_entry(sbom.sha256, sbom.length) | {"custom": custom}
+
+
+def is_artifact(entry: Mapping[str, Any]) -> bool:
+    """Say whether a target entry is an artifact's (an SBOM's and a document's are not)."""
+    custom = entry.get("custom")
+    return isinstance(custom, dict) and custom.get("kind") == _ARTIFACT
+
+
+def read_artifact(path: str, entry: Mapping[str, Any]) -> ArtifactRecord:
+    """Read the record back; raises RepositoryDamaged when a field is missing or garbled."""
+    try:
+        custom = entry["custom"]
+        yanked = custom["yanked"]
+        return ArtifactRecord(
+            id=custom["id"],
+            path=path,
+            length=entry["length"],
+            sha256=sha256_of(entry),
+            product=custom["product"],
+            version=custom["version"],
+            platform=custom["platform"],
+            channel=custom["channel"],
+            file_name=split_artifact_path(path).file_name,
+            publisher=Actor.from_dict(custom["publisher"]),
+            created_at=_time_in(custom["created_at"]),
+            notes="\n".join(custom["notes"]),
+            labels=dict(custom["labels"]),
+            security=custom["security"],
+            yanked=None if yanked is None else _yank_in(yanked),
+            sboms=tuple(_sbom_in(stored) for stored in custom["sboms"]),
+            serial=custom["serial"],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RepositoryDamaged(f"the signed record of {path} lacks or garbles a field: {error!r}") from error
+
+
+def read_changes(entry: Mapping[str, Any]) -> list[AuditEvent]:
+    """The events of the record's last change; none when that was its publishing."""
+    return [_event_in(stored) for stored in entry["custom"].get("changes", [])]
+
+
+def _sbom_out(sbom: SbomRecord) -> dict[str, Any]:
+    return {
+        "id": sbom.id,
+        "path": sbom.path,
+        "length": sbom.length,
+        "sha256": sbom.sha256,
+        "format": sbom.format,
+        "spec_version": sbom.spec_version,
+        "components": sbom.components,
+        "media_type": sbom.media_type,
+    }
+
+
+def _sbom_in(stored: Mapping[str, Any]) -> SbomRecord:
+    return SbomRecord(**stored)
+
+
+def _yank_out(yank: Yank) -> dict[str, Any]:
+    return {"reason": yank.reason, "by": yank.by.to_dict(), "at": _time_out(yank.at)}
+
+
+def _yank_in(stored: Mapping[str, Any]) -> Yank:
+    return Yank(reason=stored["reason"], by=Actor.from_dict(stored["by"]), at=_time_in(stored["at"]))
+
+
+def _event_out(event: AuditEvent) -> dict[str, Any]:
+    return {
+        "tag": event.tag,
+        "subject": event.subject,
+        "by": event.by.to_dict(),
+        "at": _time_out(event.at),
+        "data": dict(event.data),
+    }
+
+
+def _event_in(stored: Mapping[str, Any]) -> AuditEvent:
+    by = Actor.from_dict(stored["by"])
+    return AuditEvent(stored["tag"], stored["subject"], by, _time_in(stored["at"]), stored["data"])
+
+
+def _time_out(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _time_in(text: str) -> datetime:
+    return datetime.fromisoformat(text)

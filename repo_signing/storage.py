@@ -1,0 +1,144 @@
+"""Every change that the repository makes to its disk, in one small class.
+
+A file is written under a temporary name, synced, and only then given its name: by ``link`` where the name must be new,
+by ``rename`` for ``timestamp.json`` alone. Nothing is written in place and nothing is written over.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from repo_signing.errors import RepositoryMoved
+
+TEMPORARY: Final = ".tmp-"  # how names of unfinished files start
+
+_FILE_MODE: Final = 0o644  # metadata and blobs are public
+_FOLDER_MODE: Final = 0o755
+
+
+class LocalStorage:
+    """A folder on a local file system.
+
+    The methods of the first half make one change each; tests stop or fail each of them. OSError is passed on by all,
+    and a file whose write or fsync failed is given up: syncing the same descriptor again could report a success that
+    never reached the disk.
+    """
+
+    def create(self, path: Path) -> int:
+        """Create a file that must be new; returns its descriptor, open for writing."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
+
+    def write(self, descriptor: int, content: bytes | memoryview) -> None:
+        """Write all of ``content``."""
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+
+    def sync(self, descriptor: int) -> None:
+        """Wait until the file's content is on the disk."""
+        os.fsync(descriptor)
+
+    def link(self, source: Path, name: Path) -> None:
+        """Give a file a second name, which must be new (FileExistsError)."""
+        os.link(source, name)
+
+    def rename(self, source: Path, name: Path) -> None:
+        """Give a file another name, replacing what had it."""
+        os.rename(source, name)
+
+    def remove(self, path: Path) -> None:
+        """Remove a name."""
+        os.unlink(path)
+
+    def make_folder(self, path: Path) -> None:
+        """Create a folder that must be new (FileExistsError)."""
+        os.mkdir(path, _FOLDER_MODE)
+
+    def sync_folder(self, path: Path) -> None:
+        """Wait until the names in a folder are on the disk."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    # What follows is composed of the above.
+
+    def temporary(self, folder: Path) -> Path:
+        """A fresh name for an unfinished file in this folder."""
+        return folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+
+    def create_once(self, folder: Path, files: Mapping[str, bytes]) -> None:
+        """Write files under names that must all be new, and make them durable.
+
+        Raises:
+            FileExistsError: A name was there; it is untouched. Files named before it stay.
+            OSError: The disk failed; files named before stay.
+        """
+        for name, content in files.items():
+            temporary = self._written(folder, content)
+            try:
+                self.link(temporary, folder / name)
+            finally:
+                self._discard(temporary)
+        self.sync_folder(folder)
+
+    def replace(self, path: Path, content: bytes, *, base: bytes | None) -> None:
+        """Put ``content`` in the place of ``base`` at once: readers see the one or the other, whole.
+
+        Raises:
+            RepositoryMoved: What stands at ``path`` is not ``base`` (None: nothing); it is untouched.
+            OSError: The disk failed. If only the last step did, ``content`` stands but may not outlive a power cut.
+        """
+        temporary = self._written(path.parent, content)
+        try:
+            if read_or_none(path) != base:
+                raise RepositoryMoved(
+                    f"{path} was replaced by somebody who does not hold the repository's lock; "
+                    "find out who writes there, then try again"
+                )
+            self.rename(temporary, path)
+        except BaseException:
+            self._discard(temporary)
+            raise
+        self.sync_folder(path.parent)
+
+    def ensure_folder(self, path: Path) -> None:
+        """Create a folder below an existing one, durably; one that is there is taken as it is."""
+        if path.is_dir():
+            return
+        with suppress(FileExistsError):
+            self.make_folder(path)
+        self.sync_folder(path.parent)
+
+    def _written(self, folder: Path, content: bytes) -> Path:
+        temporary = self.temporary(folder)
+        descriptor = self.create(temporary)
+        try:
+            try:
+                self.write(descriptor, content)
+                self.sync(descriptor)
+            finally:
+                os.close(descriptor)
+        except BaseException:
+            self._discard(temporary)
+            raise
+        return temporary
+
+    def _discard(self, temporary: Path) -> None:
+        # What cannot be removed now is removed by the next recovery; the first error is the one to tell.
+        with suppress(OSError):
+            self.remove(temporary)
+
+
+def read_or_none(path: Path) -> bytes | None:
+    """The content of a file, or None when there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None

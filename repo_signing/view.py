@@ -1,0 +1,222 @@
+"""One state of the repository as it is on disk, read through its signatures.
+
+Nothing is taken from disk unverified: what a commit carries over from an older role version it signs again, and must not
+lend its signature to what somebody put there.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from securesystemslib.signer import Signature
+from tuf.api.exceptions import RepositoryError as TufError
+from tuf.api.metadata import Root, Targets
+
+from repo_signing import roles
+from repo_signing.canonical import encode
+from repo_signing.errors import NoRepository, RepositoryDamaged
+from repo_signing.records import Entry, is_artifact, read_artifact
+from repo_signing.model import ArtifactRecord
+from repo_signing.storage import read_or_none
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One version of a role; ``body`` is its signed part and must not be changed."""
+
+    name: str
+    version: int
+    expires: datetime
+    body: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, name: str, body: Mapping[str, Any]) -> Role:
+        """Wrap a signed part."""
+        return cls(name, int(body["version"]), roles.time_in(body["expires"]), body)
+
+
+class View:
+    """The state that one ``timestamp.json`` names. Roles are read when first asked for; versioned files never change,
+    so a view stays whole while others commit.
+    """
+
+    def __init__(
+        self,
+        metadata: Path,
+        root: Root,
+        root_bytes: bytes,
+        timestamp: tuple[bytes, Role],
+        snapshot: tuple[bytes, Role],
+        known: Mapping[str, Role],
+    ) -> None:
+        self._metadata: Final = metadata
+        self.root: Final = root
+        self.root_bytes: Final = root_bytes
+        self.timestamp_bytes, self.timestamp = timestamp
+        self.snapshot_bytes, self.snapshot = snapshot
+        self.versions: Final[Mapping[str, int]] = {
+            name.removesuffix(".json"): int(meta["version"]) for name, meta in self.snapshot.body["meta"].items()
+        }
+        self._roles: Final = {
+            name: role for name, role in known.items() if self.versions.get(name) == role.version
+        }
+        self._delegators: Final[dict[str, Targets]] = {}
+
+    @classmethod
+    def load(cls, metadata: Path, previous: View | None = None) -> View:
+        """Read the current state from a metadata folder, keeping what ``previous`` has of it.
+
+        Raises:
+            NoRepository: There is no ``timestamp.json``.
+            RepositoryDamaged: A file is missing, garbled, or not signed by the keys it should be.
+        """
+        timestamp_bytes = read_or_none(metadata / "timestamp.json")
+        if timestamp_bytes is None:
+            raise NoRepository(f"no signed repository in {metadata}; `publish init` makes one")
+        if previous is not None and previous.timestamp_bytes == timestamp_bytes:
+            return previous
+        if previous is None:
+            root, root_bytes = read_root(metadata)
+        else:
+            root, root_bytes = previous.root, previous.root_bytes
+        timestamp = Role.of(roles.TIMESTAMP, verified(timestamp_bytes, root, roles.TIMESTAMP))
+        try:
+            number = int(timestamp.body["meta"]["snapshot.json"]["version"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RepositoryDamaged(f"timestamp.json names no snapshot: {error!r}") from error
+        snapshot_bytes = _read(metadata / f"{number}.snapshot.json")
+        snapshot = Role.of(roles.SNAPSHOT, verified(snapshot_bytes, root, roles.SNAPSHOT, number))
+        known = {} if previous is None else previous._roles
+        return cls(metadata, root, root_bytes, (timestamp_bytes, timestamp), (snapshot_bytes, snapshot), known)
+
+    def after(self, timestamp: tuple[bytes, Role], snapshot: tuple[bytes, Role], changed: Mapping[str, Role]) -> View:
+        """The state after a commit that this process made and verified."""
+        known = dict(self._roles) | dict(changed)
+        return View(self._metadata, self.root, self.root_bytes, timestamp, snapshot, known)
+
+    @property
+    def serial(self) -> int:
+        """The number of this state."""
+        return max(self.timestamp.version, self.snapshot.version, *self.versions.values())
+
+    @property
+    def committed_at(self) -> datetime:
+        """When the last commit was made, to the second."""
+        return roles.signed_at(self.timestamp.expires)
+
+    @property
+    def root_sha256(self) -> str:
+        """Digest of the current root file."""
+        return hashlib.sha256(self.root_bytes).hexdigest()
+
+    def role(self, name: str) -> Role:
+        """A role below snapshot; raises RepositoryDamaged when its file is not what the snapshot names."""
+        if name == roles.TIMESTAMP:
+            return self.timestamp
+        if name == roles.SNAPSHOT:
+            return self.snapshot
+        found = self._roles.get(name)
+        if found is None:
+            body = verified(self.raw(name), self.delegator(roles.delegator(name)), name, self.versions[name])
+            found = self._roles[name] = Role.of(name, body)
+        return found
+
+    def raw(self, name: str) -> bytes:
+        """The file of a role below snapshot, as it is on disk."""
+        try:
+            return _read(self._metadata / f"{self.versions[name]}.{name}.json")
+        except KeyError:
+            raise RepositoryDamaged(f"the snapshot does not name the role {name}") from None
+
+    def delegator(self, name: str) -> Root | Targets:
+        """The role that holds the keys of others, in the form that can verify them."""
+        if name == roles.ROOT:
+            return self.root
+        if name not in self._delegators:
+            self._delegators[name] = Targets.from_dict(copy.deepcopy(dict(self.role(name).body)))
+        return self._delegators[name]
+
+    def holder(self, path: str) -> str:
+        """Name of the role that holds, or would hold, this target path."""
+        first, _, rest = path.partition("/")
+        if first in (roles.DECISIONS, roles.BRAKES) and rest.count("/") == 1:
+            return first
+        releases = self.delegator(roles.RELEASES)
+        if not isinstance(releases, Targets) or releases.delegations is None or releases.delegations.succinct_roles is None:
+            raise RepositoryDamaged("the role releases delegates to no bins")
+        return releases.delegations.succinct_roles.get_role_for_target(path)
+
+    def target(self, path: str) -> Entry | None:
+        """The signed entry of a target path, or None."""
+        entry: Entry | None = self.role(self.holder(path)).body["targets"].get(path)
+        return entry
+
+    def bins(self) -> Iterator[Role]:
+        """All roles that hold artifacts and SBOMs, by name."""
+        for name in sorted(self.versions):
+            if name not in (roles.TARGETS, roles.RELEASES, roles.DECISIONS, roles.BRAKES):
+                yield self.role(name)
+
+    def artifacts(self) -> Iterator[ArtifactRecord]:
+        """All signed artifacts, by bin and path."""
+        for role in self.bins():
+            for path, entry in sorted(role.body["targets"].items()):
+                if is_artifact(entry):
+                    yield read_artifact(path, entry)
+
+
+def read_root(metadata: Path) -> tuple[Root, bytes]:
+    """Walk from the first root to the newest, each signed by the one before and by itself; raises RepositoryDamaged."""
+    raw = _read(metadata / "1.root.json")
+    root = _as_root(raw, None, 1)
+    version = 1
+    while (following := read_or_none(metadata / f"{version + 1}.root.json")) is not None:
+        version, raw = version + 1, following
+        root = _as_root(raw, root, version)
+    return root, raw
+
+
+def verified(raw: bytes, delegator: Root | Targets, name: str, version: int | None = None) -> dict[str, Any]:
+    """Check a role's signatures against its delegator and return its signed part.
+
+    Raises:
+        RepositoryDamaged: It is garbled, too few keys signed it, or its version is not ``version``.
+    """
+    try:
+        envelope = orjson.loads(raw)
+        body: dict[str, Any] = envelope["signed"]
+        signatures = {one["keyid"]: Signature.from_dict(dict(one)) for one in envelope["signatures"]}
+        delegator.verify_delegate(name, encode(body), signatures)
+        found = int(body["version"])
+    except (TufError, ValueError, KeyError, TypeError) as error:
+        raise RepositoryDamaged(
+            f"the metadata of {name} on disk is not what was signed: {error}; restore it from a backup or mirror"
+        ) from error
+    if version is not None and found != version:
+        raise RepositoryDamaged(f"the metadata of {name} on disk has version {found}, expected {version}; restore it")
+    return body
+
+
+def _as_root(raw: bytes, before: Root | None, version: int) -> Root:
+    try:
+        root = Root.from_dict(orjson.loads(raw)["signed"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RepositoryDamaged(f"{version}.root.json is garbled: {error!r}; restore it") from error
+    for signer in (root, before):
+        if signer is not None:
+            verified(raw, signer, roles.ROOT, version)
+    return root
+
+
+def _read(path: Path) -> bytes:
+    content = read_or_none(path)
+    if content is None:
+        raise RepositoryDamaged(f"{path.name} is missing from {path.parent}; restore it from a backup or mirror")
+    return content

@@ -1,0 +1,45 @@
+"""What is known of an SBOM once it has been read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+SbomFormat = Literal["cyclonedx-json", "cyclonedx-xml"]
+
+SPEC_VERSIONS: Final = ("1.2", "1.3", "1.4", "1.5", "1.6", "1.7")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SbomLimits:
+    """How much an SBOM may cost. What stays within them is read in bounded memory, by default below 700 MiB.
+
+    ``values`` bounds what the parsers make of the bytes: JSON values, or XML elements and attributes. It is compared
+    with a count of separators, which is never below the truth and may be above it where texts are full of commas.
+    """
+
+    length: int = 32 * 1024 * 1024
+    components: int = 100_000
+    depth: int = 128
+    values: int = 4_000_000  # 32 MiB of ordinary SBOM hold about 2.5 million
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SbomFacts:
+    """What validation said of an SBOM; the bytes themselves stay the evidence and are never written anew.
+
+    ``media_type`` names the specification version, e.g. ``application/vnd.cyclonedx+json; version=1.6``.
+    ``components`` counts what the product consists of, at every level: not the subject, nor tools and pedigrees.
+    ``serial_number`` is ``urn:uuid:…``. The subject is ``metadata.component``. In all texts control characters and
+    unpaired or invisible formatting characters stand as ``\\uXXXX``, so that they may be stored, logged and shown.
+    ``warnings`` are sentences about what the schema allows and a reader would trip over.
+    """
+
+    format: SbomFormat
+    spec_version: str
+    media_type: str
+    components: int
+    serial_number: str | None = None
+    subject_name: str | None = None
+    subject_version: str | None = None
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,69 @@
+"""What it takes to be the same on SQLite and PostgreSQL: column types, and INSERT with an answer to conflicts."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias
+
+from sqlalchemy import Connection, DateTime, Dialect, Row, String, Table, Text, TypeDecorator
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.types import TypeEngine
+
+from store.errors import NaiveTime
+
+# A row of whatever columns; read by attribute.
+AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+
+# Cursors compare identifiers; bytewise order is the one that every PostgreSQL locale and SQLite agree on.
+Key: Final[TypeEngine[str]] = String().with_variant(String(collation="C"), "postgresql")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC, both ways; refuses a naive one with NaiveTime.
+
+    SQLite has no time type and drops the zone, so what comes back from there is UTC by construction.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise NaiveTime(f"the time {value.isoformat()} has no zone; pass an aware UTC datetime")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class JsonText(TypeDecorator[Any]):
+    """A JSON value kept as text with sorted keys.
+
+    Escaped to ASCII, so that NUL and lone surrogates inside strings, which PostgreSQL's text refuses, survive.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: object, _dialect: Dialect) -> str | None:
+        if value is None:
+            return None
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    def process_result_value(self, value: str | None, _dialect: Dialect) -> object:
+        return None if value is None else json.loads(value)
+
+
+def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that has ``on_conflict_do_update`` and ``on_conflict_do_nothing``; both databases spell them alike."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def insert_or_ignore(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT whose ``rowcount`` is 0 when the row was there; on PostgreSQL it waits for who is inserting it now."""
+    return upsert(connection, table).on_conflict_do_nothing()

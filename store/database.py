@@ -1,0 +1,277 @@
+"""One database, SQLite or PostgreSQL: engine, transactions, schema version."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from store.errors import (
+    DatabaseBusy,
+    DatabaseNotMigrated,
+    DatabaseTooNew,
+    DatabaseUnreachable,
+    InvalidDatabaseUrl,
+    NestedWrite,
+    UnstorableValue,
+)
+
+WRITER_PATIENCE_SECONDS: Final = 30  # a writer waits this long for another; transactions last milliseconds
+POOL_SIZE: Final = 10  # kept open in each process
+POOL_OVERFLOW: Final = 30  # opened beside them when all request threads need one at once
+POOL_PATIENCE_SECONDS: Final = 10
+CONNECT_PATIENCE_SECONDS: Final = 10
+
+_MIGRATION_LOCK: Final = 0x57617665  # any constant; PostgreSQL's advisory locks are numbers ("Wave")
+_IS_WRITE: Final = "wavegate_write"
+
+
+class Database:
+    """A pool of connections and the two kinds of transactions.
+
+    On SQLite: WAL, ``synchronous=FULL`` (an answered write survives power loss), foreign keys on, ``BEGIN IMMEDIATE``
+    for writes. A deferred transaction that turns into a write fails at once under contention, whatever the timeout.
+    On PostgreSQL: READ COMMITTED with row locks for writes, one read-only snapshot for reads.
+
+    Args:
+        url: ``sqlite:///<file>`` (the folder must exist), ``postgresql://…`` (psycopg 3).
+        pool_size: Connections kept open; up to ``pool_overflow`` more are opened when needed.
+        pool_overflow: See ``pool_size``.
+
+    Raises:
+        InvalidDatabaseUrl: The URL is malformed or names another kind of database. Nothing is opened before the
+            first transaction.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = POOL_SIZE, pool_overflow: int = POOL_OVERFLOW) -> None:
+        parsed = _parse(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self._shown = parsed.render_as_string(hide_password=True)
+        self._writing = threading.local()
+        # SQLite lets one writer in and has the others sleep and poll; threads of one process queue here instead.
+        self._sqlite_writer = threading.Lock()
+        self._engine = create_engine(
+            parsed,
+            pool_size=pool_size,
+            max_overflow=pool_overflow,
+            pool_timeout=POOL_PATIENCE_SECONDS,
+            pool_pre_ping=not self.is_sqlite,
+            hide_parameters=True,  # statements carry password hashes and digests of secrets
+            connect_args=(
+                {"timeout": WRITER_PATIENCE_SECONDS}
+                if self.is_sqlite
+                else {"connect_timeout": CONNECT_PATIENCE_SECONDS}
+            ),
+        )
+        if self.is_sqlite:
+            _prepare_sqlite(self._engine)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A read-only look at one moment of the database; never waits for a writer."""
+        options: dict[str, Any] = {} if self.is_sqlite else _SNAPSHOT
+        with self._transaction(options) as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that may write: committed when the block ends, rolled back when it raises.
+
+        Do nothing slow inside: on SQLite every other writer of the database waits.
+
+        Raises:
+            DatabaseBusy: Another writer held the database for 30 seconds.
+            NestedWrite: This thread is in a write transaction already (it would wait for itself).
+        """
+        if getattr(self._writing, "now", False):
+            raise NestedWrite("this thread is in a write transaction already; pass its connection on instead")
+        self._writing.now = True
+        try:
+            with self._turn(), self._transaction({_IS_WRITE: True}) as connection:
+                yield connection
+        finally:
+            self._writing.now = False
+
+    def migrate(self) -> str:
+        """Bring the tables to this program's version, in one transaction; returns that version.
+
+        Any number of processes may call it at once: one works, the others wait and find it done.
+
+        Raises:
+            DatabaseTooNew: The tables were made by a later release; nothing is changed.
+        """
+        with self._turn(), self._translated(), self._engine.connect() as connection:
+            if self.is_sqlite:
+                # Rebuilding a table drops the old one, and that would cascade into its children.
+                connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+                connection.rollback()
+            try:
+                connection = connection.execution_options(**{_IS_WRITE: True})
+                with connection.begin():
+                    if not self.is_sqlite:
+                        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+                    self._refuse_newer(_stored_version(connection))
+                    config = _alembic()
+                    config.attributes["connection"] = connection
+                    command.upgrade(config, "head")
+                    if self.is_sqlite:
+                        self._refuse_dangling(connection)
+            finally:
+                if self.is_sqlite:
+                    # A fresh connection has foreign keys on again.
+                    connection.invalidate()
+        return _program_version()
+
+    def schema_version(self) -> str | None:
+        """Version of the tables as they stand, such as ``0001``; None for an empty database."""
+        with self.read() as connection:
+            return _stored_version(connection)
+
+    def check_schema(self) -> None:
+        """Raises DatabaseNotMigrated or DatabaseTooNew unless the tables are exactly those of this program."""
+        found, wanted = self.schema_version(), _program_version()
+        if found == wanted:
+            return
+        self._refuse_newer(found)
+        raise DatabaseNotMigrated(
+            f"the database {self._shown} has schema {found or 'none'}, this program needs {wanted}; migrate it first"
+        )
+
+    def ping(self) -> None:
+        """Raises DatabaseUnreachable or DatabaseBusy unless the database answers."""
+        with self.read() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Close all idle connections; the object can be used again afterwards."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._sqlite_writer.acquire(timeout=WRITER_PATIENCE_SECONDS):
+            raise DatabaseBusy(f"another thread has been writing for {WRITER_PATIENCE_SECONDS} s; try again")
+        try:
+            yield
+        finally:
+            self._sqlite_writer.release()
+
+    @contextmanager
+    def _transaction(self, options: dict[str, Any]) -> Iterator[Connection]:
+        with (
+            self._translated(),
+            self._engine.connect() as connection,
+            connection.execution_options(**options) as prepared,
+            prepared.begin(),
+        ):
+            yield prepared
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except PoolTimeout as error:
+            raise DatabaseBusy(f"no database connection became free in {POOL_PATIENCE_SECONDS} s; try again") from error
+        except OperationalError as error:
+            if "locked" in str(error.orig) or "busy" in str(error.orig):
+                raise DatabaseBusy(f"another writer held the database for {WRITER_PATIENCE_SECONDS} s") from error
+            raise DatabaseUnreachable(f"the database {self._shown} does not answer: {_first_line(error)}") from error
+        except (DataError, UnicodeEncodeError, OverflowError) as error:
+            raise UnstorableValue("a text or number cannot be stored: NUL, a lone surrogate, or too large") from error
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            raise DatabaseUnreachable(f"the connection to {self._shown} broke: {_first_line(error)}") from error
+
+    def _refuse_newer(self, found: str | None) -> None:
+        if found is None:
+            return
+        try:
+            _scripts().get_revision(found)
+        except CommandError as error:
+            raise DatabaseTooNew(
+                f"the database {self._shown} has schema {found}, newer than this program's {_program_version()}; "
+                "use the release that wrote it, or a later one"
+            ) from error
+
+    def _refuse_dangling(self, connection: Connection) -> None:
+        dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+        if dangling is not None:
+            raise DatabaseNotMigrated(f"the migration would leave {dangling[0]} pointing at nothing; nothing was done")
+
+
+_SNAPSHOT: Final = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise InvalidDatabaseUrl("the database URL is malformed; expected sqlite:///FILE or postgresql://…") from error
+    if parsed.drivername in ("postgres", "postgresql"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername == "postgresql+psycopg":
+        return parsed
+    if parsed.drivername != "sqlite":
+        raise InvalidDatabaseUrl(f"the database is a {parsed.drivername}; expected sqlite:///FILE or postgresql://…")
+    if not parsed.database or parsed.database == ":memory:":
+        raise InvalidDatabaseUrl("the SQLite URL names no file; expected sqlite:///FILE")
+    return parsed
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    def connected(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+        # The driver's own idea of when to BEGIN is switched off; see ``begun``.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    def begun(connection: Connection) -> None:
+        is_write = connection.get_execution_options().get(_IS_WRITE, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", begun)
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "store:migrations")
+    return config
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_alembic())
+
+
+def _program_version() -> str:
+    head = _scripts().get_current_head()
+    assert head is not None, "store/migrations holds no migration"
+    return head
+
+
+def _stored_version(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _first_line(error: DBAPIError) -> str:
+    lines = str(error.orig).strip().splitlines()
+    return lines[0] if lines else type(error.orig).__name__

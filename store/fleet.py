@@ -1,0 +1,270 @@
+"""Devices and enrolment tokens at rest; groups are in ``store.groups``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql import Select
+
+from evidence.model import AuditEvent
+from fleet.errors import (
+    DeviceExists,
+    EnrolmentRefused,
+    InvalidFleetInput,
+    UnknownDevice,
+    UnknownToken,
+)
+from fleet.model import Certificate, CheckIn, Device, DeviceStatus, EnrolToken
+from rollout.model import State
+from store.audit import append
+from store.fleet_rows import (
+    certificate_row,
+    device_row,
+    to_certificate,
+    to_devices,
+    to_token,
+    token_row,
+    write_check_ins,
+)
+from store.groups import SqlGroups, require_device
+from store.models import (
+    device_certificates,
+    devices,
+    enroll_tokens,
+    group_devices,
+    groups,
+    rollout_groups,
+    rollouts,
+)
+
+DEVICE_FILTERS: Final = ("status", "platform", "group", "name")
+
+
+class SqlFleet(SqlGroups):
+    """Fulfils ``fleet.ports.Fleet``, and with what it inherits ``rollout.ports.Groups``.
+
+    Every method is one transaction, events in it.
+    """
+
+    # Devices
+
+    def device(self, org: str, id_or_name: str) -> Device:
+        """Raises UnknownDevice."""
+        named = or_(devices.c.id == id_or_name, devices.c.name == id_or_name)
+        # A device may be named like another's id; the id wins.
+        query = select(devices).where(devices.c.org == org, named).order_by((devices.c.id == id_or_name).desc())
+        with self._database.read() as connection:
+            row = connection.execute(query.limit(1)).first()
+            if row is None:
+                raise UnknownDevice(f"no device {id_or_name}")
+            return to_devices(connection, [row])[0]
+
+    def device_by_fingerprint(self, fingerprint: str) -> tuple[Device, Certificate]:
+        """The device a certificate was issued to, whatever its status; raises UnknownDevice."""
+        query = select(device_certificates).where(device_certificates.c.fingerprint == fingerprint)
+        with self._database.read() as connection:
+            row = connection.execute(query).first()
+            if row is None:
+                raise UnknownDevice("no device has this certificate")
+            of = connection.execute(select(devices).where(devices.c.id == row.device)).one()
+            return to_devices(connection, [of])[0], to_certificate(row)
+
+    def enrol(
+        self, org: str, token_sha256: str, device: Device, certificate: Certificate, event: AuditEvent, *, now: datetime
+    ) -> None:
+        """Use up one place of the token; add the device, with the token's groups and labels, and its certificate.
+
+        The token's labels win over the device's own. Groups of the token that are gone are passed over.
+        Raises EnrolmentRefused (unknown, expired or used-up token) or DeviceExists; nothing is stored then.
+        """
+        with self._database.write() as connection:
+            names, labels = _use_token(connection, org, token_sha256, now)
+            _insert_device(connection, device, labels)
+            connection.execute(insert(device_certificates), certificate_row(org, certificate))
+            found = select(groups.c.id).where(groups.c.org == org, groups.c.name.in_(names))
+            rows = [
+                {"group_id": group_id, "device": device.id, "org": org}
+                for group_id in connection.execute(found).scalars()
+            ]
+            if rows:
+                connection.execute(insert(group_devices), rows)
+            append(connection, org, [event])
+
+    def add_certificate(self, certificate: Certificate, event: AuditEvent, org: str) -> None:
+        """Store a renewed certificate beside the old one; raises UnknownDevice."""
+        with self._database.write() as connection:
+            require_device(connection, org, certificate.device)
+            connection.execute(insert(device_certificates), certificate_row(org, certificate))
+            append(connection, org, [event])
+
+    def check_in(self, org: str, device: str, what: CheckIn) -> None:
+        """Store what a device said and when; no audit event, it is a heartbeat. Raises UnknownDevice."""
+        if not self.check_in_many(org, {device: what}):
+            raise UnknownDevice(f"no device {device}")
+
+    def check_in_many(self, org: str, said: Mapping[str, CheckIn]) -> int:
+        """Store what many devices said, by device id, in one transaction; those that are gone are passed over.
+
+        Returns how many were stored.
+        """
+        with self._database.write() as connection:
+            return write_check_ins(connection, org, said)
+
+    def revoke(self, org: str, device: str, event: AuditEvent) -> None:
+        """Set the status to revoked; raises UnknownDevice."""
+        with self._database.write() as connection:
+            revoked = connection.execute(
+                update(devices)
+                .where(devices.c.org == org, devices.c.id == device)
+                .values(status=DeviceStatus.REVOKED.value)
+            ).rowcount
+            if not revoked:
+                raise UnknownDevice(f"no device {device}")
+            append(connection, org, [event])
+
+    def delete(self, org: str, device: str, event: AuditEvent) -> None:
+        """Remove the device with certificates, groups and what it runs; raises UnknownDevice.
+
+        Its audit trail stays, and so does what it did in rollouts: their counters count it.
+        """
+        with self._database.write() as connection:
+            removed = connection.execute(delete(devices).where(devices.c.org == org, devices.c.id == device)).rowcount
+            if not removed:
+                raise UnknownDevice(f"no device {device}")
+            append(connection, org, [event])
+
+    def devices(self, org: str, *, after: str | None, limit: int, filters: Mapping[str, str]) -> Sequence[Device]:
+        """Devices in order of id, beginning behind ``after``. Filters: status, platform, group, name (substring)."""
+        query = _filtered(select(devices), org, filters).order_by(devices.c.id).limit(limit)
+        if after is not None:
+            query = query.where(devices.c.id > after)
+        with self._database.read() as connection:
+            return to_devices(connection, [*connection.execute(query)])
+
+    def count_devices(self, org: str, *, filters: Mapping[str, str]) -> int:
+        """How many devices the filters leave."""
+        query = _filtered(select(func.count()).select_from(devices), org, filters)
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def names(self, org: str, ids: Sequence[str]) -> Mapping[str, str]:
+        """Names by device id; a device that is gone is absent."""
+        query = select(devices.c.id, devices.c.name).where(devices.c.org == org, devices.c.id.in_(ids))
+        with self._database.read() as connection:
+            return {row.id: row.name for row in connection.execute(query)}
+
+    def products_for(self, org: str, device: str) -> list[str]:
+        """Products with a rollout, drafts aside, that has a wave for one of the device's groups; ascending."""
+        query = (
+            select(rollouts.c.product)
+            .distinct()
+            .join_from(group_devices, groups, groups.c.id == group_devices.c.group_id)
+            .join(rollout_groups, (rollout_groups.c.org == groups.c.org) & (rollout_groups.c.name == groups.c.name))
+            .join(rollouts, rollouts.c.id == rollout_groups.c.rollout)
+            .where(groups.c.org == org, group_devices.c.device == device, rollouts.c.state != State.DRAFT.value)
+            .order_by(rollouts.c.product)
+        )
+        with self._database.read() as connection:
+            return [*connection.execute(query).scalars()]
+
+    # Tokens
+
+    def token(self, token_sha256: str) -> EnrolToken:
+        """Raises EnrolmentRefused for an unknown one."""
+        with self._database.read() as connection:
+            row = connection.execute(select(enroll_tokens).where(enroll_tokens.c.sha256 == token_sha256)).first()
+            if row is None:
+                raise EnrolmentRefused("this enrolment token is unknown; ask for a new one")
+            return to_token(row)
+
+    def add_token(self, token: EnrolToken, event: AuditEvent) -> None:
+        """Store a new enrolment token."""
+        with self._database.write() as connection:
+            connection.execute(insert(enroll_tokens), token_row(token))
+            append(connection, token.org, [event])
+
+    def tokens(self, org: str, *, after: str | None, limit: int) -> Sequence[EnrolToken]:
+        """Tokens in order of id."""
+        query = select(enroll_tokens).where(enroll_tokens.c.org == org).order_by(enroll_tokens.c.id).limit(limit)
+        if after is not None:
+            query = query.where(enroll_tokens.c.id > after)
+        with self._database.read() as connection:
+            return [to_token(row) for row in connection.execute(query)]
+
+    def count_tokens(self, org: str) -> int:
+        """How many tokens there are, used up and expired ones too."""
+        query = select(func.count()).select_from(enroll_tokens).where(enroll_tokens.c.org == org)
+        with self._database.read() as connection:
+            return connection.execute(query).scalar_one()
+
+    def delete_token(self, org: str, token_id: str, event: AuditEvent) -> None:
+        """Remove a token; raises UnknownToken."""
+        gone = delete(enroll_tokens).where(enroll_tokens.c.org == org, enroll_tokens.c.id == token_id)
+        with self._database.write() as connection:
+            if not connection.execute(gone).rowcount:
+                raise UnknownToken(f"no enrolment token {token_id}")
+            append(connection, org, [event])
+
+
+def _use_token(connection: Connection, org: str, sha256: str, now: datetime) -> tuple[Sequence[str], Mapping[str, str]]:
+    # One statement decides and counts, so any number of racers make exactly ``max_uses`` winners.
+    used = connection.execute(
+        update(enroll_tokens)
+        .where(
+            enroll_tokens.c.org == org,
+            enroll_tokens.c.sha256 == sha256,
+            enroll_tokens.c.expires_at > now,
+            enroll_tokens.c.uses < enroll_tokens.c.max_uses,
+        )
+        .values(uses=enroll_tokens.c.uses + 1)
+        .returning(enroll_tokens.c.group_names, enroll_tokens.c.labels)
+    ).first()
+    if used is not None:
+        return used.group_names, used.labels
+    query = select(enroll_tokens).where(enroll_tokens.c.org == org, enroll_tokens.c.sha256 == sha256)
+    token = connection.execute(query).first()
+    if token is None:
+        raise EnrolmentRefused("this enrolment token is unknown; ask for a new one")
+    if token.expires_at <= now:
+        raise EnrolmentRefused(f"the enrolment token {token.id} expired at {token.expires_at:%Y-%m-%dT%H:%M:%SZ}")
+    raise EnrolmentRefused(f"the enrolment token {token.id} has been used {token.uses} of {token.max_uses} times")
+
+
+def _insert_device(connection: Connection, device: Device, labels: Mapping[str, str]) -> None:
+    refusal = DeviceExists(f"a device named {device.name} exists already; choose another name or delete it first")
+    taken = select(devices.c.id).where(devices.c.org == device.org, devices.c.name == device.name)
+    if connection.execute(taken).first() is not None:
+        raise refusal
+    try:
+        connection.execute(insert(devices), device_row(device, labels))
+    except IntegrityError as error:
+        # Only reached on PostgreSQL, when somebody else took the name between the two statements.
+        if "name" in str(error.orig):
+            raise refusal from error
+        raise
+
+
+def _filtered(query: Select[Any], org: str, filters: Mapping[str, str]) -> Select[Any]:
+    unknown = sorted(set(filters) - set(DEVICE_FILTERS))
+    if unknown:
+        raise InvalidFleetInput(f"no filter {unknown[0]!r} for devices; there are {', '.join(DEVICE_FILTERS)}")
+    conditions: Iterable[ColumnElement[bool]] = (_condition(org, name, wanted) for name, wanted in filters.items())
+    return query.where(devices.c.org == org, *conditions)
+
+
+def _condition(org: str, name: str, wanted: str) -> ColumnElement[bool]:
+    if name == "status":
+        return devices.c.status == wanted
+    if name == "platform":
+        return devices.c.platform == wanted
+    if name == "name":
+        return devices.c.name.icontains(wanted, autoescape=True)
+    return devices.c.id.in_(
+        select(group_devices.c.device)
+        .join_from(group_devices, groups, groups.c.id == group_devices.c.group_id)
+        .where(groups.c.org == org, or_(groups.c.name == wanted, groups.c.id == wanted))
+    )

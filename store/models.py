@@ -1,0 +1,346 @@
+"""The tables. Nothing outside ``store`` may import them; a change here needs a migration (a test compares the two).
+
+Every row belongs to an organisation by its slug. Ids are prefixed ULIDs, digests lower-case hex, times UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from store.columns import JsonText, Key, UtcDateTime
+
+# Fixed names let a migration alter a constraint on both databases (SQLite's batch mode finds it by name only).
+NAMING: Final = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+metadata = MetaData(naming_convention=NAMING)
+
+
+def _org(*, primary_key: bool = False) -> Column[str]:
+    return Column("org", Key, ForeignKey("orgs.slug"), primary_key=primary_key, nullable=False)
+
+
+orgs = Table(
+    "orgs",
+    metadata,
+    Column("slug", Key, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Key, primary_key=True),
+    _org(),
+    Column("email", String, nullable=False),
+    # The address case-folded in Python (SQLite folds ASCII only); NULL for accounts without one.
+    Column("email_key", Key),
+    Column("name", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("role", String, nullable=False),
+    Column("password_hash", String),
+    Column("password_change_required", Boolean, nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("org", "email_key"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Key, primary_key=True),
+    _org(),
+    Column("user_id", Key, ForeignKey("users.id"), nullable=False, index=True),
+    Column("name", String, nullable=False),
+    Column("prefix", String, nullable=False),
+    Column("sha256", Key, nullable=False, unique=True),
+    Column("created_by", Key, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("last_used_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Key, primary_key=True),
+    _org(),
+    Column("user_id", Key, ForeignKey("users.id"), nullable=False, index=True),
+    Column("kind", String, nullable=False),
+    Column("sha256", Key, nullable=False, unique=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("last_used_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+)
+
+# One row per account, source and minute, so that an attack makes a counter large and not the table. The account is a
+# digest: what people type there by mistake is now and then their password.
+login_failures = Table(
+    "login_failures",
+    metadata,
+    _org(primary_key=True),
+    Column("account_sha256", Key, primary_key=True),
+    Column("source", Key, primary_key=True),
+    Column("minute", UtcDateTime, primary_key=True),
+    Column("failures", Integer, nullable=False),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("id", Key, primary_key=True),
+    _org(),
+    Column("path", Key, nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("sha256", Key, nullable=False),
+    Column("product", Key, nullable=False),
+    Column("version", Key, nullable=False),
+    Column("platform", Key, nullable=False),
+    Column("channel", Key, nullable=False),
+    Column("file_name", String, nullable=False),
+    Column("publisher", JsonText, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("notes", Text, nullable=False),
+    Column("labels", JsonText, nullable=False),
+    Column("security", Boolean, nullable=False),
+    Column("yanked", JsonText),
+    Column("serial", BigInteger, nullable=False),
+    UniqueConstraint("org", "path"),
+    Index("ix_artifacts_org_product_version", "org", "product", "version"),
+)
+
+sboms = Table(
+    "sboms",
+    metadata,
+    Column("id", Key, primary_key=True),
+    _org(),
+    Column("artifact", Key, ForeignKey("artifacts.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("position", Integer, nullable=False),
+    Column("path", Key, nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("sha256", Key, nullable=False),
+    Column("format", String, nullable=False),
+    Column("spec_version", String, nullable=False),
+    Column("components", Integer, nullable=False),
+    Column("media_type", String, nullable=False),
+    UniqueConstraint("org", "path"),
+)
+
+repository_state = Table(
+    "repository_state",
+    metadata,
+    _org(primary_key=True),
+    Column("projected_serial", BigInteger, nullable=False),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", Key, primary_key=True),
+    _org(),
+    Column("name", Key, nullable=False),
+    Column("status", String, nullable=False),
+    Column("platform", Key, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("hostname", String, nullable=False),
+    Column("os_family", String, nullable=False),
+    Column("os_name", String, nullable=False),
+    Column("agent_version", String, nullable=False),
+    Column("labels", JsonText, nullable=False),
+    Column("last_seen_at", UtcDateTime),
+    Column("state", Text, nullable=False),
+    UniqueConstraint("org", "name"),
+)
+
+device_certificates = Table(
+    "device_certificates",
+    metadata,
+    Column("fingerprint", Key, primary_key=True),
+    _org(),
+    Column("device", Key, ForeignKey("devices.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("serial", String, nullable=False),
+    Column("not_before", UtcDateTime, nullable=False),
+    Column("not_after", UtcDateTime, nullable=False),
+)
+
+device_running = Table(
+    "device_running",
+    metadata,
+    Column("device", Key, ForeignKey("devices.id", ondelete="CASCADE"), primary_key=True),
+    Column("product", Key, primary_key=True),
+    _org(),
+    Column("version", String, nullable=False),
+    Column("path", String, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("rollout", String, nullable=False),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    Column("id", Key, primary_key=True),
+    _org(),
+    Column("name", Key, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("org", "name"),
+)
+
+group_devices = Table(
+    "group_devices",
+    metadata,
+    Column("group_id", Key, ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True),
+    Column("device", Key, ForeignKey("devices.id", ondelete="CASCADE"), primary_key=True, index=True),
+    _org(),
+)
+
+enroll_tokens = Table(
+    "enroll_tokens",
+    metadata,
+    Column("id", Key, primary_key=True),
+    _org(),
+    Column("name", String, nullable=False),
+    Column("sha256", Key, nullable=False, unique=True),
+    Column("created_by", Key, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("max_uses", Integer, nullable=False),
+    Column("uses", Integer, nullable=False),
+    Column("group_names", JsonText, nullable=False),
+    Column("labels", JsonText, nullable=False),
+)
+
+# The document is the whole rollout; the other columns repeat what queries and compare-and-set look at.
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", Key, primary_key=True),
+    _org(),
+    Column("product", Key, nullable=False),
+    Column("channel", Key, nullable=False),
+    Column("state", Key, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("plan_hash", Key, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("document", JsonText, nullable=False),
+    Index("ix_rollouts_org_state", "org", "state"),
+)
+
+# By name and not by id: a rollout outlives the group it was for.
+rollout_groups = Table(
+    "rollout_groups",
+    metadata,
+    Column("rollout", Key, ForeignKey("rollouts.id"), primary_key=True),
+    Column("name", Key, primary_key=True),
+    _org(),
+    Index("ix_rollout_groups_org_name", "org", "name"),
+)
+
+# The primary key is the rollout: one intent at a time, held by the database itself.
+rollout_intents = Table(
+    "rollout_intents",
+    metadata,
+    Column("rollout", Key, ForeignKey("rollouts.id"), primary_key=True),
+    Column("id", Key, nullable=False, unique=True),
+    _org(),
+    Column("proposed_at", UtcDateTime, nullable=False),
+    Column("document", JsonText, nullable=False),
+)
+
+rollout_counters = Table(
+    "rollout_counters",
+    metadata,
+    Column("rollout", Key, ForeignKey("rollouts.id"), primary_key=True),
+    Column("wave", Integer, primary_key=True, autoincrement=False),
+    _org(),
+    Column("acting", Integer, nullable=False),
+    Column("succeeded", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("rolled_back", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("finishes", Integer, nullable=False),
+)
+
+# No foreign key to devices: what a device did in a rollout stays true, and counted, after the device is deleted.
+rollout_devices = Table(
+    "rollout_devices",
+    metadata,
+    Column("rollout", Key, ForeignKey("rollouts.id"), primary_key=True),
+    Column("device", Key, primary_key=True),
+    _org(),
+    Column("wave", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("progress", Key, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("code", String, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("finishes", Integer, nullable=False),
+    Column("last_report", String, nullable=False),
+)
+
+# The last seq given out; its row lock is what makes seq gapless and in order of commit on PostgreSQL.
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    _org(primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+)
+
+# ``body`` holds the exact bytes that ``leaf_hash`` is over; the other columns repeat what queries look at.
+audit_events = Table(
+    "audit_events",
+    metadata,
+    _org(primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Key, nullable=False, unique=True),
+    Column("tag", Key, nullable=False),
+    Column("subject", Key, nullable=False),
+    Column("actor_kind", String, nullable=False),
+    Column("actor_id", Key, nullable=False),
+    Column("actor_name", String, nullable=False),
+    Column("actor_credential", String),
+    Column("at", UtcDateTime, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("leaf_hash", LargeBinary, nullable=False),
+    Index("ix_audit_events_org_subject_seq", "org", "subject", "seq"),
+    Index("ix_audit_events_org_tag_seq", "org", "tag", "seq"),
+)
+
+# ``status`` is NULL while the first request with the key is at work; ``claim`` says which attempt may answer for it.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    _org(primary_key=True),
+    Column("actor", Key, primary_key=True),
+    Column("key", Key, primary_key=True),
+    Column("route", String, nullable=False),
+    Column("body_sha256", String, nullable=False),
+    Column("claim", Key, nullable=False),
+    Column("claimed_at", UtcDateTime, nullable=False),
+    Column("status", Integer),
+    Column("response", LargeBinary),
+    Column("created_at", UtcDateTime, nullable=False, index=True),
+)

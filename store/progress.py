@@ -1,0 +1,166 @@
+"""One row for each device that reported in a rollout, and the counters that move with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, case, func, select, update
+
+from rollout.model import Counters, DeviceProgress, Progress, Rollout
+from rollout.ports import ProgressChange
+from store.columns import AnyRow, insert_or_ignore, upsert
+from store.models import rollout_counters, rollout_devices
+
+_COUNTED: Final = ("acting", "succeeded", "failed", "rolled_back", "failures", "finishes")
+
+
+def step(connection: Connection, rollout: Rollout, device: str, change: ProgressChange) -> bool:
+    """Move one device as ``change`` says, and its wave's counters by the difference; False when nothing moves."""
+    query = (
+        select(rollout_devices)
+        .where(rollout_devices.c.rollout == rollout.id, rollout_devices.c.device == device)
+        .with_for_update()
+    )
+    while True:
+        row = connection.execute(query).first()
+        before = None if row is None else _to_progress(row)
+        after = change(rollout, before)
+        if after is None:
+            return False
+        columns = _columns(rollout, after)
+        if before is not None:
+            place = (rollout_devices.c.rollout == rollout.id) & (rollout_devices.c.device == device)
+            connection.execute(update(rollout_devices).where(place).values(**columns))
+            break
+        if connection.execute(insert_or_ignore(connection, rollout_devices), columns).rowcount == 1:
+            break
+        # PostgreSQL only: another report of the device was first; its row is visible now, so look at it and ask again.
+    _move_counters(connection, rollout, before, after)
+    return True
+
+
+def counters_of(connection: Connection, rollout_id: str) -> dict[int, Counters]:
+    """The kept counters by wave: one primary-key range, whatever the number of devices."""
+    query = select(rollout_counters).where(rollout_counters.c.rollout == rollout_id)
+    return {row.wave: _to_counters(row) for row in connection.execute(query.order_by(rollout_counters.c.wave))}
+
+
+def recounted(connection: Connection, rollout_id: str) -> dict[int, Counters]:
+    """The counters anew, from the devices' rows."""
+    rows = rollout_devices.c
+    query = (
+        select(
+            rows.wave,
+            func.count().label("acting"),
+            _how_many(Progress.SUCCEEDED).label("succeeded"),
+            _how_many(Progress.FAILED).label("failed"),
+            _how_many(Progress.ROLLED_BACK).label("rolled_back"),
+            func.sum(rows.failures).label("failures"),
+            func.sum(rows.finishes).label("finishes"),
+        )
+        .where(rows.rollout == rollout_id)
+        .group_by(rows.wave)
+        .order_by(rows.wave)
+    )
+    return {row.wave: _to_counters(row) for row in connection.execute(query)}
+
+
+def devices_of(
+    connection: Connection,
+    rollout_id: str,
+    *,
+    wave: int | None,
+    progress: Progress | None,
+    after: str | None,
+    limit: int,
+) -> Sequence[DeviceProgress]:
+    """Rows in order of device id, beginning behind ``after``."""
+    rows = rollout_devices.c
+    query = select(rollout_devices).where(rows.rollout == rollout_id).order_by(rows.device).limit(limit)
+    if wave is not None:
+        query = query.where(rows.wave == wave)
+    if progress is not None:
+        query = query.where(rows.progress == progress.value)
+    if after is not None:
+        query = query.where(rows.device > after)
+    return [_to_progress(row) for row in connection.execute(query)]
+
+
+def _move_counters(
+    connection: Connection, rollout: Rollout, before: DeviceProgress | None, after: DeviceProgress
+) -> None:
+    moves: dict[int, dict[str, int]] = {}
+    for row, sign in ((before, -1), (after, 1)):
+        if row is None:
+            continue
+        move = moves.setdefault(row.wave, dict.fromkeys(_COUNTED, 0))
+        for name, count in _counted(row).items():
+            move[name] += sign * count
+    # In order of wave, so that two devices that change waves in opposite directions cannot lock each other out.
+    for wave, move in sorted(moves.items()):
+        if any(move.values()):
+            add = upsert(connection, rollout_counters)
+            add = add.on_conflict_do_update(
+                index_elements=["rollout", "wave"],
+                set_={name: rollout_counters.c[name] + add.excluded[name] for name in _COUNTED},
+            )
+            connection.execute(add, {"rollout": rollout.id, "wave": wave, "org": rollout.org, **move})
+
+
+def _counted(row: DeviceProgress) -> dict[str, int]:
+    return {
+        "acting": 1,
+        "succeeded": int(row.progress is Progress.SUCCEEDED),
+        "failed": int(row.progress is Progress.FAILED),
+        "rolled_back": int(row.progress is Progress.ROLLED_BACK),
+        "failures": row.failures,
+        "finishes": row.finishes,
+    }
+
+
+def _how_many(progress: Progress) -> Any:
+    return func.sum(case((rollout_devices.c.progress == progress.value, 1), else_=0))
+
+
+def _to_counters(row: AnyRow) -> Counters:
+    return Counters(
+        acting=int(row.acting),
+        succeeded=int(row.succeeded),
+        failed=int(row.failed),
+        rolled_back=int(row.rolled_back),
+        failures=int(row.failures),
+        finishes=int(row.finishes),
+    )
+
+
+def _columns(rollout: Rollout, progress: DeviceProgress) -> dict[str, object]:
+    return {
+        "rollout": rollout.id,
+        "device": progress.device,
+        "org": rollout.org,
+        "wave": progress.wave,
+        "attempt": progress.attempt,
+        "progress": progress.progress.value,
+        "at": progress.at,
+        "code": progress.code,
+        "detail": progress.detail,
+        "failures": progress.failures,
+        "finishes": progress.finishes,
+        "last_report": progress.last_report,
+    }
+
+
+def _to_progress(row: AnyRow) -> DeviceProgress:
+    return DeviceProgress(
+        device=row.device,
+        wave=row.wave,
+        attempt=row.attempt,
+        progress=Progress(row.progress),
+        at=row.at,
+        code=row.code,
+        detail=row.detail,
+        failures=row.failures,
+        finishes=row.finishes,
+        last_report=row.last_report,
+    )

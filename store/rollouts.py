@@ -1,0 +1,241 @@
+"""Rollouts at rest: compare-and-set on the revision, one intent at a time, counters kept with the reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
+
+from evidence.model import AuditEvent
+from rollout.errors import RolloutChanged, UnknownRollout
+from rollout.model import Counters, DeviceProgress, Progress, Rollout, State
+from rollout.ports import Intent, ProgressChange
+from rollout.stored import intent_from_dict, intent_to_dict, rollout_from_dict, rollout_to_dict
+from store.audit import append, events_of
+from store.database import Database
+from store.models import rollout_groups, rollout_intents, rollouts
+from store.progress import counters_of, devices_of, recounted, step
+
+MOVING = (State.WAITING, State.RUNNING)
+UNDER_WAY = (State.WAITING, State.RUNNING, State.PAUSED)
+
+
+class SqlRollouts:
+    """Fulfils ``rollout.ports.Rollouts``, and answers what lists and checks ask beyond it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, org: str, rollout_id: str) -> Rollout:
+        """Raises UnknownRollout, also for another organisation's."""
+        with self._database.read() as connection:
+            return _read(connection, org, rollout_id)
+
+    def list(
+        self, org: str, *, state: State | None = None, product: str | None = None, after: str | None, limit: int
+    ) -> Sequence[Rollout]:
+        """Newest first, beginning behind the id ``after``."""
+        query = select(rollouts.c.document).where(*_filters(org, state, product))
+        query = query.order_by(rollouts.c.id.desc()).limit(limit)
+        if after is not None:
+            query = query.where(rollouts.c.id < after)
+        with self._database.read() as connection:
+            return [rollout_from_dict(document) for document in connection.execute(query).scalars()]
+
+    def count(self, org: str, *, state: State | None = None, product: str | None = None) -> int:
+        """How many rollouts the filters of :meth:`list` leave."""
+        query = select(func.count()).select_from(rollouts).where(*_filters(org, state, product))
+        with self._database.read() as connection:
+            return connection.execute(query).scalar_one()
+
+    def add(self, rollout: Rollout, event: AuditEvent) -> None:
+        """Store a new rollout together with its first event."""
+        with self._database.write() as connection:
+            connection.execute(
+                insert(rollouts),
+                {"id": rollout.id, "org": rollout.org, "created_at": rollout.created_at, **_columns(rollout)},
+            )
+            _name_groups(connection, rollout)
+            append(connection, rollout.org, [event])
+
+    def save(self, after: Rollout, events: Sequence[AuditEvent], *, seen: int) -> None:
+        """Store state and events; raises RolloutChanged unless the stored revision is ``seen`` and no intent stands."""
+        with self._database.write() as connection:
+            plan_hash = _claim(connection, after.org, after.id, seen)
+            _replace(connection, after, plan_hash)
+            append(connection, after.org, events)
+
+    def propose(self, intent: Intent) -> None:
+        """Write the intent; raises RolloutChanged unless the stored revision is ``intent.seen`` and none stands."""
+        after = intent.after
+        with self._database.write() as connection:
+            _claim(connection, after.org, after.id, intent.seen)
+            connection.execute(
+                insert(rollout_intents),
+                {
+                    "rollout": after.id,
+                    "id": intent.id,
+                    "org": after.org,
+                    "proposed_at": intent.proposed_at,
+                    "document": intent_to_dict(intent),
+                },
+            )
+
+    def standing(self, intent: Intent) -> bool:
+        """Whether this very intent still stands (asked under the repository lock, just before signing)."""
+        with self._database.read() as connection:
+            return bool(connection.execute(select(exists().where(rollout_intents.c.id == intent.id))).scalar_one())
+
+    def settle(self, intent: Intent) -> None:
+        """Save ``after`` and the events and remove the intent; does nothing when it does not stand any more."""
+        after = intent.after
+        with self._database.write() as connection:
+            _, plan_hash = _lock(connection, after.org, after.id)
+            if _remove(connection, intent):
+                _replace(connection, after, plan_hash)
+                append(connection, after.org, intent.events)
+
+    def drop(self, intent: Intent) -> None:
+        """Remove the intent; the rollout stays as it was."""
+        with self._database.write() as connection:
+            _lock(connection, intent.after.org, intent.after.id)
+            _remove(connection, intent)
+
+    def intents(self, org: str) -> Sequence[Intent]:
+        """All standing intents, oldest first."""
+        query = (
+            select(rollout_intents.c.document)
+            .where(rollout_intents.c.org == org)
+            .order_by(rollout_intents.c.proposed_at, rollout_intents.c.id)
+        )
+        with self._database.read() as connection:
+            return [intent_from_dict(document) for document in connection.execute(query).scalars()]
+
+    def moving(self, org: str) -> Sequence[str]:
+        """Ids of rollouts that are waiting or running, oldest first."""
+        query = select(rollouts.c.id).where(rollouts.c.org == org, rollouts.c.state.in_(MOVING)).order_by(rollouts.c.id)
+        with self._database.read() as connection:
+            return [*connection.execute(query).scalars()]
+
+    def overlapping(self, org: str, product: str, groups: Sequence[str]) -> Sequence[Rollout]:
+        """Rollouts of this product that are waiting, running or paused and have a wave in one of the groups."""
+        named = exists().where(rollout_groups.c.rollout == rollouts.c.id, rollout_groups.c.name.in_(groups))
+        query = (
+            select(rollouts.c.document)
+            .where(rollouts.c.org == org, rollouts.c.product == product, rollouts.c.state.in_(UNDER_WAY), named)
+            .order_by(rollouts.c.id)
+        )
+        with self._database.read() as connection:
+            return [rollout_from_dict(document) for document in connection.execute(query).scalars()]
+
+    def counters(self, rollout_id: str) -> Mapping[int, Counters]:
+        """Counters by wave number; a wave nobody reported in is absent."""
+        with self._database.read() as connection:
+            return counters_of(connection, rollout_id)
+
+    def recount(self, org: str, rollout_id: str) -> Mapping[int, Counters]:
+        """The counters as the devices' rows give them; equal to :meth:`counters` unless something is broken."""
+        with self._database.read() as connection:
+            _read(connection, org, rollout_id)
+            return recounted(connection, rollout_id)
+
+    def update_progress(self, org: str, rollout_id: str, device: str, change: ProgressChange) -> bool:
+        """Read the device's row, ask ``change`` for the new one, write row and counters in one transaction.
+
+        ``change`` gets ``None`` for a device that has not reported, and answers ``None`` when nothing moves (the
+        return is then False). It may be asked again when another report of the device came in between.
+        Raises UnknownRollout.
+        """
+        with self._database.write() as connection:
+            return step(connection, _read(connection, org, rollout_id), device, change)
+
+    def devices(
+        self,
+        org: str,
+        rollout_id: str,
+        *,
+        wave: int | None = None,
+        progress: Progress | None = None,
+        after: str | None,
+        limit: int,
+    ) -> Sequence[DeviceProgress]:
+        """Devices that reported, in order of id, beginning behind ``after``; raises UnknownRollout."""
+        with self._database.read() as connection:
+            _read(connection, org, rollout_id)
+            return devices_of(connection, rollout_id, wave=wave, progress=progress, after=after, limit=limit)
+
+    def events(self, org: str, rollout_id: str) -> Sequence[AuditEvent]:
+        """The rollout's audit events, in order."""
+        with self._database.read() as connection:
+            return events_of(connection, org, rollout_id)
+
+
+def _filters(org: str, state: State | None, product: str | None) -> Sequence[ColumnElement[bool]]:
+    filters = [rollouts.c.org == org]
+    if state is not None:
+        filters.append(rollouts.c.state == state.value)
+    if product is not None:
+        filters.append(rollouts.c.product == product)
+    return filters
+
+
+def _read(connection: Connection, org: str, rollout_id: str) -> Rollout:
+    query = select(rollouts.c.document).where(rollouts.c.org == org, rollouts.c.id == rollout_id)
+    document = connection.execute(query).scalar_one_or_none()
+    if document is None:
+        raise UnknownRollout(f"no rollout {rollout_id}")
+    return rollout_from_dict(document)
+
+
+def _lock(connection: Connection, org: str, rollout_id: str) -> tuple[int, str]:
+    """Revision and plan hash; nobody else saves, proposes, settles or drops until the transaction ends."""
+    query = (
+        select(rollouts.c.revision, rollouts.c.plan_hash)
+        .where(rollouts.c.org == org, rollouts.c.id == rollout_id)
+        .with_for_update()
+    )
+    row = connection.execute(query).first()
+    if row is None:
+        raise UnknownRollout(f"no rollout {rollout_id}")
+    return row.revision, row.plan_hash
+
+
+def _claim(connection: Connection, org: str, rollout_id: str, seen: int) -> str:
+    # The lock comes first and the intent is looked for in a statement of its own: in one statement, PostgreSQL would
+    # judge the intent by what was there before it waited for the lock.
+    revision, plan_hash = _lock(connection, org, rollout_id)
+    if revision != seen:
+        raise RolloutChanged(f"{rollout_id} is at revision {revision}, not {seen}; look again and decide afresh")
+    if connection.execute(select(exists().where(rollout_intents.c.rollout == rollout_id))).scalar_one():
+        raise RolloutChanged(f"another change of {rollout_id} is being signed; look again in a moment")
+    return plan_hash
+
+
+def _replace(connection: Connection, after: Rollout, plan_hash: str) -> None:
+    connection.execute(update(rollouts).where(rollouts.c.id == after.id).values(**_columns(after)))
+    if after.plan_hash != plan_hash:
+        connection.execute(delete(rollout_groups).where(rollout_groups.c.rollout == after.id))
+        _name_groups(connection, after)
+
+
+def _remove(connection: Connection, intent: Intent) -> bool:
+    removed = connection.execute(delete(rollout_intents).where(rollout_intents.c.id == intent.id))
+    return removed.rowcount == 1
+
+
+def _name_groups(connection: Connection, rollout: Rollout) -> None:
+    names = sorted({wave.group for wave in rollout.plan.waves})
+    if names:
+        rows = [{"rollout": rollout.id, "name": name, "org": rollout.org} for name in names]
+        connection.execute(insert(rollout_groups), rows)
+
+
+def _columns(rollout: Rollout) -> dict[str, object]:
+    return {
+        "product": rollout.plan.product,
+        "channel": rollout.plan.channel,
+        "state": rollout.state.value,
+        "revision": rollout.revision,
+        "plan_hash": rollout.plan_hash,
+        "document": rollout_to_dict(rollout),
+    }

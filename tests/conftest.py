@@ -1,0 +1,31 @@
+"""What holds for every test: nothing of the user's own settings gets in, and chance is repeatable where it must be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("wavegate", deadline=None)
+settings.register_profile("wavegate-ci", parent=settings.get_profile("wavegate"), derandomize=True, print_blob=True)
+settings.load_profile("wavegate-ci" if os.environ.get("WAVEGATE_TEST_REQUIRE") == "all" else "wavegate")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nobody_s_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty home folder and no ``WAVEGATE_*`` of the user's; ``WAVEGATE_TEST_*`` stays.
+
+    A developer who is logged in to a real server must be able to run the tests without touching it.
+    """
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if (name.startswith("WAVEGATE_") and not name.startswith("WAVEGATE_TEST_")) or name.startswith("XDG_"):
+                patch.delenv(name)
+        for name in ("GITHUB_OUTPUT", "PYTHONPATH"):
+            patch.delenv(name, raising=False)
+        patch.setenv("HOME", str(home))
+        yield home

@@ -1,0 +1,416 @@
+"""The device port over real TLS on loopback: who is let in, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from api.device import device_pb2
+from api.device.server import DevicePortTaken, DeviceServer, DeviceServerSettings
+from evidence.model import Actor, ActorKind
+from fleet import service
+from fleet.errors import EnrolmentRefused
+from keys.device_ca import DeviceCa, create_device_ca
+from rollout.errors import ReportRefused, UnknownRollout
+from rollout.model import Progress, Report
+from tests.simulators.devices import EnrolledDevice, enrol_device, new_key, private_pem, request_for, stub, utc_now
+from tests.simulators.fleet import FleetSimulator
+
+ADMIN = Actor(ActorKind.USER, "usr_admin", "Ada")
+ROOT_SHA256 = "5f" * 32
+DEADLINE = 10  # seconds; a call that needs longer on loopback has hung
+
+
+@dataclass
+class Port:
+    """A running device port and everything behind it."""
+
+    fleet: FleetSimulator
+    ca: DeviceCa
+    port: int
+    token: str
+    reports: list[tuple[str, str, Report]] = field(default_factory=list)
+    late_by: timedelta = timedelta(0)
+
+    def now(self) -> datetime:
+        return utc_now() + self.late_by
+
+    @property
+    def trusted(self) -> bytes:
+        return self.ca.certificate_pem.encode()
+
+    def enrol(self, name: str, *, now: datetime | None = None) -> EnrolledDevice:
+        return enrol_device(self.fleet, self.ca, self.token, name, now=now or self.now())
+
+    def report(self, org: str, device: str, report: Report, now: datetime) -> bool:
+        if report.rollout == "rol_unknown":
+            raise UnknownRollout("no rollout rol_unknown in acme")
+        if report.rollout == "rol_of_others":
+            raise ReportRefused(f"device {device} is in no open wave of rol_of_others")
+        if report.rollout == "rol_boom":
+            raise ZeroDivisionError("the secret is 1234")
+        self.reports.append((org, device, report))
+        return True
+
+    def revoke(self, device: str) -> None:
+        service.revoke_device(self.fleet, "acme", device, "stolen", by=ADMIN, now=self.now())
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[Port]:
+    fleet, ca = FleetSimulator(), create_device_ca(tmp_path / "device-ca", now=utc_now())
+    service.create_group(fleet, "acme", name="canary", description="", by=ADMIN, now=utc_now())
+    _, token = service.create_token(
+        fleet,
+        "acme",
+        name="lab",
+        root_sha256=ROOT_SHA256,
+        life=timedelta(days=1),
+        max_uses=20,
+        groups=["canary"],
+        labels={},
+        by=ADMIN,
+        now=utc_now(),
+    )
+    running = Port(fleet=fleet, ca=ca, port=0, token=token)
+    server = DeviceServer(
+        fleet,
+        ca,
+        running.report,
+        lambda org, device: ["app"],
+        DeviceServerSettings(listen="127.0.0.1:0", check_in_seconds=100, jitter_percent=20),
+        running.now,
+    )
+    running.port = server.start()
+    yield running
+    server.stop(0)
+
+
+def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.RpcError) as raised:
+        call()
+    return raised.value.code(), str(raised.value.details())
+
+
+def check_in(port: Port, key: bytes | None, chain: bytes | None) -> device_pb2.CheckInResponse:
+    with stub(port.port, port.trusted, key, chain) as device:
+        answer: device_pb2.CheckInResponse = device.CheckIn(device_pb2.CheckInRequest(state="idle"), timeout=DEADLINE)
+        return answer
+
+
+def test_a_device_learns_its_name_groups_and_products_from_its_certificate_alone(port: Port) -> None:
+    device = port.enrol("press-1")
+
+    answer = check_in(port, private_pem(device.key), device.chain)
+
+    assert (answer.device_id, answer.device_name) == (device.id, "press-1")
+    assert (list(answer.groups), list(answer.products)) == (["canary"], ["app"])
+    assert 80 <= answer.next_check_in_seconds <= 120
+
+
+def test_what_a_device_says_is_kept_with_the_time_it_said_it(port: Port) -> None:
+    device = port.enrol("press-1")
+    said = device_pb2.CheckInRequest(
+        agent_version="0.1",
+        hostname="press\x00-1" + "x" * 300,
+        platform="linux-x86_64",
+        running=[
+            device_pb2.Running(product="app", version="1.0", path="app/1.0/any/a", sha256="ab" * 32, rollout_id="rol_1")
+        ],
+        state="up to date",
+    )
+    with stub(port.port, port.trusted, private_pem(device.key), device.chain) as caller:
+        caller.CheckIn(said, timeout=DEADLINE)
+
+    kept = port.fleet.device("acme", "press-1")
+    assert (kept.state, kept.agent_version, kept.running["app"].version) == ("up to date", "0.1", "1.0")
+    assert kept.running["app"].rollout == "rol_1"
+    assert kept.hostname == "press-1" + "x" * 248
+    assert kept.last_seen_at is not None
+
+
+def test_without_a_certificate_there_is_no_connection(port: Port) -> None:
+    assert refused(lambda: check_in(port, None, None))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_foreign_ca_with_the_same_names_is_refused_in_the_handshake(port: Port, tmp_path: Path) -> None:
+    device, foreign = port.enrol("press-1"), create_device_ca(tmp_path / "foreign", now=utc_now())
+    issued = foreign.issue(request_for(device.key), device.id, now=utc_now())
+
+    code, _ = refused(lambda: check_in(port, private_pem(device.key), issued.chain_pem.encode()))
+
+    assert code is grpc.StatusCode.UNAVAILABLE
+
+
+def test_an_expired_certificate_is_refused_in_the_handshake(port: Port) -> None:
+    device = port.enrol("press-1", now=utc_now())
+    expired = port.ca.issue(request_for(device.key), device.id, now=utc_now() - timedelta(days=31), days=30)
+
+    code, _ = refused(lambda: check_in(port, private_pem(device.key), expired.chain_pem.encode()))
+
+    assert code is grpc.StatusCode.UNAVAILABLE
+
+
+def test_the_servers_own_certificate_is_no_devices(port: Port) -> None:
+    server = port.ca.server_certificate(["localhost"], now=utc_now())
+
+    code, _ = refused(lambda: check_in(port, server.private_key_pem, server.chain_pem))
+
+    assert code is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_devices_certificate_cannot_pass_for_the_server(port: Port) -> None:
+    device = port.enrol("localhost")
+    impostor = grpc.server(ThreadPoolExecutor(1))
+    credentials = grpc.ssl_server_credentials([(private_pem(device.key), device.chain)])
+    number = impostor.add_secure_port("127.0.0.1:0", credentials)
+    impostor.start()
+    try:
+        other = port.enrol("press-2")
+        with stub(number, port.trusted, private_pem(other.key), other.chain) as caller:
+            code, _ = refused(lambda: caller.CheckIn(device_pb2.CheckInRequest(), timeout=DEADLINE))
+    finally:
+        impostor.stop(0).wait()
+
+    assert code is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_genuine_certificate_that_was_never_recorded_is_refused(port: Port) -> None:
+    key = new_key()
+    issued = port.ca.issue(request_for(key), "dev_ghost", now=utc_now())
+
+    code, why = refused(lambda: check_in(port, private_pem(key), issued.chain_pem.encode()))
+
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+    assert why.startswith("device_not_authenticated: ")
+
+
+def test_a_device_revoked_on_an_open_connection_is_refused_on_its_next_call(port: Port) -> None:
+    device = port.enrol("press-1")
+    with stub(port.port, port.trusted, private_pem(device.key), device.chain) as caller:
+        caller.CheckIn(device_pb2.CheckInRequest(), timeout=DEADLINE)
+        port.revoke("press-1")
+
+        for call in (
+            lambda: caller.CheckIn(device_pb2.CheckInRequest(), timeout=DEADLINE),
+            lambda: caller.Report(device_pb2.ReportRequest(), timeout=DEADLINE),
+            lambda: caller.RenewCertificate(device_pb2.RenewCertificateRequest(), timeout=DEADLINE),
+        ):
+            assert refused(call)[0] is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_certificate_that_expires_on_an_open_connection_ends_it(port: Port) -> None:
+    device = port.enrol("press-1")
+    with stub(port.port, port.trusted, private_pem(device.key), device.chain) as caller:
+        caller.CheckIn(device_pb2.CheckInRequest(), timeout=DEADLINE)
+        port.late_by = timedelta(days=30, minutes=1)
+
+        code, _ = refused(lambda: caller.CheckIn(device_pb2.CheckInRequest(), timeout=DEADLINE))
+
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_renewed_certificate_with_a_new_key_is_the_same_device(port: Port) -> None:
+    device, key = port.enrol("press-1"), new_key()
+    der = x509.load_pem_x509_csr(request_for(key, "dev_somebody_else")).public_bytes(serialization.Encoding.DER)
+    with stub(port.port, port.trusted, private_pem(device.key), device.chain) as caller:
+        renewed = caller.RenewCertificate(
+            device_pb2.RenewCertificateRequest(certificate_request=der), timeout=DEADLINE
+        ).certificate_chain
+
+    assert check_in(port, private_pem(key), renewed.encode()).device_id == device.id
+    assert [event.tag for event in port.fleet.events][-1] == "device.certificate.renewed"
+
+
+def test_a_report_reaches_the_rollout_under_the_certificates_device(port: Port) -> None:
+    device = port.enrol("press-1")
+    with stub(port.port, port.trusted, private_pem(device.key), device.chain) as caller:
+        answer = caller.Report(
+            device_pb2.ReportRequest(
+                report_id="rep_1",
+                rollout_id="rol_1",
+                attempt=2,
+                progress=device_pb2.PROGRESS_FAILED,
+                code="health_failed",
+                detail="port 80 is closed",
+            ),
+            timeout=DEADLINE,
+        )
+
+    assert answer.counted
+    ((org, reporter, report),) = port.reports
+    assert (org, reporter) == ("acme", device.id)
+    assert (report.id, report.rollout, report.attempt) == ("rep_1", "rol_1", 2)
+    assert (report.progress, report.code, report.detail) == (Progress.FAILED, "health_failed", "port 80 is closed")
+
+
+GOOD_REPORT = {"report_id": "rep_1", "rollout_id": "rol_1", "attempt": 1, "progress": 3}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status"),
+    [
+        ({"rollout_id": "rol_unknown"}, grpc.StatusCode.NOT_FOUND),
+        ({"rollout_id": "rol_of_others"}, grpc.StatusCode.FAILED_PRECONDITION),
+        ({"rollout_id": ""}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"rollout_id": "../etc"}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"report_id": ""}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"report_id": "x" * 65}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"attempt": 0}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"attempt": 2**32 - 1}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"progress": 0}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"progress": 99}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"code": "Not A Code"}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"detail": "x" * 1001}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"detail": "x" * 70_000}, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    ],
+)
+def test_a_tampered_report_is_refused_and_counts_nowhere(
+    port: Port, wrong: dict[str, object], status: grpc.StatusCode
+) -> None:
+    device = port.enrol("press-1")
+    with stub(port.port, port.trusted, private_pem(device.key), device.chain) as caller:
+        report = device_pb2.ReportRequest(**{**GOOD_REPORT, **wrong})  # type: ignore[arg-type]
+        code, _ = refused(lambda: caller.Report(report, timeout=DEADLINE))
+
+    assert code is status
+    assert port.reports == []
+
+
+@pytest.mark.parametrize(
+    "running",
+    [
+        [{"product": "app", "sha256": "ab" * 32}, {"product": "app", "sha256": "cd" * 32}],
+        [{"product": "../app", "sha256": "ab" * 32}],
+        [{"product": "app", "sha256": "AB" * 32}],
+        [{"product": f"p{n}", "sha256": "ab" * 32} for n in range(65)],
+    ],
+    ids=["twice", "odd name", "odd digest", "too many"],
+)
+def test_an_odd_list_of_what_runs_is_refused(port: Port, running: list[dict[str, str]]) -> None:
+    device = port.enrol("press-1")
+    said = device_pb2.CheckInRequest(running=[device_pb2.Running(**one) for one in running])
+    with stub(port.port, port.trusted, private_pem(device.key), device.chain) as caller:
+        code, _ = refused(lambda: caller.CheckIn(said, timeout=DEADLINE))
+
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_an_unexpected_failure_gives_an_id_and_no_detail(port: Port) -> None:
+    device = port.enrol("press-1")
+    report = device_pb2.ReportRequest(report_id="rep_1", rollout_id="rol_boom", attempt=1, progress=3)  # type: ignore[arg-type]
+    with stub(port.port, port.trusted, private_pem(device.key), device.chain) as caller:
+        code, why = refused(lambda: caller.Report(report, timeout=DEADLINE))
+
+    assert code is grpc.StatusCode.INTERNAL
+    assert "err_" in why
+    assert "1234" not in why
+
+
+def test_health_and_reflection_answer_devices_only(port: Port) -> None:
+    device = port.enrol("press-1")
+    credentials = grpc.ssl_channel_credentials(port.trusted, private_pem(device.key), device.chain)
+    with grpc.secure_channel(f"localhost:{port.port}", credentials) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        asked = health_pb2.HealthCheckRequest(service="wavegate.device.v1.DeviceService")
+        assert health.Check(asked, timeout=DEADLINE).status == health_pb2.HealthCheckResponse.SERVING
+        port.revoke("press-1")
+        code, _ = refused(lambda: health.Check(asked, timeout=DEADLINE))
+
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_twenty_racers_for_one_place_of_a_token_give_one_device(port: Port) -> None:
+    _, token = service.create_token(
+        port.fleet,
+        "acme",
+        name="single",
+        root_sha256=ROOT_SHA256,
+        life=timedelta(hours=1),
+        max_uses=1,
+        groups=[],
+        labels={},
+        by=ADMIN,
+        now=utc_now(),
+    )
+    start = threading.Barrier(20)
+
+    def race(number: int) -> bool:
+        start.wait()
+        try:
+            enrol_device(port.fleet, port.ca, token, f"racer-{number}", now=utc_now())
+        except EnrolmentRefused:
+            return False
+        return True
+
+    with ThreadPoolExecutor(20) as racers:
+        assert sorted(racers.map(race, range(20))) == [False] * 19 + [True]
+
+
+def test_the_port_shows_a_new_certificate_when_two_thirds_of_the_old_ones_life_are_over(tmp_path: Path) -> None:
+    late = [timedelta(0)]
+    issued: list[str] = []
+
+    class Watched(DeviceCa):
+        def server_certificate(self, *args: object, **kwargs: object):  # type: ignore[no-untyped-def]
+            made = super().server_certificate(*args, **kwargs)  # type: ignore[arg-type]
+            issued.append(hashlib.sha256(made.chain_pem).hexdigest())
+            return made
+
+    create_device_ca(tmp_path / "ca", now=utc_now())
+    ca = Watched.open(tmp_path / "ca")
+    server = DeviceServer(
+        FleetSimulator(),
+        ca,
+        lambda *_: False,
+        lambda *_: [],
+        DeviceServerSettings(listen="127.0.0.1:0"),
+        lambda: utc_now() + late[0],
+    )
+    number = server.start()
+    key = new_key()
+    shown = ca.issue(request_for(key), "dev_1", now=utc_now()).chain_pem.encode()
+
+    def call() -> None:
+        with stub(number, ca.certificate_pem.encode(), private_pem(key), shown) as caller:
+            assert refused(lambda: caller.CheckIn(device_pb2.CheckInRequest(), timeout=DEADLINE))[0] is (
+                grpc.StatusCode.UNAUTHENTICATED
+            )
+
+    try:
+        call()
+        late[0] = timedelta(days=19)
+        call()
+        assert len(issued) == 1
+        late[0] = timedelta(days=21)
+        # The certificate made then is valid on the server's clock only, which runs ahead of this machine's.
+        with stub(number, ca.certificate_pem.encode(), private_pem(key), shown) as caller:
+            refused(lambda: caller.CheckIn(device_pb2.CheckInRequest(), timeout=DEADLINE))
+        assert len(issued) >= 2
+    finally:
+        server.stop(0)
+
+
+def test_a_second_server_on_the_same_port_says_so(port: Port) -> None:
+    second = DeviceServer(
+        port.fleet,
+        port.ca,
+        port.report,
+        lambda *_: [],
+        DeviceServerSettings(listen=f"127.0.0.1:{port.port}"),
+        port.now,
+    )
+
+    with pytest.raises(DevicePortTaken, match="cannot be listened on"):
+        second.start()

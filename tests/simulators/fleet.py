@@ -1,0 +1,211 @@
+"""The fleet in memory: a second, honest implementation of ``fleet.ports.Fleet``."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
+
+from evidence.model import AuditEvent
+from fleet.errors import DeviceExists, EnrolmentRefused, GroupExists, GroupInUse, UnknownDevice, UnknownGroup
+from fleet.errors import UnknownToken as UnknownTokenError
+from fleet.model import Certificate, CheckIn, Device, DeviceStatus, EnrolToken, Group
+
+T = TypeVar("T", Device, EnrolToken, Group)
+
+
+class FleetSimulator:
+    """Keeps everything in dictionaries behind one lock, which is its transaction; ``events`` is the audit trail.
+
+    ``group_in_use`` says whether a group's name stands in a rollout that is not over.
+    """
+
+    def __init__(self, *, group_in_use: Callable[[str, str], bool] = lambda org, name: False) -> None:
+        self._lock = threading.RLock()
+        self._devices: dict[str, Device] = {}
+        self._certificates: dict[str, Certificate] = {}
+        self._tokens: dict[str, EnrolToken] = {}
+        self._groups: dict[str, Group] = {}
+        self._members: dict[str, set[str]] = {}
+        self._group_in_use = group_in_use
+        self.events: list[AuditEvent] = []
+
+    def device(self, org: str, id_or_name: str) -> Device:
+        with self._lock:
+            for device in self._devices.values():
+                if device.org == org and id_or_name in (device.id, device.name):
+                    return self._shown(device)
+        raise UnknownDevice(f"no device {id_or_name!r} in {org}")
+
+    def device_by_fingerprint(self, fingerprint: str) -> tuple[Device, Certificate]:
+        with self._lock:
+            certificate = self._certificates.get(fingerprint)
+            if certificate is None:
+                raise UnknownDevice("no device has this certificate")
+            return self._shown(self._devices[certificate.device]), certificate
+
+    def enrol(
+        self, org: str, token_sha256: str, device: Device, certificate: Certificate, event: AuditEvent, *, now: datetime
+    ) -> None:
+        with self._lock:
+            token = self._tokens.get(token_sha256)
+            if token is None or token.org != org:
+                raise EnrolmentRefused("the token is not known")
+            if now >= token.expires_at or token.uses >= token.max_uses:
+                raise EnrolmentRefused("the token is expired or used up")
+            if any(other.org == org and other.name == device.name for other in self._devices.values()):
+                raise DeviceExists(f"a device named {device.name!r} exists")
+            self._tokens[token_sha256] = replace(token, uses=token.uses + 1)
+            self._devices[device.id] = replace(device, labels={**device.labels, **token.labels}, groups=())
+            self._certificates[certificate.fingerprint] = certificate
+            for group in self._groups.values():
+                if group.org == org and group.name in token.groups:
+                    self._members[group.id].add(device.id)
+            self.events.append(event)
+
+    def token(self, token_sha256: str) -> EnrolToken:
+        with self._lock:
+            if token_sha256 not in self._tokens:
+                raise EnrolmentRefused("the token is not known")
+            return self._tokens[token_sha256]
+
+    def add_certificate(self, certificate: Certificate, event: AuditEvent, org: str) -> None:
+        with self._lock:
+            self._owned(org, certificate.device)
+            self._certificates[certificate.fingerprint] = certificate
+            self.events.append(event)
+
+    def check_in(self, org: str, device: str, what: CheckIn) -> None:
+        with self._lock:
+            known = self._owned(org, device)
+            self._devices[device] = replace(
+                known,
+                agent_version=what.agent_version,
+                hostname=what.hostname,
+                os_family=what.os_family,
+                os_name=what.os_name,
+                platform=what.platform or known.platform,
+                running={running.product: running for running in what.running},
+                state=what.state,
+                last_seen_at=what.at,
+            )
+
+    def revoke(self, org: str, device: str, event: AuditEvent) -> None:
+        with self._lock:
+            self._devices[device] = replace(self._owned(org, device), status=DeviceStatus.REVOKED)
+            self.events.append(event)
+
+    def delete(self, org: str, device: str, event: AuditEvent) -> None:
+        with self._lock:
+            self._owned(org, device)
+            del self._devices[device]
+            self._certificates = {f: c for f, c in self._certificates.items() if c.device != device}
+            for members in self._members.values():
+                members.discard(device)
+            self.events.append(event)
+
+    def devices(self, org: str, *, after: str | None, limit: int, filters: Mapping[str, str]) -> Sequence[Device]:
+        with self._lock:
+            return self._page(self._filtered(org, filters), after, limit)
+
+    def count_devices(self, org: str, *, filters: Mapping[str, str]) -> int:
+        with self._lock:
+            return len(self._filtered(org, filters))
+
+    def add_token(self, token: EnrolToken, event: AuditEvent) -> None:
+        with self._lock:
+            self._tokens[token.sha256] = token
+            self.events.append(event)
+
+    def tokens(self, org: str, *, after: str | None, limit: int) -> Sequence[EnrolToken]:
+        with self._lock:
+            return self._page([t for t in self._tokens.values() if t.org == org], after, limit)
+
+    def delete_token(self, org: str, token_id: str, event: AuditEvent) -> None:
+        with self._lock:
+            for sha256, token in self._tokens.items():
+                if token.org == org and token.id == token_id:
+                    del self._tokens[sha256]
+                    self.events.append(event)
+                    return
+        raise UnknownTokenError(f"no enrolment token {token_id!r}")
+
+    def add_group(self, group: Group, event: AuditEvent) -> None:
+        with self._lock:
+            if any(other.org == group.org and other.name == group.name for other in self._groups.values()):
+                raise GroupExists(f"a group named {group.name!r} exists")
+            self._groups[group.id] = group
+            self._members[group.id] = set()
+            self.events.append(event)
+
+    def group(self, org: str, id_or_name: str) -> Group:
+        with self._lock:
+            for group in self._groups.values():
+                if group.org == org and id_or_name in (group.id, group.name):
+                    return replace(group, devices=len(self._members[group.id]))
+        raise UnknownGroup(f"no group {id_or_name!r} in {org}")
+
+    def groups(self, org: str, *, after: str | None, limit: int) -> Sequence[Group]:
+        with self._lock:
+            own = [replace(g, devices=len(self._members[g.id])) for g in self._groups.values() if g.org == org]
+            return self._page(own, after, limit)
+
+    def describe_group(self, org: str, group_id: str, description: str, event: AuditEvent) -> None:
+        with self._lock:
+            group = self.group(org, group_id)
+            self._groups[group.id] = replace(group, description=description)
+            self.events.append(event)
+
+    def delete_group(self, org: str, group_id: str, event: AuditEvent) -> None:
+        with self._lock:
+            group = self.group(org, group_id)
+            if self._group_in_use(org, group.name):
+                raise GroupInUse(f"group {group.name!r} stands in a rollout that is not over")
+            del self._groups[group.id], self._members[group.id]
+            self.events.append(event)
+
+    def join(self, org: str, group_id: str, device_id: str, event: AuditEvent) -> bool:
+        with self._lock:
+            members = self._members[self.group(org, group_id).id]
+            if self._owned(org, device_id).id in members:
+                return False
+            members.add(device_id)
+            self.events.append(event)
+            return True
+
+    def leave(self, org: str, group_id: str, device_id: str, event: AuditEvent) -> bool:
+        with self._lock:
+            members = self._members[self.group(org, group_id).id]
+            if self._owned(org, device_id).id not in members:
+                return False
+            members.remove(device_id)
+            self.events.append(event)
+            return True
+
+    def _owned(self, org: str, device_id: str) -> Device:
+        device = self._devices.get(device_id)
+        if device is None or device.org != org:
+            raise UnknownDevice(f"no device {device_id!r} in {org}")
+        return device
+
+    def _shown(self, device: Device) -> Device:
+        names = sorted(self._groups[g].name for g, members in self._members.items() if device.id in members)
+        return replace(device, groups=tuple(names))
+
+    def _filtered(self, org: str, filters: Mapping[str, str]) -> list[Device]:
+        def fits(device: Device) -> bool:
+            return (
+                device.org == org
+                and filters.get("status", device.status.value) == device.status.value
+                and filters.get("platform", device.platform) == device.platform
+                and ("group" not in filters or filters["group"] in device.groups)
+                and filters.get("name", "") in device.name
+            )
+
+        return [shown for shown in map(self._shown, self._devices.values()) if fits(shown)]
+
+    @staticmethod
+    def _page(items: Iterable[T], after: str | None, limit: int) -> list[T]:
+        return sorted((item for item in items if after is None or item.id > after), key=lambda item: item.id)[:limit]

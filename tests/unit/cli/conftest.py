@@ -1,0 +1,66 @@
+"""What every test of the commands needs: a server that answers as told, and a person without a past."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli.main import run
+from tests.simulators.api_server import ApiServerSimulator
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `publish` ended: exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Publish = Callable[..., Outcome]
+
+
+@pytest.fixture
+def server() -> Iterator[ApiServerSimulator]:
+    with ApiServerSimulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def config_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("WAVEGATE_URL", "WAVEGATE_API_KEY", "WAVEGATE_API_KEY_FILE", "WAVEGATE_PROFILE", "WAVEGATE_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("WAVEGATE_HOME", "GITHUB_OUTPUT"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "config"
+    monkeypatch.setenv("WAVEGATE_CONFIG_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def publish(
+    server: ApiServerSimulator,
+    config_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Publish:
+    """Runs `publish` against the simulator with an API key in the environment."""
+    monkeypatch.setenv("WAVEGATE_URL", server.url)
+    monkeypatch.setenv("WAVEGATE_API_KEY", "wgk_test")
+
+    def call(*arguments: str) -> Outcome:
+        capsys.readouterr()
+        code = run(arguments)
+        printed = capsys.readouterr()
+        return Outcome(code, printed.out, printed.err)
+
+    return call

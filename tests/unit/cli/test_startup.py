@@ -1,0 +1,62 @@
+"""`publish --help` is what people wait for most often, so it may load next to nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = ("flask", "sqlalchemy", "tuf", "rich", "urllib3", "yaml", "grpc", "cryptography", "platformdirs", "json")
+
+
+def _modules_after(*arguments: str) -> tuple[str, list[str]]:
+    script = (
+        "import sys; from cli.main import run; run(sys.argv[1:]);"
+        "print('MODULES', *sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, timeout=60
+    )
+    text, _, modules = done.stdout.partition("MODULES ")
+    return text, modules.split()
+
+
+def test_help_loads_no_library_but_click() -> None:
+    _, modules = _modules_after("--help")
+    assert [name for name in HEAVY if name in modules] == []
+
+
+def test_help_loads_no_command() -> None:
+    script = "import sys; from cli.main import run; run(['--help']); print([m for m in sys.modules if 'commands' in m])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_names_every_command_with_a_line() -> None:
+    text, _ = _modules_after("--help")
+    commands = text.split("Commands:\n")[1].strip().splitlines()
+    assert [line.split()[0] for line in commands] == [
+        "init",
+        "serve",
+        "demo",
+        "login",
+        "logout",
+        "whoami",
+        "push",
+        "artifact",
+        "sbom",
+        "rollout",
+        "group",
+        "device",
+        "enroll-token",
+        "audit",
+        "key",
+        "user",
+        "repo",
+        "completion",
+    ]
+    assert all(len(line.split()) > 3 for line in commands)
+
+
+def test_help_of_a_command_loads_no_server_library() -> None:
+    _, modules = _modules_after("push", "--help")
+    assert [name for name in HEAVY if name in modules and name != "json"] == []
