@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-all bench lint format lock proto clean
+.PHONY: help setup demo test test-all bench lint format lock proto reference clean
 
 help:
 	@echo "make setup     build .venv from requirements.lock"
@@ -18,6 +18,7 @@ help:
 	@echo "make format    let ruff put the code into shape"
 	@echo "make lock      resolve requirements.lock anew from pyproject.toml"
 	@echo "make proto     generate the gRPC stubs from api/device/device.proto"
+	@echo "make reference write docs/reference.md anew from the code"
 	@echo "make clean     remove everything that the other commands made"
 
 setup:
@@ -55,6 +56,9 @@ lock: setup
 
 proto: setup
 	$(BIN)/python -m api.device.generate
+
+reference: setup
+	$(BIN)/python -m api.reference >.reference.md && mv .reference.md docs/reference.md
 
 clean:
 	rm -rf .venv .cache build dist wavegate.egg-info bench-results.json

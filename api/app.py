@@ -183,6 +183,8 @@ def _failed(error: Exception) -> Response:
         return ApiError(
             413, "body_too_large", f"the body is larger than {most} bytes, the most accepted here"
         ).response()
+    if isinstance(error, HTTPException) and request.path.startswith("/tuf/"):
+        return tuf.absent()
     if isinstance(error, HTTPException):
         status = error.code or 500
         code = (error.name or "error").lower().replace(" ", "_")

@@ -53,6 +53,7 @@ class ApiError(Exception):
 STATUS: Final[Mapping[type[Exception], int]] = {
     rollouts.UnknownRollout: 404,
     rollouts.InvalidPlan: 400,
+    rollouts.InvalidCommand: 400,
     rollouts.UnknownRelease: 404,
     rollouts.ReleaseBlocked: 409,
     rollouts.UnknownGroup: 404,
@@ -96,6 +97,9 @@ STATUS: Final[Mapping[type[Exception], int]] = {
     custody.KeyLocked: 503,
     custody.KeyDamaged: 503,
     custody.KeyExists: 409,
+    custody.DeviceCaExists: 409,
+    custody.DeviceCaUnusable: 503,
+    custody.InvalidCertificateRequest: 400,
     store.InvalidDatabaseUrl: 503,
     store.DatabaseUnreachable: 503,
     store.DatabaseBusy: 503,
@@ -114,8 +118,8 @@ STATUS: Final[Mapping[type[Exception], int]] = {
     store.IdempotencyInProgress: 409,
 }
 
-# Mistakes of this program's own code, never of a request: they stay 500 and are logged.
-OURS: Final = frozenset({store.NestedWrite, store.NaiveTime})
+# Mistakes of this program's own, never of a request: they stay 500 and are logged.
+OURS: Final = frozenset({store.NestedWrite, store.NaiveTime, rollouts.BrokenHistory})
 
 _RETRY_AFTER: Final = "5"  # seconds
 

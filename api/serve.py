@@ -16,11 +16,11 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server import Server
 
-from api.app import create_app
 from api.device.server import DeviceServer, DeviceServerSettings
 from api.jobs import Jobs
-from api.settings import Address, Settings, read_settings
+from api.settings import Address, Settings
 from api.wiring import open_wavegate
+from api.worker import start_logging
 
 log: Final = logging.getLogger("wavegate")
 
@@ -38,6 +38,7 @@ def serve(settings: Settings, config: Path | None = None) -> None:
     start_logging(settings.log_level)
     settings = _with_ports(settings)
     wiring = open_wavegate(settings)
+    wiring.repository.recover(now=datetime.now(UTC))
     wiring.rollouts.recover(wiring.org, datetime.now(UTC))
     device_server = DeviceServer(
         fleet=wiring.fleet,
@@ -66,21 +67,6 @@ def serve(settings: Settings, config: Path | None = None) -> None:
     log.info("ended")
 
 
-def application() -> Any:
-    """What the worker process serves: the application over a home of its own opening."""
-    settings = read_settings(config=Path(os.environ["WAVEGATE_CONFIG"]) if "WAVEGATE_CONFIG" in os.environ else None)
-    start_logging(settings.log_level)
-    return create_app(open_wavegate(settings))
-
-
-def start_logging(level: str) -> None:
-    """Log to stderr, a line an event."""
-    logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-
-
 def _serve_http(settings: Settings, config: Path | None) -> None:
     # Forking a process that has gRPC threads would copy their locks held; the worker starts from nothing.
     multiprocessing.set_start_method("spawn", force=True)
@@ -92,7 +78,7 @@ def _serve_http(settings: Settings, config: Path | None) -> None:
     if config is not None:
         os.environ["WAVEGATE_CONFIG"] = str(config.absolute())
     server = Server(
-        "api.serve:application",
+        "api.worker:application",
         factory=True,
         address=settings.listen.host,
         port=settings.listen.port,

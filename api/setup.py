@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from api.settings import Settings
-from api.wiring import MARKER, keys_folder, open_wavegate, repository_folder
+from api.wiring import MARKER, keys_folder, repository_folder
 from evidence.ids import new_id
 from evidence.model import Actor, ActorKind, AuditEvent
 from evidence.people import ApiKey, Role, User
@@ -74,20 +75,20 @@ def initialise(settings: Settings, *, org: str, admin: str, now: datetime) -> In
             raise SetupRefused("the database belongs to another home already; nothing was changed in it")
         accounts.add_org(org, org, now=now)
         keyring = create_keyring(keys_folder(settings, org), home / "orgs" / org / "offline-keys")
-        repository = create_repository(
-            repository_folder(settings, org), keyring, ArtifactIndex(db, org), org=org, now=now
-        )
+        make_private_folder(repository_folder(settings, org).parent)
+        root_file = create_repository(repository_folder(settings, org), keyring, now=now)
         create_device_ca(home / "device-ca", now=now, organisation=org)
-        root_sha256 = repository.root_sha256()
+        root_sha256 = hashlib.sha256(root_file).hexdigest()
+        created = AuditEvent("repository.created", org, _SETUP, now, {"serial": 1, "root_sha256": root_sha256})
+        ArtifactIndex(db, org).project(1, [], [created])
         root = home / ROOT_FILE
-        write_private(root, repository.root_with_sha256(root_sha256))
+        write_private(root, root_file)
         root.chmod(0o644)  # public by nature, unlike its neighbours
         password = _add_admin(settings, accounts, org, admin, now)
         key = _add_key(accounts, org, now)
     finally:
         db.close()
     write_private(home / MARKER, f"{org}\n".encode())
-    open_wavegate(settings).close()
     return Initialised(
         home=home,
         org=org,

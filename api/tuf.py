@@ -21,7 +21,7 @@ def metadata(org: str, name: str) -> Response:
     """One metadata file; ``timestamp.json`` is asked anew each time, the others are named by version for ever."""
     path = services().repository.metadata_file(name) if org == services().org else None
     if path is None:
-        return _absent()
+        return absent()
     if name == "timestamp.json":
         # Read whole: the file is replaced by rename, and a handle on the old one would mix two states.
         response = Response(path.read_bytes(), mimetype="application/json")
@@ -37,7 +37,7 @@ def target(org: str, name: str) -> Response:
     """One target as ``<dir>/<sha256>.<name>``; ranges are answered, so downloads resume."""
     path = services().repository.target_file(name) if org == services().org else None
     if path is None:
-        return _absent()
+        return absent()
     return _immutable(send_file(path, mimetype="application/octet-stream", etag=path.name, max_age=_YEAR))
 
 
@@ -47,8 +47,8 @@ def _immutable(response: Response) -> Response:
     return response
 
 
-def _absent() -> Response:
-    # Without a body: clients ask for the next root at every refresh, and a million of them do it all day.
+def absent() -> Response:
+    """A miss, without a body: clients ask for the next root at every refresh, and a million of them do it all day."""
     response = Response(status=404)
     response.headers.pop("Content-Type", None)
     return response

@@ -103,7 +103,7 @@ def open_wavegate(settings: Settings) -> Wavegate:
     accounts = Accounts(db)
     org = marker.read_text("utf-8").strip()
     artifacts = ArtifactIndex(db, org)
-    repository = SignedRepository.open(repository_folder(settings, org), Keyring(keys_folder(settings, org)), artifacts)
+    repository = SignedRepository(repository_folder(settings, org), Keyring(keys_folder(settings, org)), artifacts)
     fleet = SqlFleet(db)
     rollout_store = SqlRollouts(db)
     service = RolloutService(

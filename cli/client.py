@@ -87,9 +87,9 @@ class Client:
     """Calls one server with one credential.
 
     Redirects are never followed: a credential goes to the address it was meant for only. A request is tried again
-    after a broken connection, and after 429 or 503 with ``Retry-After``, where doing it twice cannot do harm: reads, PUT and
-    DELETE by their nature, POST by the ``Idempotency-Key`` each carries. PATCH is guarded by ``If-Match``, so it is
-    tried once only.
+    after a broken connection, and after 429 or 503 with ``Retry-After``, where doing it twice cannot do harm: reads,
+    PUT and DELETE by their nature, POST by the ``Idempotency-Key`` each carries. PATCH is guarded by ``If-Match``, so
+    it is tried once only.
     """
 
     def __init__(
@@ -206,9 +206,7 @@ class Client:
             address += "?" + "&".join(f"{quote(name)}={quote(_plain(value), safe='')}" for name, value in given.items())
         return address
 
-    def _send(
-        self, method: str, address: str, headers: Mapping[str, str], body: bytes | Upload | None
-    ) -> _Reply:
+    def _send(self, method: str, address: str, headers: Mapping[str, str], body: bytes | Upload | None) -> _Reply:
         import urllib3
 
         attempts = 1 if method == "PATCH" else self._patience.attempts
@@ -218,7 +216,8 @@ class Client:
                 reply = _loaded(
                     self._pool.request(
                         method, address, headers=dict(headers), body=body, redirect=False, preload_content=False
-                    )
+                    ),
+                    address,
                 )
             except urllib3.exceptions.LocationParseError as error:
                 raise UsageFault(f"{address!r} is not an address: {error}") from error
@@ -262,7 +261,7 @@ class Client:
             ) from error
         if not isinstance(told, dict):
             raise UnexpectedAnswer(f"{self.base_url} answered {reply.status} in no form of Wavegate's")
-        if reply.status == 401 and self.credential is None:
+        if told.get("code") == "unauthenticated" and self.credential is None:
             raise NotLoggedIn(f"{self.base_url} wants to know who you are, and there is no key and no login for it")
         raise ApiRefusal(reply.status, told)
 
@@ -272,14 +271,14 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
-def _loaded(response: BaseHTTPResponse) -> _Reply:
+def _loaded(response: BaseHTTPResponse, address: str) -> _Reply:
     """Read the body, but no more than an answer of ours can have."""
     body = response.read(_MAX_ANSWER + 1, decode_content=True)
     if len(body) > _MAX_ANSWER:
         response.close()
         raise UnexpectedAnswer(f"the answer is longer than {_MAX_ANSWER} bytes")
     response.release_conn()
-    return _Reply(response.status, response.headers, body, str(response.url))
+    return _Reply(response.status, response.headers, body, address)
 
 
 def _read(reply: _Reply) -> Answer:
@@ -299,7 +298,7 @@ def _plain(value: Any) -> str:
 def _retry_after(reply: _Reply) -> float | None:
     """Seconds the server asks to wait; ``None`` when it names none (or a date, which no Wavegate server sends)."""
     text = reply.headers.get("Retry-After", "")
-    return float(text) if text.isdecimal() else None
+    return float(text) if text.isascii() and text.isdecimal() else None
 
 
 def _is_hopeless(error: Exception) -> bool:

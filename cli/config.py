@@ -1,8 +1,8 @@
 """What `publish` remembers between calls: servers by name, and who is logged in where.
 
-Two files in the person's configuration folder (``WAVEGATE_CONFIG_DIR``, else the platform's, e.g. ``~/.config/wavegate``):
-``config.toml`` holds ``[profiles.<name>]`` with a ``url``; ``credentials``, mode 0600, maps a server's address to the
-login token made there, so that no token is ever sent to another server.
+Two files in the person's configuration folder (``WAVEGATE_CONFIG_DIR``, else the platform's, e.g.
+``~/.config/wavegate``): ``config.toml`` holds ``[profiles.<name>]`` with a ``url``; ``credentials``, mode 0600, maps a
+server's address to the login token made there, so that no token is ever sent to another server.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ class Config:
         profiles = self._profiles()
         if profiles.get(profile) != base_url:
             profiles[profile] = base_url
-            text = "".join(f"[profiles.{json.dumps(name)}]\nurl = {json.dumps(to)}\n\n" for name, to in profiles.items())
-            self._write_private("config.toml", text)
+            sections = (f"[profiles.{json.dumps(name)}]\nurl = {json.dumps(to)}\n" for name, to in profiles.items())
+            self._write_private("config.toml", "\n".join(sections))
 
     def forget(self, base_url: str) -> bool:
         """Drop the stored login of this server; false when there was none."""
@@ -196,9 +196,7 @@ def checked_url(url: str) -> str:
     except ValueError:
         usable = False
     if not usable or parts.username or parts.query or parts.fragment:
-        raise UsageFault(
-            f"{url!r} is not the address of a server", hint="write it like https://wavegate.example.com"
-        )
+        raise UsageFault(f"{url!r} is not the address of a server", hint="write it like https://wavegate.example.com")
     return url.rstrip("/")
 
 

@@ -46,22 +46,32 @@ EXIT_BY_STATUS: Final[dict[int, int]] = {
 
 # Every code a room or the API can answer with; a code goes before its status, which covers what is newer than us.
 EXIT_BY_CODE: Final[dict[str, int]] = {
+    # the API itself
     "unauthenticated": NOT_AUTHENTICATED,
+    "login_failed": NOT_AUTHENTICATED,
+    "wrong_password": NOT_AUTHENTICATED,
+    "too_many_failures": NOT_AUTHENTICATED,
     "permission_denied": PERMISSION,
     "session_required": PERMISSION,
     "wrong_organization": PERMISSION,
+    "own_account": CONFLICT,
+    "precondition_failed": CONFLICT,
+    # rollout
     "rollout_error": FAILURE,
     "rollout_not_found": CONFLICT,
+    "invalid_command": USAGE,
+    "broken_history": FAILURE,
     "invalid_plan": USAGE,
     "release_not_found": CONFLICT,
     "release_blocked": CONFLICT,
     "group_unknown": CONFLICT,
     "group_busy": CONFLICT,
     "transition_not_allowed": CONFLICT,
-    "approval_refused": PERMISSION,
+    "approval_refused": CONFLICT,
     "plan_changed": CONFLICT,
     "rollout_changed": CONFLICT,
     "report_refused": CONFLICT,
+    # fleet
     "fleet_error": FAILURE,
     "device_not_found": CONFLICT,
     "device_exists": CONFLICT,
@@ -70,17 +80,70 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "group_exists": CONFLICT,
     "group_in_use": CONFLICT,
     "enroll_token_not_found": CONFLICT,
-    "enrolment_refused": NOT_AUTHENTICATED,
+    "enrolment_refused": PERMISSION,
     "invalid_fleet_input": USAGE,
+    # repo_signing
+    "repository_error": FAILURE,
+    "repository_not_found": FAILURE,
+    "repository_exists": CONFLICT,
+    "invalid_target_path": USAGE,
+    "invalid_record": USAGE,
+    "target_not_found": CONFLICT,
+    "upload_not_found": CONFLICT,
+    "upload_too_large": FAILURE,
+    "upload_cut_short": FAILURE,
+    "path_taken": CONFLICT,
+    "commit_refused": CONFLICT,
+    "clock_behind": FAILURE,
+    "client_would_refuse": FAILURE,
+    "repository_damaged": FAILURE,
+    "repository_moved": FAILURE,
+    "commit_failed": FAILURE,
+    "index_ahead": FAILURE,
+    "index_failed": FAILURE,
+    # sbom: the file is at fault, not the call
+    "sbom_error": FAILURE,
+    "invalid_sbom": FAILURE,
+    "unsupported_sbom": FAILURE,
+    "sbom_too_large": FAILURE,
+    # keys
+    "custody_error": FAILURE,
+    "key_unknown": FAILURE,
+    "key_not_here": FAILURE,
+    "key_locked": FAILURE,
+    "key_damaged": FAILURE,
+    "key_exists": CONFLICT,
+    "device_ca_exists": CONFLICT,
+    "device_ca_unusable": FAILURE,
+    "invalid_certificate_request": USAGE,
+    # store
+    "store_error": FAILURE,
+    "invalid_database_url": USAGE,
+    "database_unreachable": FAILURE,
+    "database_busy": FAILURE,
+    "database_not_migrated": FAILURE,
+    "database_too_new": FAILURE,
+    "nested_write": FAILURE,
+    "naive_time": FAILURE,
+    "unstorable_value": USAGE,
     "artifact_not_found": CONFLICT,
-    "artifact_exists": CONFLICT,
+    "sbom_not_found": CONFLICT,
+    "user_not_found": CONFLICT,
+    "user_exists": CONFLICT,
+    "api_key_not_found": CONFLICT,
+    "session_not_found": CONFLICT,
+    "org_not_found": CONFLICT,
+    "org_exists": CONFLICT,
+    "idempotency_key_reused": FAILURE,
+    "idempotency_in_progress": CONFLICT,
 }
 
 HINTS: Final[dict[str, str]] = {
     "unauthenticated": "run `publish login`, or set WAVEGATE_API_KEY",
-    "permission_denied": "ask an admin for a role that has it; `publish whoami` shows what you have",
-    "session_required": "a key cannot do this, a person can: run `publish login` first",
-    "artifact_exists": "published bytes never change; raise the version",
+    "permission_denied": "`publish whoami` shows what you may do",
+    "session_required": "after `publish login` your login goes before WAVEGATE_API_KEY where a person is needed",
+    "invalid_target_path": "the file's own name can be replaced with --file-name",
+    "path_taken": "published bytes never change; raise the version",
     "plan_changed": "look at the plan as it is now: `publish rollout show`",
     "rollout_changed": "somebody else was first; look again with `publish rollout show`",
     "release_not_found": "`publish artifact list` shows what is published",
@@ -126,9 +189,7 @@ class ApiRefusal(CliError):
     def __init__(self, status: int, told: Mapping[str, Any]) -> None:
         self.code = str(told.get("code", f"http_{status}"))
         self.exit_code = EXIT_BY_CODE.get(self.code, EXIT_BY_STATUS.get(status, FAILURE))
-        super().__init__(
-            str(told.get("message", f"the server answered {status}")), hint=HINTS.get(self.code, _hint_for(status))
-        )
+        super().__init__(str(told.get("message", f"the server answered {status}")), hint=HINTS.get(self.code, ""))
         self.status = status
         self.told = told
 
@@ -166,10 +227,6 @@ class RolloutStopped(CliError):
 class WaitTimedOut(CliError):
     code = "wait_timed_out"
     exit_code = TIMED_OUT
-
-
-def _hint_for(status: int) -> str:
-    return HINTS["unauthenticated"] if status == 401 else ""
 
 
 def exit_code_of(error: Exception) -> int:

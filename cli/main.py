@@ -22,10 +22,10 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 class CatalogGroup(click.Group):
     """A group that knows its commands by name and imports one only when it is called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
@@ -33,7 +33,7 @@ class CatalogGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
 
@@ -76,9 +76,11 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result = publish.main(list(arguments), prog_name="publish", standalone_mode=False, obj=invocation)
     except click.ClickException as error:
-        from cli.errors import UsageFault, tell
+        from cli.errors import CliError, UsageFault, tell
 
-        if invocation.is_structured or not isinstance(error, click.UsageError):
+        if not isinstance(error, click.UsageError):
+            return tell(CliError(error.format_message()), invocation)
+        if invocation.is_structured:
             return tell(UsageFault(error.format_message()), invocation)
         error.show()
         return error.exit_code
@@ -88,9 +90,9 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         # Whoever read our output has had enough (`publish artifact list | head`); the interpreter must not
         # complain once more when it flushes.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 1
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the outermost frame
         from cli.errors import tell
 
         return tell(error, invocation)

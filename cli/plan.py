@@ -17,8 +17,8 @@ from cli.errors import UsageFault
 WAVE_FORM: Final = "GROUP[:PERCENT][,RULE=VALUE…]"
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_SPAN: Final = re.compile(r"(?:\d+[smhd])+|\d+")
-_SPAN_PART: Final = re.compile(r"(\d+)([smhd])")
+_SPAN: Final = re.compile(r"(?:[0-9]+[smhd])+|[0-9]+")
+_SPAN_PART: Final = re.compile(r"([0-9]+)([smhd])")
 _PLAN_FIELDS: Final = frozenset(
     {"product", "version", "channel", "waves", "keep_open", "allow_downgrade", "note", "draft"}
 )
@@ -38,7 +38,7 @@ def span(text: str) -> int:
 
 
 def _number(text: str) -> int:
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal()):
         raise UsageFault(f"{text!r} is no whole number")
     return int(text)
 

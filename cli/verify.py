@@ -49,7 +49,9 @@ def trusted_root(*, root: Path | None, sha256: str | None, home: Path | None, me
     if root is not None:
         found = TrustedRoot(root.read_bytes(), str(root))
     elif home is not None:
-        path = _newest_root(home)
+        path = home / "root.json"
+        if not path.is_file():
+            path = _newest_root(home)
         found = TrustedRoot(path.read_bytes(), str(path))
     elif sha256 is not None:
         return _root_with_digest(sha256, metadata_url)
@@ -63,9 +65,7 @@ def trusted_root(*, root: Path | None, sha256: str | None, home: Path | None, me
     return found
 
 
-def verified(
-    path: str, *, file: Path | None, root: TrustedRoot, metadata_url: str, targets_url: str
-) -> dict[str, Any]:
+def verified(path: str, *, file: Path | None, root: TrustedRoot, metadata_url: str, targets_url: str) -> dict[str, Any]:
     """Check one artifact and the SBOMs signed beside it.
 
     Everything is fetched into a temporary folder that is gone afterwards. With ``file`` the artifact's own bytes are

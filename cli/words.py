@@ -119,6 +119,7 @@ def approval(told: Mapping[str, Any], wave: Mapping[str, Any], devices: int | No
         lines.append(("note", told["plan"]["note"]))
     lines.append(("asked for by", told["created_by"]["name"]))
     yes = [said["by"]["name"] for said in wave["approvals"]]
-    lines.append(("approved so far", f"{len(yes)} of {wave['approvals_needed']}" + (f": {', '.join(yes)}" if yes else "")))
+    names = f": {', '.join(yes)}" if yes else ""
+    lines.append(("approved so far", f"{len(yes)} of {wave['approvals_needed']}{names}"))
     lines.append(("plan", told["plan_hash"]))
     return fields(lines)

@@ -92,7 +92,7 @@ class Keyring:
                 self._open[name] = self._signer(name, uri, public)
             except CustodyError:
                 raise
-            except Exception as error:  # noqa: BLE001 - each kind of key store raises errors of its own
+            except Exception as error:
                 raise KeyNotHere(
                     f"the {name} key could not be reached through its {uri.partition(':')[0]}: URI: {error}"
                 ) from error
@@ -106,7 +106,9 @@ class Keyring:
             return Signer.from_priv_key_uri(uri, public)
         place, _, file = rest.partition("/")
         if place not in self._folders or not file or Path(file).name != file:
-            raise KeyDamaged(f"the {name} key's URI is {uri!r}, expected {SCHEME}:online/<file> or {SCHEME}:offline/<file>")
+            raise KeyDamaged(
+                f"the {name} key's URI is {uri!r}, expected {SCHEME}:online/<file> or {SCHEME}:offline/<file>"
+            )
         path = self._folders[place] / file
         if not path.is_file():
             raise KeyNotHere(_advice(name, path, offline=place == _OFFLINE_FOLDER))

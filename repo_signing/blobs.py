@@ -98,15 +98,18 @@ class Blobs:
             raise CommitFailed(f"the blob could not be written: {error.strerror}; try again") from error
 
     def put(self, content: bytes) -> str:
-        """Keep a small document; returns its digest. OSError is passed on."""
+        """Keep a small document; returns its digest. Raises CommitFailed when the disk failed."""
         sha256 = hashlib.sha256(content).hexdigest()
         name = self.path(sha256)
-        self._storage.ensure_folder(name.parent)
-        if name.is_file():
-            self._check_length(name, len(content))
-            self._storage.sync_folder(name.parent)
-        else:
-            self._storage.create_once(name.parent, {name.name: content})
+        try:
+            self._storage.ensure_folder(name.parent)
+            if name.is_file():
+                self._check_length(name, len(content))
+                self._storage.sync_folder(name.parent)
+            else:
+                self._storage.create_once(name.parent, {name.name: content})
+        except OSError as error:
+            raise CommitFailed(f"the document could not be written: {error.strerror}; try again") from error
         return sha256
 
     def drop(self, blob: StagedBlob) -> None:

@@ -1,7 +1,7 @@
 """The bytes that are signed: OLPC canonical JSON, encoded by orjson.
 
-orjson with sorted keys gives the very bytes of securesystemslib's ``encode_canonical``, 20 times faster, as long as a few
-values never occur. Those are refused here before anything is signed; a property test holds the two together.
+orjson with sorted keys gives the very bytes of securesystemslib's ``encode_canonical``, 20 times faster, as long as a
+few values never occur. Those are refused here before anything is signed; a property test holds the two together.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def canonical(value: Any) -> bytes:
 
 
 def encode(value: Any) -> bytes:
-    """Encode a value of which every part has passed :func:`check_signable`; for large roles that were checked piecewise."""
+    """Encode a value of which every part has passed :func:`check_signable`, for large roles piece by piece."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 

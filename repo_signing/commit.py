@@ -1,7 +1,8 @@
-"""The commit protocol: decide, sign, ask as a client, write, make visible, tell the index. In this order, under the lock.
+"""The commit protocol: decide, sign, ask as a client, write, make visible, tell the index; all under the lock.
 
-Requests that come while a commit is under way wait, and one of the waiting threads commits for all of them: one snapshot,
-one timestamp. There is no thread of the committer's own and no waiting for company; a lone request goes at once.
+Requests that come while a commit is under way wait, and one of the waiting threads commits for all of them: one
+snapshot, one timestamp. There is no thread of the committer's own and no waiting for company: a lone request goes at
+once.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+from securesystemslib.signer import SSlibKey
 
 from evidence.model import AuditEvent
+from keys.errors import CustodyError
 from keys.keyring import Keyring
 from repo_signing import roles
 from repo_signing.canonical import check_signable, encode
@@ -34,9 +38,11 @@ from repo_signing.records import is_artifact, read_artifact, read_changes
 from repo_signing.storage import LocalStorage, read_or_none
 from repo_signing.view import Role, View
 
-# Requests take their moment before they queue, and clocks are stepped by time services; more than this is a wrong clock.
+# Requests take their moment before they queue, and time services step clocks; more than this is a wrong clock.
 CLOCK_TOLERANCE: Final = timedelta(seconds=60)
 BURNED_FILE: Final = "burned"
+
+T = TypeVar("T")
 
 
 class Committer:
@@ -61,7 +67,7 @@ class Committer:
         view = self._view = View.load(self.metadata, self._view)
         return view
 
-    def submit[T](self, change: Callable[[Draft], T], now: datetime) -> T:
+    def submit(self, change: Callable[[Draft], T], now: datetime) -> T:
         """Have ``change`` applied in the next commit and return what it returned, once the index has it.
 
         ``change`` runs under the lock, possibly in another thread and, if the commit has to be built again, more than
@@ -93,12 +99,12 @@ class Committer:
         view = self.view()
         try:
             projected = self.projection.projected_serial()
-        except Exception as error:  # noqa: BLE001 - whatever store is behind the port, its errors end here
+        except Exception as error:
             raise IndexFailed(f"the index cannot be read: {error}; try again when it is back") from error
         if projected > view.serial:
             raise IndexAhead(
-                f"the index knows serial {projected}, the repository folder only {view.serial}: it was restored from an "
-                "older copy. Restore the newer folder, or make the index anew with `publish repo rebuild-db`"
+                f"the index knows serial {projected}, the repository folder only {view.serial}: it was restored from "
+                "an older copy. Restore the newer folder, or make the index anew with `publish repo rebuild-db`"
             )
         if projected == view.serial:
             return 0
@@ -140,7 +146,7 @@ class Committer:
         self._committing = True
         try:
             self._commit(batch)
-        except RepositoryError as error:
+        except (RepositoryError, CustodyError) as error:
             self._view = None
             _fail_all(batch, error)
         except BaseException as error:
@@ -188,10 +194,14 @@ class Committer:
                 self._commit(remaining, again=True)
                 return
             except OSError as error:
-                raise CommitFailed(f"the repository could not be written: {error.strerror or error}; try again") from error
+                raise CommitFailed(
+                    f"the repository could not be written: {error.strerror or error}; try again"
+                ) from error
             self._view = committed
             artifacts = draft.artifacts()
-            self._project(committed.serial, [record for record, _ in artifacts], [e for _, told in artifacts for e in told])
+            self._project(
+                committed.serial, [record for record, _ in artifacts], [e for _, told in artifacts for e in told]
+            )
         for ticket, value in accepted:
             ticket.succeed(value)
 
@@ -234,6 +244,10 @@ class Committer:
         self._unsettled = False
         return view.after((timestamp_bytes, Role.of(roles.TIMESTAMP, body)), (snapshot_bytes, snapshot), changed)
 
+    def public_key(self, name: str) -> SSlibKey:
+        """The public half of a key of the keyring."""
+        return self._keyring.public(name)
+
     def signed_file(self, role: str, body: Mapping[str, Any]) -> bytes:
         """Sign a role and return its file. What its targets hold was checked to be signable when it was put there."""
         check_signable({name: value for name, value in body.items() if name != "targets"}, role)
@@ -242,7 +256,7 @@ class Committer:
     def _project(self, serial: int, records: Sequence[ArtifactRecord], events: Sequence[AuditEvent]) -> None:
         try:
             self.projection.project(serial, records, events)
-        except Exception as error:  # noqa: BLE001 - whatever store is behind the port, its errors end here
+        except Exception as error:
             raise IndexFailed(
                 f"serial {serial} is signed, but the index could not be brought up to it: {error}; "
                 "send the same request again when the index is back"
@@ -278,7 +292,7 @@ class _Ticket:
         return self._value
 
 
-def _fail_all(batch: Sequence[_Ticket], error: RepositoryError) -> None:
+def _fail_all(batch: Sequence[_Ticket], error: RepositoryError | CustodyError) -> None:
     for ticket in batch:
         if not ticket.is_settled:
             # One exception raised in several threads would mix their tracebacks.

@@ -1,7 +1,7 @@
 """The changes that one commit will make, before anything is signed.
 
-Each request works on a trial of its own; only a trial that was not refused is absorbed, so one request's refusal leaves no
-trace in the commit of the others.
+Each request works on a trial of its own; only a trial that was not refused is absorbed, so one request's refusal leaves
+no trace in the commit of the others.
 """
 
 from __future__ import annotations

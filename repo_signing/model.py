@@ -128,8 +128,9 @@ class RepositoryStatus:
 class Finding:
     """One thing that a check found not as it should be.
 
-    ``kind`` is one of ``damaged_metadata``, ``orphan_metadata``, ``temporary_file``, ``stale_upload``, ``missing_blob``,
-    ``damaged_blob``, ``index_behind``, ``index_ahead``, ``index_differs``, ``expired_role``; ``what`` says it in words.
+    ``kind`` is one of ``damaged_metadata``, ``expired_role``, ``orphan_metadata``, ``temporary_file``,
+    ``stale_upload``, ``missing_blob``, ``damaged_blob``, ``index_behind``, ``index_ahead`` and ``index_differs``;
+    ``what`` says it in words.
     """
 
     kind: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from repo_signing.errors import InvalidTargetPath
+from repo_signing.errors import InvalidRecord, InvalidTargetPath
 
 MAX_PATH_BYTES: Final = 400
 RESERVED: Final = frozenset({"decisions", "brakes", "revocations"})  # first segments that no product may have
@@ -72,6 +72,12 @@ def check_document_path(path: str) -> None:
         _check_segment("segment", segment)
 
 
+def check_channel(channel: str) -> None:
+    """Raise InvalidRecord unless a channel's name is a segment: devices and rollouts compare it letter by letter."""
+    if _SEGMENT.fullmatch(channel) is None:
+        raise InvalidRecord(f"the channel is {channel[:120]!r}; expected a name like 'stable' or 'beta-2'")
+
+
 def sbom_path(artifact: str, number: int, form: str) -> str:
     """Where the SBOM number ``number`` (from 0) of an artifact stands; ``form`` is e.g. ``cyclonedx-json``."""
     _check_segment("SBOM format", form)
@@ -109,5 +115,6 @@ def _check_segment(what: str, segment: str) -> None:
     if _SEGMENT.fullmatch(segment) is None:
         shown = segment if len(segment) <= 120 else f"{segment[:120]}…"
         raise InvalidTargetPath(
-            f"the {what} is {shown!r}; expected 1 to 100 of a-z 0-9 . _ + - starting with a letter or digit, in lower case"
+            f"the {what} is {shown!r}: expected 1 to 100 of a-z 0-9 . _ + -, "
+            "starting with a letter or digit; capitals are not possible"
         )

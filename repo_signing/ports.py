@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from evidence.model import AuditEvent
 from repo_signing.model import ArtifactRecord
@@ -25,3 +25,11 @@ class Projection(Protocol):
 
     def clear(self) -> None:
         """Forget all artifact rows and the projected serial, for a rebuild."""
+
+
+@runtime_checkable
+class CountedProjection(Projection, Protocol):
+    """A projection that can be compared with the signed set by number."""
+
+    def artifact_count(self) -> int:
+        """How many artifact rows the index has."""

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import orjson
+from securesystemslib.signer import Signature
 from tuf.api.exceptions import RepositoryError as TufError
+from tuf.api.metadata import Metadata, Root, T, Targets
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType, UpdaterConfig
 
 from repo_signing import roles
+from repo_signing.canonical import encode
 from repo_signing.errors import ClientWouldRefuse
 
 # Refuse early: the last fifth of a limit is for the releases made while somebody re-bins.
@@ -72,9 +76,26 @@ def check_acceptable(offer: Offer, before: tuple[bytes, bytes] | None, now: date
         ) from error
 
 
+def _load(
+    kind: type[T], content: bytes, delegator: Root | Targets | None = None, role: str | None = None
+) -> tuple[T, bytes, dict[str, Signature]]:
+    """What python-tuf does to load a file, with our encoder for the canonical form in place of its own.
+
+    The two are held equal by a property test; python-tuf's, run twice per file, was half of the cost of a commit.
+    """
+    metadata = Metadata[T].from_dict(orjson.loads(content))
+    if metadata.signed.type != kind.type:
+        raise TufError(f"expected {kind.type}, got {metadata.signed.type}")
+    payload = encode(metadata.signed.to_dict())
+    if delegator is not None:
+        delegator.verify_delegate(kind.type if role is None else role, payload, metadata.signatures)
+    return metadata.signed, payload, metadata.signatures
+
+
 def _top_level(offer: Offer, before: Sequence[bytes] | None, now: datetime) -> TrustedMetadataSet:
     client = TrustedMetadataSet(offer.root, EnvelopeType.METADATA)
     client.reference_time = now
+    client._load_data = _load  # type: ignore[assignment]  # the attribute is generic in a way that cannot be written
     if before is not None:
         # An expired or outdated local file is no error: it is kept to compare the new one with.
         with suppress(TufError):

@@ -1,7 +1,7 @@
 """Artifacts and SBOMs to target entries and back: the ``custom`` field carries the whole record.
 
-``custom.serial`` is the serial of the record's last change and ``custom.changes`` tells what that change was, so that the
-audit events of a commit whose index update was cut short can be told again from signed metadata.
+``custom.serial`` is the serial of the record's last change and ``custom.changes`` tells what that change was, so that
+the audit events of a commit whose index update was cut short can be told again from signed metadata.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def artifact_entry(record: ArtifactRecord, changes: Sequence[AuditEvent]) -> Ent
         custom["changes"] = [_event_out(event) for event in changes]
     length = len(canonical(custom))
     if length > MAX_RECORD_BYTES:
-        raise InvalidRecord(f"the record has {length} bytes, at most {MAX_RECORD_BYTES} can be signed; shorten the notes")
+        raise InvalidRecord(
+            f"the record has {length} bytes, at most {MAX_RECORD_BYTES} can be signed; shorten the notes"
+        )
     return blob_entry(record.sha256, record.length) | {"custom": custom}
 
 

@@ -63,9 +63,10 @@ def life(role: str, version: int) -> timedelta:
 
 
 def is_due(role: str, version: int, expires: datetime, now: datetime) -> bool:
-    """Say whether an online role should be signed anew: timestamp after 6 h, releases and bins at two thirds, others at half.
+    """Say whether an online role should be signed anew.
 
-    Offline roles are never due here: the server holds none of their keys.
+    Timestamp after 6 h, releases and its bins after two thirds of their life, the others after half. Offline roles are
+    never due here: the server holds none of their keys.
     """
     left = expires - now
     if role in (ROOT, TARGETS):

@@ -1,7 +1,7 @@
 """One state of the repository as it is on disk, read through its signatures.
 
-Nothing is taken from disk unverified: what a commit carries over from an older role version it signs again, and must not
-lend its signature to what somebody put there.
+Nothing is taken from disk unverified: what a commit carries over from an older role version it signs again, and must
+not lend its signature to what somebody put there.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tuf.api.metadata import Root, Targets
 from repo_signing import roles
 from repo_signing.canonical import encode
 from repo_signing.errors import NoRepository, RepositoryDamaged
-from repo_signing.records import Entry, is_artifact, read_artifact
 from repo_signing.model import ArtifactRecord
+from repo_signing.records import Entry, is_artifact, read_artifact
 from repo_signing.storage import read_or_none
 
 
@@ -64,9 +64,7 @@ class View:
         self.versions: Final[Mapping[str, int]] = {
             name.removesuffix(".json"): int(meta["version"]) for name, meta in self.snapshot.body["meta"].items()
         }
-        self._roles: Final = {
-            name: role for name, role in known.items() if self.versions.get(name) == role.version
-        }
+        self._roles: Final = {name: role for name, role in known.items() if self.versions.get(name) == role.version}
         self._delegators: Final[dict[str, Targets]] = {}
 
     @classmethod
@@ -149,7 +147,11 @@ class View:
         if first in (roles.DECISIONS, roles.BRAKES) and rest.count("/") == 1:
             return first
         releases = self.delegator(roles.RELEASES)
-        if not isinstance(releases, Targets) or releases.delegations is None or releases.delegations.succinct_roles is None:
+        if (
+            not isinstance(releases, Targets)
+            or releases.delegations is None
+            or releases.delegations.succinct_roles is None
+        ):
             raise RepositoryDamaged("the role releases delegates to no bins")
         return releases.delegations.succinct_roles.get_role_for_target(path)
 

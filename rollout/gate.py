@@ -145,6 +145,8 @@ def _lacking(wave: Wave, gate: Gate, counters: Counters, devices: int, now: date
     if results < needed:
         return f"{results} of {_devices(devices)} reported a result, {needed} needed"
     judged = counters.acting - _forgiven(wave, counters)
+    if judged == 0:
+        return "every device that reported failed before the resume; retry them"
     # Nobody's success is no success, however many failures were forgiven.
     if counters.succeeded == 0 or counters.succeeded * 100 < gate.success_percent * judged:
         return f"{counters.succeeded} of {judged} acting devices succeeded, {gate.success_percent} % needed"

@@ -82,7 +82,7 @@ def plan_faults(plan: Plan) -> Faults:
         _check_slug(f"{where}.group", wave.group, faults)
         _check_range(f"{where}.percent", wave.percent, 1, 100, faults)
         before = widest.get(wave.group, 0)
-        if wave.percent <= before:
+        if 1 <= wave.percent <= before:
             # Cohorts only grow: a wave that reaches nobody new would never have anything to report.
             faults.append(
                 (f"{where}.percent", f"expected more than the {before} % an earlier wave of {wave.group!r} reaches")

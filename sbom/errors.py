@@ -21,13 +21,13 @@ class SbomError(Exception):
 class InvalidSbom(SbomError):
     """``details`` lists faults as (where, what); where is a path such as ``components[3].hashes[0]``, or ``line 12``.
 
-    The list may be shorter than the faults are many, and is never empty.
+    The list may be shorter than the faults are many, and is empty where the message alone says it.
     """
 
     code = "invalid_sbom"
 
     def __init__(self, summary: str, details: Sequence[tuple[str, str]] = ()) -> None:
-        self.details = tuple(details) or (("", summary),)
+        self.details = tuple(details)
         shown = "; ".join(f"{where}: {what}" if where else what for where, what in details[:_SHOWN])
         more = f"; and {len(details) - _SHOWN} more" if len(details) > _SHOWN else ""
         super().__init__(f"{summary}: {shown}{more}" if shown else summary)

@@ -6,6 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from packageurl import PackageURL
@@ -13,6 +14,7 @@ from packageurl import PackageURL
 # Components below these made, assessed or preceded the product; it does not consist of them.
 NOT_OF_THE_PRODUCT: Final = ("tools", "formulation", "declarations", "pedigree")
 
+_MAX_PURLS: Final = 20_000  # parsed at about 0.1 ms each; the index will parse the others, this is only a warning
 _EXAMPLES: Final = 3  # named in one warning
 _SHOWN_CHARACTERS: Final = 60  # of each
 _FACT_CHARACTERS: Final = 500
@@ -52,7 +54,7 @@ def warnings_of(seen: Observed) -> Iterator[str]:
     )
     if nowhere:
         yield f"{_number(nowhere, 'dependency reference')} to nothing in this document: {_some(nowhere)}"
-    unparseable = [purl for purl in dict.fromkeys(seen.purls) if not _is_purl(purl)]
+    unparseable = [purl for purl in islice(dict.fromkeys(seen.purls), _MAX_PURLS) if not _is_purl(purl)]
     if unparseable:
         yield f"{_number(unparseable, 'purl')} that cannot be parsed: {_some(unparseable)}"
     if seen.without_version:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from evidence.model import ActorKind, AuditEvent
 from evidence.people import ApiKey, Role, Session, SessionKind, User
 from store.audit import append
-from store.columns import insert_or_ignore
+from store.columns import insert_if_absent
 from store.database import Database
 from store.errors import OrgExists, UnknownApiKey, UnknownSession, UnknownUser, UserExists
 from store.models import api_keys, audit_heads, orgs, sessions, users
@@ -34,10 +34,7 @@ class Accounts:
     def add_org(self, slug: str, name: str, *, now: datetime) -> None:
         """Add an organisation; everything else needs one to belong to. Raises OrgExists."""
         with self._database.write() as connection:
-            added = connection.execute(
-                insert_or_ignore(connection, orgs), {"slug": slug, "name": name, "created_at": now}
-            ).rowcount
-            if not added:
+            if not insert_if_absent(connection, orgs, {"slug": slug, "name": name, "created_at": now}):
                 raise OrgExists(f"the organisation {slug} exists already")
             connection.execute(insert(audit_heads), {"org": slug, "seq": 0})
 

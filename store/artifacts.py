@@ -15,16 +15,17 @@ from sqlalchemy.sql import Select
 
 from evidence.model import Actor, AuditEvent
 from repo_signing.model import ArtifactRecord, SbomRecord, Yank
+from repo_signing.records import published
 from rollout.model import ArtifactRef
 from store.audit import append
-from store.columns import AnyRow, insert_or_ignore
+from store.columns import AnyRow, insert_if_absent
 from store.database import Database
 from store.errors import UnknownArtifact, UnknownSbom
 from store.models import artifacts as artifact_rows
 from store.models import audit_events, repository_state
 from store.models import sboms as sbom_rows
 
-PUBLISHED: Final = "artifact.published"
+_PUBLISHED: Final = "artifact.published"
 _BATCH: Final = 500  # values in one IN (…); SQLite before 3.32 took 999 at most
 
 
@@ -42,7 +43,7 @@ EVERYTHING: Final = ArtifactFilter()
 
 
 class ArtifactIndex:
-    """One organisation's index; fulfils ``repo_signing.ports.Projection`` and answers the API's questions."""
+    """One organisation's index; fulfils ``repo_signing.ports.CountedProjection`` and answers the API's questions."""
 
     def __init__(self, database: Database, org: str) -> None:
         self._database = database
@@ -62,21 +63,19 @@ class ArtifactIndex:
         that comes back after :meth:`clear` was published once and gets no second event.
         """
         with self._database.write() as connection:
-            connection.execute(
-                insert_or_ignore(connection, repository_state), {"org": self._org, "projected_serial": 0}
-            )
+            insert_if_absent(connection, repository_state, {"org": self._org, "projected_serial": 0})
             # Held to the end: two projectors on PostgreSQL go one after the other, as they do on SQLite.
             self._serial(connection, lock=True)
             known = self._known(connection, [record.path for record in artifacts])
             self._remove(connection, list(known.values()))
             _insert(connection, self._org, artifacts)
-            published = self._published(connection, [record for record in artifacts if record.path not in known])
+            new = self._unpublished(connection, [record for record in artifacts if record.path not in known])
             connection.execute(
                 update(repository_state)
                 .where(repository_state.c.org == self._org, repository_state.c.projected_serial < serial)
                 .values(projected_serial=serial)
             )
-            append(connection, self._org, [*published, *events])
+            append(connection, self._org, [*(published(record) for record in new), *events])
 
     def clear(self) -> None:
         """Forget all artifact rows and the projected serial, for a rebuild."""
@@ -109,6 +108,10 @@ class ArtifactIndex:
             query = self._filtered(select(func.count()).select_from(artifact_rows), where)
             return int(connection.execute(query).scalar_one())
 
+    def artifact_count(self) -> int:
+        """How many artifact rows the index has."""
+        return self.count()
+
     def sboms_of(self, artifact_id: str) -> Sequence[SbomRecord]:
         """In the order of their numbers; raises UnknownArtifact."""
         return self.get(artifact_id).sboms
@@ -135,17 +138,17 @@ class ArtifactIndex:
             known.update((row.path, row.id) for row in connection.execute(query))
         return known
 
-    def _published(self, connection: Connection, records: Sequence[ArtifactRecord]) -> Sequence[AuditEvent]:
+    def _unpublished(self, connection: Connection, records: Sequence[ArtifactRecord]) -> Sequence[ArtifactRecord]:
         told: set[str] = set()
         ids = [record.id for record in records]
         for start in range(0, len(ids), _BATCH):
             query = select(audit_events.c.subject).where(
                 audit_events.c.org == self._org,
                 audit_events.c.subject.in_(ids[start : start + _BATCH]),
-                audit_events.c.tag == PUBLISHED,
+                audit_events.c.tag == _PUBLISHED,
             )
             told.update(connection.execute(query).scalars())
-        return [_published(record) for record in records if record.id not in told]
+        return [record for record in records if record.id not in told]
 
     def _remove(self, connection: Connection, ids: Sequence[str]) -> None:
         for start in range(0, len(ids), _BATCH):
@@ -220,16 +223,6 @@ class SqlReleases:
         )
         with self._database.read() as connection:
             return {row.id: row.yanked["reason"] for row in connection.execute(query)}
-
-
-def _published(record: ArtifactRecord) -> AuditEvent:
-    return AuditEvent(
-        PUBLISHED,
-        record.id,
-        record.publisher,
-        record.created_at,
-        {"path": record.path, "sha256": record.sha256, "length": record.length, "serial": record.serial},
-    )
 
 
 def _insert(connection: Connection, org: str, records: Sequence[ArtifactRecord]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, upd
 from evidence.ids import new_id
 from evidence.model import Actor, AuditEvent
 from store.database import Database
-from store.errors import UnknownOrg
+from store.errors import NaiveTime, UnknownOrg
 from store.models import audit_events, audit_heads
 
 BODY_FORMAT: Final = 1
@@ -74,7 +74,7 @@ def encode_body(org: str, seq: int, event_id: str, event: AuditEvent) -> bytes:
             "tag": event.tag,
             "subject": event.subject,
             "by": event.by.to_dict(),
-            "at": event.at.isoformat().replace("+00:00", "Z"),
+            "at": _utc(event.at),
             "data": dict(event.data),
         },
         sort_keys=True,
@@ -154,6 +154,12 @@ def events_of(connection: Connection, org: str, subject: str) -> list[AuditEvent
         .order_by(audit_events.c.seq)
     )
     return [decode_body(body) for body in connection.execute(query).scalars()]
+
+
+def _utc(at: datetime) -> str:
+    if at.tzinfo is None:
+        raise NaiveTime(f"the event's time {at.isoformat()} has no zone; pass an aware UTC datetime")
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _filters(org: str, subject: str | None, tag: str | None) -> list[ColumnElement[bool]]:

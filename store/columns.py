@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
@@ -64,6 +65,11 @@ def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.I
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 
 
-def insert_or_ignore(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """An INSERT whose ``rowcount`` is 0 when the row was there; on PostgreSQL it waits for who is inserting it now."""
-    return upsert(connection, table).on_conflict_do_nothing()
+def insert_if_absent(connection: Connection, table: Table, row: Mapping[str, object]) -> bool:
+    """Insert the row; False when a row in the way of it was there. On PostgreSQL it waits for who is inserting one.
+
+    RETURNING says which: ``rowcount`` is -1 for an INSERT on PostgreSQL, whatever happened.
+    """
+    first = next(iter(table.primary_key))
+    inserted = upsert(connection, table).on_conflict_do_nothing().returning(first)
+    return connection.execute(inserted, row).first() is not None

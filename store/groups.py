@@ -13,7 +13,7 @@ from fleet.errors import GroupExists, GroupInUse, UnknownDevice, UnknownGroup
 from fleet.model import DeviceStatus, Group
 from rollout.model import FINAL_STATES
 from store.audit import append
-from store.columns import insert_or_ignore
+from store.columns import insert_if_absent
 from store.database import Database
 from store.fleet_rows import to_group
 from store.models import devices, group_devices, groups, rollout_groups, rollouts
@@ -35,7 +35,7 @@ class SqlGroups:
             "created_at": group.created_at,
         }
         with self._database.write() as connection:
-            if not connection.execute(insert_or_ignore(connection, groups), row).rowcount:
+            if not insert_if_absent(connection, groups, row):
                 raise GroupExists(f"a group {group.name} exists already")
             append(connection, group.org, [event])
 
@@ -94,7 +94,7 @@ class SqlGroups:
             _require_group(connection, org, group_id)
             require_device(connection, org, device_id)
             row = {"group_id": group_id, "device": device_id, "org": org}
-            joined = connection.execute(insert_or_ignore(connection, group_devices), row).rowcount == 1
+            joined = insert_if_absent(connection, group_devices, row)
             if joined:
                 append(connection, org, [event])
             return joined

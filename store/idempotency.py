@@ -16,7 +16,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, delete, select, update
 
-from store.columns import insert_or_ignore
+from store.columns import insert_if_absent
 from store.database import Database
 from store.errors import IdempotencyInProgress, IdempotencyMismatch
 from store.models import idempotency_keys
@@ -108,7 +108,7 @@ class IdempotencyKeys:
                 "claimed_at": now,
                 "created_at": now,
             }
-            if connection.execute(insert_or_ignore(connection, idempotency_keys), row).rowcount == 1:
+            if insert_if_absent(connection, idempotency_keys, row):
                 return claim
             answer = _standing(connection, request, now)
             if answer is None:

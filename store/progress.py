@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from dataclasses import asdict
+from typing import Any
 
 from sqlalchemy import Connection, case, func, select, update
 
 from rollout.model import Counters, DeviceProgress, Progress, Rollout
 from rollout.ports import ProgressChange
-from store.columns import AnyRow, insert_or_ignore, upsert
+from rollout.progress import moved
+from store.columns import AnyRow, insert_if_absent, upsert
 from store.models import rollout_counters, rollout_devices
-
-_COUNTED: Final = ("acting", "succeeded", "failed", "rolled_back", "failures", "finishes")
 
 
 def step(connection: Connection, rollout: Rollout, device: str, change: ProgressChange) -> bool:
-    """Move one device as ``change`` says, and its wave's counters by the difference; False when nothing moves."""
+    """Move one device as ``change`` says, and its wave's counters by the difference; False when nothing moves.
+
+    A device stays in the wave it first reported in.
+    """
     query = (
         select(rollout_devices)
         .where(rollout_devices.c.rollout == rollout.id, rollout_devices.c.device == device)
@@ -33,7 +36,7 @@ def step(connection: Connection, rollout: Rollout, device: str, change: Progress
             place = (rollout_devices.c.rollout == rollout.id) & (rollout_devices.c.device == device)
             connection.execute(update(rollout_devices).where(place).values(**columns))
             break
-        if connection.execute(insert_or_ignore(connection, rollout_devices), columns).rowcount == 1:
+        if insert_if_absent(connection, rollout_devices, columns):
             break
         # PostgreSQL only: another report of the device was first; its row is visible now, so look at it and ask again.
     _move_counters(connection, rollout, before, after)
@@ -90,33 +93,15 @@ def devices_of(
 def _move_counters(
     connection: Connection, rollout: Rollout, before: DeviceProgress | None, after: DeviceProgress
 ) -> None:
-    moves: dict[int, dict[str, int]] = {}
-    for row, sign in ((before, -1), (after, 1)):
-        if row is None:
-            continue
-        move = moves.setdefault(row.wave, dict.fromkeys(_COUNTED, 0))
-        for name, count in _counted(row).items():
-            move[name] += sign * count
-    # In order of wave, so that two devices that change waves in opposite directions cannot lock each other out.
-    for wave, move in sorted(moves.items()):
-        if any(move.values()):
-            add = upsert(connection, rollout_counters)
-            add = add.on_conflict_do_update(
-                index_elements=["rollout", "wave"],
-                set_={name: rollout_counters.c[name] + add.excluded[name] for name in _COUNTED},
-            )
-            connection.execute(add, {"rollout": rollout.id, "wave": wave, "org": rollout.org, **move})
-
-
-def _counted(row: DeviceProgress) -> dict[str, int]:
-    return {
-        "acting": 1,
-        "succeeded": int(row.progress is Progress.SUCCEEDED),
-        "failed": int(row.progress is Progress.FAILED),
-        "rolled_back": int(row.progress is Progress.ROLLED_BACK),
-        "failures": row.failures,
-        "finishes": row.finishes,
-    }
+    # What is inserted for the first device of a wave is, for the others, what is added: one statement for both.
+    difference = asdict(moved(Counters(), before, after))
+    if any(difference.values()):
+        add = upsert(connection, rollout_counters)
+        add = add.on_conflict_do_update(
+            index_elements=["rollout", "wave"],
+            set_={name: rollout_counters.c[name] + add.excluded[name] for name in difference},
+        )
+        connection.execute(add, {"rollout": rollout.id, "wave": after.wave, "org": rollout.org, **difference})
 
 
 def _how_many(progress: Progress) -> Any:

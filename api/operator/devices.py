@@ -9,6 +9,7 @@ from flask import Response
 from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
+from api.errors import ApiError
 from api.operator.artifacts import Labels, Reason
 from api.operator.routes import (
     Body,
@@ -208,6 +209,11 @@ def enroll_device(body: Enrolment) -> Response:
     let_in = enrol(
         request, fleet=wiring.fleet, issuer=wiring.device_ca, days=wiring.settings.certificate_days, now=now()
     )
+    root = wiring.repository.root_with_sha256(let_in.root_sha256)
+    if root is None:
+        raise ApiError(
+            409, "unknown_root", "the token names a root that this repository never had; ask for a new token"
+        )
     base = f"{wiring.settings.public_url}/tuf/{let_in.device.org}"
     answer = Enrolled(
         device_id=let_in.device.id,
@@ -217,7 +223,7 @@ def enroll_device(body: Enrolment) -> Response:
         certificate_chain=let_in.certificate_chain,
         device_ca=let_in.device_ca,
         device_endpoint=wiring.settings.device_endpoint,
-        root=base64.b64encode(wiring.repository.root_with_sha256(let_in.root_sha256)).decode(),
+        root=base64.b64encode(root).decode(),
         metadata_url=f"{base}/metadata",
         targets_url=f"{base}/targets",
     )

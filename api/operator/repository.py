@@ -14,7 +14,7 @@ from evidence.model import AuditEvent
 api = Routes("repository", "Repository")
 
 
-class Role(BaseModel):
+class RoleStatus(BaseModel):
     """One TUF role as it stands."""
 
     name: str
@@ -35,7 +35,7 @@ class Repository(BaseModel):
     artifacts: int
     metadata_url: str
     targets_url: str
-    roles: list[Role]
+    roles: list[RoleStatus]
 
 
 class Refreshed(BaseModel):
@@ -81,7 +81,7 @@ def get_repository() -> Response:
         metadata_url=f"{base}/metadata",
         targets_url=f"{base}/targets",
         roles=[
-            Role(
+            RoleStatus(
                 name=role.name,
                 version=role.version,
                 expires=role.expires,

@@ -139,7 +139,9 @@ class Routes(APIBlueprint):
                 responses[str(code)] = {"description": "done"}
         for code in (400, 401, 403, 404, 409, 413, 415, 422, 503):
             responses[str(code)] = Error
-        extensions: dict[str, Any] = {"x-permission": permission.value if permission else None}
+        extensions: dict[str, Any] = {
+            "x-permission": permission.value if permission else "public" if public else "signed-in"
+        }
         extensions["x-session-only"] = declaration.session_only
         security: list[dict[str, list[Any]]] = [] if public else [{"bearer": []}, {"session": []}]
         options: dict[str, Any] = {"openapi_extensions": extensions, "security": security, "responses": responses}
@@ -152,7 +154,13 @@ class Routes(APIBlueprint):
             name = f"{self.name}.{view.__name__}"
             self.declarations[name] = declaration
             register = getattr(super(Routes, self), method.lower())
-            register(rule, summary=summary, operation_id=view.__name__, endpoint=view.__name__, **options)(view)
+            register(
+                rule.replace("{", "<").replace("}", ">"),
+                summary=summary,
+                operation_id=view.__name__,
+                endpoint=view.__name__,
+                **options,
+            )(view)
             return view
 
         return declare

@@ -123,7 +123,7 @@ def yank(invocation: Invocation, artifact_: str, reason: str) -> None:
 @click.option("--root-sha256", metavar="HEX", help="SHA-256 the root must have, as you were told it by other means.")
 @click.option(
     "--home",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, path_type=Path),
     envvar="WAVEGATE_HOME",
     metavar="FOLDER",
     help="Trust the root of the server home on this machine.",
@@ -159,7 +159,7 @@ def verify(
                     f"  {part['kind']:<8}  {part['target_path']}  sha256 {part['sha256']}  {size(part['length'])}"
                     for part in report["verified"]
                 ),
-                f"  trusted root sha256 {report['root_sha256']}, repository now at root version {report['root_version']}",
+                f"  trusted root sha256 {report['root_sha256']}, now at root version {report['root_version']}",
                 *([f"  warning: yanked: {report['yanked']}"] if report["yanked"] else []),
             ]
         ),

@@ -34,7 +34,7 @@ def create(invocation: Invocation, name: str, expires_in_days: int) -> None:
             fields(
                 [
                     ("id", made["id"]),
-                    ("role", made["role"]),
+                    ("may", made["permissions"]),
                     ("expires", moment(made["expires_at"])),
                     ("key", made["key"]),
                 ]
@@ -53,12 +53,12 @@ def list_(invocation: Invocation, limit: int | None) -> None:
     invocation.emit(
         {"items": items},
         lambda: table(
-            ("name", "prefix", "role", "expires", "last used", "id"),
+            ("name", "prefix", "owner", "expires", "last used", "id"),
             [
                 (
                     item["name"],
                     item["prefix"],
-                    item["role"],
+                    item["user"],
                     moment(item["expires_at"]),
                     moment(item["last_used_at"]),
                     item["id"],

@@ -58,17 +58,18 @@ def login(
     config.remember(base_url, Login(told["token"], told["expires_at"], email), invocation.profile)
 
     fresh = new_password_file and _read_password(new_password_file)
-    if told.get("password_change_required") and not fresh and sys.stdin.isatty() and not password_stdin:
+    user = told["user"]
+    must_change = user.get("password_change_required", False)
+    if must_change and not fresh and sys.stdin.isatty() and not password_stdin:
         click.echo("This password was for one time only; choose your own.", err=True)
         fresh = click.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
     if fresh:
         person = Client(base_url, Credential(told["token"], "this login"))
         person.patch("/profile", {"password": fresh, "current_password": password}, etag=None)
-    elif told.get("password_change_required"):
+    elif must_change:
         click.echo(
             "warning: this password was for one time only; change it with `publish login --new-password-file`", err=True
         )
-    user = told["user"]
     answer = {"url": base_url, "profile": invocation.profile, "user": user, "expires_at": told["expires_at"]}
     invocation.emit(
         answer,

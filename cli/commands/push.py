@@ -15,6 +15,7 @@ import click
 from cli.invocation import Invocation
 from cli.options import pairs, server_options
 from cli.text import fields, size
+from repo_signing.paths import artifact_path, check_channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +59,9 @@ def push(
 
     In a GitHub job the answer is also written to GITHUB_OUTPUT.
     """
+    # The server judges this, too; asking first spares the upload of a file that could never be named so.
+    artifact_path(product, version, platform, file_name or file.name)
+    check_channel(channel)
     client = invocation.client()
     upload_ids = [_send(client, sbom, None)["upload_id"] for sbom in sboms]
     artifact = client.post(

@@ -38,7 +38,7 @@ def plan_options(command: Command) -> Command:
         click.option("--product", metavar="NAME", help="What devices run."),
         click.option("--version", metavar="V", help="Which version they are to run."),
         click.option("--channel", metavar="NAME", help="Line of the product. [default: stable]"),
-        click.option("--wave", "waves", multiple=True, metavar=WAVE_FORM, help="One wave; repeat, in order. See above."),
+        click.option("--wave", "waves", multiple=True, metavar=WAVE_FORM, help="A wave; repeat, in order. See above."),
         click.option(
             "--plan",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -47,7 +47,9 @@ def plan_options(command: Command) -> Command:
         ),
         click.option("--note", metavar="TEXT", help="Why, for approvers."),
         click.option(
-            "--keep-open/--close", default=None, help="Whether devices that come later still get it. [default: keep-open]"
+            "--keep-open/--close",
+            default=None,
+            help="Let devices that come later have it, too, or not. [default: keep-open]",
         ),
         click.option(
             "--allow-downgrade", is_flag=True, default=None, help="Let devices on a higher version go back to this one."
@@ -80,8 +82,8 @@ def create(
     """Make a rollout and submit it.
 
     A wave is GROUP[:PERCENT] and its rules, e.g. canary:10,approvals=1,soak=30m,max_failures=2. PERCENT is the share of
-    the group reached once the wave is open. Rules: approvals, not_before (a time), soak and deadline (spans such as 30s,
-    5m, 1h, 2d), success and max_failure_rate (percent), min_reports, max_failures; none switches a limit off.
+    the group reached once the wave is open. Rules: approvals, not_before (a time), soak and deadline (spans such as
+    30s, 5m, 1h, 2d), success and max_failure_rate (percent), min_reports, max_failures; none switches a limit off.
     """
     client = invocation.client()
     made = client.post("/rollouts", body(plan=plan, waves=waves, given=given))
@@ -92,9 +94,7 @@ def create(
 @click.argument("rollout_id", metavar="ROLLOUT")
 @plan_options
 @server_options
-def edit(
-    invocation: Invocation, rollout_id: str, plan: Path | None, waves: tuple[str, ...], **given: Any
-) -> None:
+def edit(invocation: Invocation, rollout_id: str, plan: Path | None, waves: tuple[str, ...], **given: Any) -> None:
     """Replace the plan of a rollout that has not begun. It is a draft again, and approvals are cleared.
 
     The whole plan is told anew, as for create.
@@ -162,9 +162,7 @@ def submit(invocation: Invocation, rollout_id: str, wait: bool, timeout: int | N
 @click.option("--plan-hash", metavar="HEX", help="Approve only if the plan is still the one with this hash.")
 @click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
 @server_options
-def approve(
-    invocation: Invocation, rollout_id: str, number: int | None, plan_hash: str | None, yes: bool
-) -> None:
+def approve(invocation: Invocation, rollout_id: str, number: int | None, plan_hash: str | None, yes: bool) -> None:
     """Say yes to one wave: shows who would receive what, and approves exactly that plan.
 
     Whoever made a rollout cannot approve it, and each person counts once. A person's login is needed.
@@ -264,9 +262,7 @@ def watch(invocation: Invocation, rollout_id: str, interval: int, timeout: int |
     _follow(invocation, invocation.client(), rollout_id, interval=max(interval, 1), timeout=timeout)
 
 
-def _answer(
-    invocation: Invocation, client: Client, told: dict[str, Any], *, wait: bool, timeout: int | None
-) -> None:
+def _answer(invocation: Invocation, client: Client, told: dict[str, Any], *, wait: bool, timeout: int | None) -> None:
     """Print a rollout, or follow it to its end."""
     if wait:
         _follow(invocation, client, told["id"], interval=1, timeout=timeout)

@@ -42,7 +42,7 @@ def list_(invocation: Invocation, artifact: str) -> None:
     """List the SBOMs of an artifact."""
     client = invocation.client()
     found = find_artifact(client, artifact)
-    items = list(client.items(f"/artifacts/{found['id']}/sboms", limit=None))
+    items = client.get(f"/artifacts/{found['id']}/sboms")["items"]
     invocation.emit(
         {"items": items},
         lambda: table(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TextIO
+
 import click
 
 from cli.client import segment
@@ -28,9 +30,7 @@ def user() -> None:
     help="Read the password from FILE, or - for stdin. [default: the server makes a one-time password]",
 )
 @server_options
-def create(
-    invocation: Invocation, email: str, name: str, role: str, password_file: click.utils.LazyFile | None
-) -> None:
+def create(invocation: Invocation, email: str, name: str, role: str, password_file: TextIO | None) -> None:
     """Make an account. A password made by the server is shown once and must be changed at the first login."""
     body = {"email": email, "name": name, "role": role}
     if password_file is not None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final
 from uuid import NAMESPACE_URL, uuid5
 
+from cli.demo.product import DemoFailed
+
 PRODUCT: Final = "gateway"
 SETTINGS_MEMBER: Final = "release.json"  # the first member, so that a device need not read 50 MB to find it
 _EXTRA: Final = re.compile(r";.*\bextra\s*==")
@@ -43,7 +45,7 @@ def build_release(
         needs_memory_mib: Written into the release; a device with less fails its health check.
 
     Raises:
-        FileNotFoundError: Nothing named in ``roots`` is installed, or all of them together are too small.
+        DemoFailed: Nothing named in ``roots`` is installed, or all of them together are too small.
     """
     chosen: dict[str, Distribution] = {}
     size = 0
@@ -53,7 +55,7 @@ def build_release(
         chosen |= _closure(root)
         size = sum(path.stat().st_size for one in chosen.values() for _, path in _files(one))
     if size <= at_least_bytes:
-        raise FileNotFoundError(
+        raise DemoFailed(
             f"the installed {', '.join(roots)} hold {size} bytes, the demo needs more than {at_least_bytes}; "
             "install Wavegate with its dependencies (make setup)"
         )

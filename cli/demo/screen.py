@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,8 @@ class Screen:
     """Everything goes to stdout. ``console`` decides whether this is a terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        # Elsewhere than on a terminal there is no width to keep to, and a cut line helps nobody.
+        self.console = console or Console(highlight=False, width=None if sys.stdout.isatty() else 240)
 
     def chapter(self, title: str) -> None:
         """Begin a part of the story."""
@@ -38,13 +40,11 @@ class Screen:
         self.console.print(mark + Text(claim))
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Columns as wide as their content; the last may wrap on a terminal."""
+        """Columns as wide as their content, where that fits."""
         table = Table(*heads, box=None, pad_edge=False, padding=(0, 2, 0, 2), header_style="bold")
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
-        # Elsewhere than on a terminal there is no width to keep to, and a cut line helps nobody.
-        width = None if self.console.is_terminal else 240
-        self.console.print(table, width=width, soft_wrap=False)
+        self.console.print(table)
 
     @contextmanager
     def counting(self, what: str, total: int) -> Iterator[Counter]:

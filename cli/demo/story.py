@@ -105,7 +105,7 @@ class Story:
             paused["state"] == "paused" and "rollout.wave.failed" in tags and "rollout.paused" not in tags,
         )
         self._product.publish(
-            *("rollout", "abort", rollout, "--mode", "roll_back", "--reason", "does not start on small devices"),
+            *("rollout", "abort", rollout, "--mode", "roll-back", "--reason", "does not start on small devices"),
             person=None,
         )
         aborted = self._wait_for(rollout, lambda: self._all_run(BASELINE))

@@ -108,6 +108,9 @@ class ApiServerSimulator:
                     length - left,
                 )
                 simulator.requests.append(seen)
+                if left:  # whoever asked went away in the middle
+                    self.close_connection = True
+                    return
                 reply = simulator._next(self.command, parts.path)
                 self.close_connection = self.close_connection or reply.is_cut
                 if reply.is_cut:
@@ -122,7 +125,7 @@ class ApiServerSimulator:
                 if reply.status != 204:
                     self.wfile.write(content)
 
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - the names are http.server's
 
             def log_message(self, *_: Any) -> None:
                 """Tests read ``requests`` instead."""

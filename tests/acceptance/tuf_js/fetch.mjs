@@ -37,6 +37,6 @@ try {
   const timestamp = JSON.parse(readFileSync(join(metadataDir, 'timestamp.json'), 'utf8'));
   console.log(JSON.stringify({ timestamp: timestamp.signed.version, targets }));
 } catch (error) {
-  console.log(JSON.stringify({ refused: error.name, message: error.message }));
+  console.log(JSON.stringify({ refused: error.constructor.name, message: error.message }));
   process.exitCode = 1;
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from cli.main import run
 from tests.simulators.api_server import ApiServerSimulator
 

@@ -1,0 +1,109 @@
+"""``agent.toml``: what people may set."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import tomllib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from agent.durable import write_durably
+from agent.errors import BadConfig
+
+_SLUG: Final = re.compile(r"[a-z0-9][a-z0-9._+-]{0,99}")
+
+
+def this_platform() -> str:
+    """What this machine is in the words artifacts use: ``<system>-<machine>``, e.g. ``linux-x86_64``."""
+    return f"{platform.system()}-{platform.machine()}".lower()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """Settings of one agent. Spans are seconds, each with the reason for its default beside it.
+
+    ``products`` restricts the agent to these; empty takes all that the server names for its groups.
+    """
+
+    platform: str
+    products: tuple[str, ...] = ()
+    install_command: str = ""
+    health_command: str = ""
+    install_timeout_seconds: float = 1800.0  # a slow flash and a big image
+    health_timeout_seconds: float = 60.0
+    health_tries: int = 3  # services need a moment after a restart
+    health_pause_seconds: float = 2.0
+    interval_seconds: float = 60.0  # two small requests a minute
+    download_seconds: float = 6 * 3600.0  # a big image over a poor line
+    least_bytes_per_second: float = 1024.0  # below this somebody holds the device up
+    tls_ca: str = ""
+
+    def __post_init__(self) -> None:
+        for product in (*self.products, self.platform):
+            if _SLUG.fullmatch(product) is None:
+                raise BadConfig(f"{product!r} is not 1 to 100 of a-z 0-9 . _ + - beginning with a letter or digit")
+        for name in ("install_command", "health_command", "tls_ca"):
+            if not getattr(self, name).isprintable():
+                raise BadConfig(f"{name} holds a control character; put such a command into a script")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise BadConfig(f"{name} is {getattr(self, name)}, expected at least {least}")
+
+
+_LEAST: Final = {
+    "install_timeout_seconds": 1,
+    "health_timeout_seconds": 1,
+    "health_tries": 1,
+    "health_pause_seconds": 0,
+    "interval_seconds": 0.1,
+    "download_seconds": 1,
+    "least_bytes_per_second": 0,
+}
+
+
+def write_config(path: Path, config: AgentConfig) -> None:
+    """Write all settings, also those at their default, so that the file shows what there is to set."""
+    lines = ["# Settings of wavegate-agent; see docs/devices.md. Read at start."]
+    for name, value in asdict(config).items():
+        shown = list(value) if isinstance(value, tuple) else value
+        lines.append(f"{name} = {json.dumps(shown, ensure_ascii=False)}")
+    write_durably(path, ("\n".join(lines) + "\n").encode())
+
+
+def read_config(path: Path) -> AgentConfig:
+    """Read it.
+
+    Raises:
+        BadConfig: Not there, no TOML, a setting that does not exist, or a value out of its bounds.
+    """
+    try:
+        stored = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadConfig(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path} is no TOML: {error}") from error
+    kinds: dict[str, Any] = {field.name: field.type for field in fields(AgentConfig)}
+    values: dict[str, Any] = {}
+    for name, value in stored.items():
+        if name not in kinds:
+            raise BadConfig(f"{path}: there is no setting {name!r}; there are {', '.join(sorted(kinds))}")
+        values[name] = _value(path, name, str(kinds[name]), value)
+    if "platform" not in values:
+        raise BadConfig(f"{path}: 'platform' is missing, for example platform = {json.dumps(this_platform())}")
+    return AgentConfig(**values)
+
+
+def _value(path: Path, name: str, kind: str, value: object) -> object:
+    if kind == "str" and isinstance(value, str):
+        return value
+    if kind == "int" and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind.startswith("tuple") and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    expected = {"str": "text", "int": "a whole number", "float": "a number"}.get(kind, "a list of texts")
+    raise BadConfig(f"{path}: {name} is {value!r}, expected {expected}")

@@ -1,0 +1,69 @@
+"""Decisions and brakes out of the signed repository, each held against the name it was found under."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from agent.errors import RepositoryRefused
+from agent.trust import View
+from rollout.decision import (
+    Brake,
+    Decision,
+    MalformedDocument,
+    brake_path,
+    decision_path,
+    decode_brake,
+    decode_decision,
+)
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+def decisions_for(view: View, org: str, product: str, groups: Sequence[str]) -> list[Decision]:
+    """The product's decisions for these groups.
+
+    A document that names another organisation, product or group than its path is left out: validly signed bytes must
+    not work in another place. One of a later format is left out as well, and said in the log.
+
+    Raises RepositoryAway, RepositoryRefused.
+    """
+    found = []
+    for group in groups:
+        path = decision_path(product, group)
+        document = view.document(path)
+        if document is None:
+            continue
+        try:
+            decision = decode_decision(document)
+        except MalformedDocument as error:
+            _LOG.warning("%s is left out: %s", path, error)
+            continue
+        if (decision.org, decision.product, decision.group) == (org, product, group):
+            found.append(decision)
+        else:
+            _LOG.warning("%s is left out: it is for %s/%s/%s", path, decision.org, decision.product, decision.group)
+    return found
+
+
+def brakes_for(view: View, org: str, product: str, groups: Sequence[str]) -> list[Brake]:
+    """The product's brakes for these groups, under the same rules.
+
+    Raises RepositoryRefused also for a brake that cannot be read: who cannot understand a stop must not go on.
+    """
+    found = []
+    for group in dict.fromkeys(groups):
+        path = brake_path(product, group)
+        document = view.document(path)
+        if document is None:
+            continue
+        try:
+            brake = decode_brake(document)
+        except MalformedDocument as error:
+            raise RepositoryRefused(f"{path} cannot be read: {error}") from error
+        if (brake.org, brake.product, brake.group) == (org, product, group):
+            found.append(brake)
+        else:
+            _LOG.warning("%s is left out: it is for %s/%s/%s", path, brake.org, brake.product, brake.group)
+    return found

@@ -1,0 +1,162 @@
+"""The device port as the agent calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import grpc
+
+from agent.errors import CallRefused, NotRecognised, ServerAway
+from agent.home import Home
+from agent.identity import device_ca_of, load_credentials
+from agent.state import PendingReport, Progress, Release
+from api.device import device_pb2, device_pb2_grpc
+
+CALL_SECONDS: Final = 10.0
+MAX_DETAIL: Final = 1_000  # characters
+MAX_MESSAGE_LENGTH: Final = 64 * 1024  # bytes
+
+_PROGRESS: Final = {
+    Progress.DOWNLOADING: device_pb2.PROGRESS_DOWNLOADING,
+    Progress.INSTALLING: device_pb2.PROGRESS_INSTALLING,
+    Progress.SUCCEEDED: device_pb2.PROGRESS_SUCCEEDED,
+    Progress.FAILED: device_pb2.PROGRESS_FAILED,
+    Progress.ROLLED_BACK: device_pb2.PROGRESS_ROLLED_BACK,
+}
+# What is wrong with the call itself stays wrong; everything else may pass.
+_REFUSED: Final = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.OUT_OF_RANGE,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the device is, as it tells at every check-in."""
+
+    agent_version: str
+    hostname: str
+    os_family: str
+    os_name: str
+    platform: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the server answers to a check-in. ``products`` is a hint: only signed decisions count."""
+
+    groups: tuple[str, ...]
+    products: tuple[str, ...]
+    next_check_in_seconds: int
+
+
+class Link(Protocol):
+    """The server. Every method raises ServerAway, NotRecognised or CallRefused."""
+
+    def check_in(self, facts: Facts, running: Sequence[Release], state: str) -> Answer:
+        """Say what runs and why; learn groups and products."""
+
+    def report(self, report: PendingReport) -> bool:
+        """Hand over a report; whether it changed anything."""
+
+    def renew(self, request: bytes) -> bytes:
+        """Have a key certified (PKCS #10, DER); the chain, PEM."""
+
+    def dial_again(self) -> None:
+        """Use the home's present credentials from the next call on."""
+
+    def close(self) -> None:
+        """Hang up."""
+
+
+class GrpcLink:
+    """``Link`` over mutual TLS; the connection is made at the first call and kept."""
+
+    def __init__(self, home: Home, endpoint: str) -> None:
+        self._home = home
+        self._endpoint = endpoint
+        self._channel: grpc.Channel | None = None
+
+    def check_in(self, facts: Facts, running: Sequence[Release], state: str) -> Answer:
+        """As ``Link``."""
+        request = device_pb2.CheckInRequest(
+            agent_version=facts.agent_version,
+            hostname=facts.hostname,
+            os_family=facts.os_family,
+            os_name=facts.os_name,
+            platform=facts.platform,
+            running=[
+                device_pb2.Running(
+                    product=r.product, version=r.version, path=r.path, sha256=r.sha256, rollout_id=r.rollout
+                )
+                for r in running
+            ],
+            state=state[:MAX_DETAIL],
+        )
+        answer = self._call(lambda stub: stub.CheckIn(request, timeout=CALL_SECONDS))
+        return Answer(
+            groups=tuple(answer.groups),
+            products=tuple(answer.products),
+            next_check_in_seconds=answer.next_check_in_seconds,
+        )
+
+    def report(self, report: PendingReport) -> bool:
+        """As ``Link``."""
+        request = device_pb2.ReportRequest(
+            report_id=report.id,
+            rollout_id=report.rollout,
+            attempt=report.attempt,
+            progress=_PROGRESS[report.progress],
+            code=report.code,
+            detail=report.detail[:MAX_DETAIL],
+        )
+        return bool(self._call(lambda stub: stub.Report(request, timeout=CALL_SECONDS)).counted)
+
+    def renew(self, request: bytes) -> bytes:
+        """As ``Link``."""
+        asked = device_pb2.RenewCertificateRequest(certificate_request=request)
+        answer = self._call(lambda stub: stub.RenewCertificate(asked, timeout=CALL_SECONDS))
+        return str(answer.certificate_chain).encode()
+
+    def dial_again(self) -> None:
+        """As ``Link``. gRPC reads credentials only when a channel is made."""
+        self.close()
+
+    def close(self) -> None:
+        """As ``Link``."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def _call(self, ask: Callable[[Any], Any]) -> Any:
+        try:
+            return ask(self._stub())
+        except grpc.RpcError as error:
+            code, why = error.code(), error.details() or ""
+            if code is grpc.StatusCode.UNAUTHENTICATED:
+                raise NotRecognised(f"the server does not know this device any more: {why}") from error
+            if code in _REFUSED:
+                raise CallRefused(why) from error
+            raise ServerAway(f"no answer from {self._endpoint}: {code.name.lower()} {why}".rstrip()) from error
+
+    def _stub(self) -> Any:
+        if self._channel is None:
+            credentials = load_credentials(self._home)
+            self._channel = grpc.secure_channel(
+                self._endpoint,
+                grpc.ssl_channel_credentials(device_ca_of(self._home), credentials.private_key, credentials.chain),
+                options=(
+                    ("grpc.enable_http_proxy", 0),  # the proxy's environment variables are somebody else's wish
+                    ("grpc.max_receive_message_length", MAX_MESSAGE_LENGTH),
+                    ("grpc.max_reconnect_backoff_ms", 30_000),
+                ),
+            )
+        return device_pb2_grpc.DeviceServiceStub(self._channel)  # type: ignore[no-untyped-call]

@@ -1,0 +1,304 @@
+"""The steps from a choice to a device that runs it, or that runs again what it ran before.
+
+Each is written down before it is taken, and may be begun again after a power cut:
+
+============  =====================================================================================================
+step          begun again as
+============  =====================================================================================================
+downloading   the choice is made anew; still wanted: fetched again, else dropped
+installing    the install command runs again with the same file, three times at most, then rolled back
+confirming    a brake of this rollout: rolled back; else the health command judges again, three times at most
+rolling_back  the install command runs again with the file from before, three times at most
+============  =====================================================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from agent.choice import Act, Choice, is_same_offer
+from agent.config import AgentConfig
+from agent.errors import DownloadStopped, RepositoryAway, RepositoryRefused
+from agent.home import Home
+from agent.hooks import INSTALL, ROLLBACK, Hooks, Outcome
+from agent.state import Ended, Memory, PendingReport, Progress, Release, State, Step, Work
+from agent.trust import Repository, View
+from rollout.decision import Brake
+
+MAX_TRIES: Final = 3  # of one step that keeps being cut off or failing
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the agent takes from outside; a simulation gives its own. ``clock`` answers aware UTC."""
+
+    clock: Callable[[], datetime]
+    sleep: Callable[[float], object]
+    new_report_id: Callable[[], str]
+
+
+class Advice(Protocol):
+    """What the signed documents say now; both raise RepositoryAway, RepositoryRefused."""
+
+    def choose(self, product: str, view: View) -> Choice:
+        """What to do about a product."""
+
+    def brake_on(self, release: Release, view: View) -> Brake | None:
+        """What stops the rollout of this release."""
+
+
+class Steps:
+    """Takes the steps. ``send_reports`` is called where a report should not wait for the end of the poll."""
+
+    def __init__(
+        self,
+        home: Home,
+        config: AgentConfig,
+        memory: Memory,
+        repository: Repository,
+        hooks: Hooks,
+        advice: Advice,
+        surroundings: Surroundings,
+        send_reports: Callable[[], None],
+    ) -> None:
+        self._home = home
+        self._config = config
+        self._memory = memory
+        self._repository = repository
+        self._hooks = hooks
+        self._advice = advice
+        self._around = surroundings
+        self._send_reports = send_reports
+        self.ended: list[Ended] = []
+
+    def go_on(self, work: Work, view: View | None) -> None:
+        """Go on with what an earlier poll, or an earlier process, began; only downloading needs a ``view``."""
+        _LOG.info("going on with %s of %s %s", work.step, work.release.product, work.release.version)
+        if work.step is Step.INSTALLING:
+            self._install(work)
+        elif work.step is Step.CONFIRMING:
+            self._confirm(work)
+        elif work.step is Step.ROLLING_BACK:
+            self._roll_back(work)
+        elif view is not None:
+            choice = self._advice.choose(work.release.product, view)
+            if choice.act is Act.INSTALL and is_same_offer(choice.release, work.release):
+                self._download(work, view)
+            else:
+                self._drop(work.release, choice.words)
+
+    def begin(self, release: Release, view: View) -> None:
+        """Fetch, install and confirm a release."""
+        work = Work(step=Step.DOWNLOADING, release=release, before=self._memory.state.running.get(release.product))
+        self._record(work, self._report(release, Progress.DOWNLOADING))
+        self._download(work, view)
+
+    def adopt(self, release: Release) -> None:
+        """Say that what is offered runs already."""
+        ended = Ended(attempt=release.attempt, progress=Progress.SUCCEEDED, version=release.version)
+        self._finish(self._memory.state, release, ended)
+
+    def leave(self, running: Release, why: str) -> None:
+        """Return from what runs to what ran before."""
+        self._roll_back(
+            Work(
+                step=Step.ROLLING_BACK,
+                release=running,
+                before=self._memory.state.previous.get(running.product),
+                ending=Progress.ROLLED_BACK,
+                code="rolled_back",
+                detail=why,
+            )
+        )
+
+    def _download(self, work: Work, view: View) -> None:
+        release = work.release
+        try:
+            target = view.target(release.path)
+            if target is None or (target.length, target.hashes.get("sha256")) != (release.length, release.sha256):
+                raise RepositoryRefused(f"{release.path} is not signed with the length and SHA-256 of the decision")
+            if view.yanked(target):
+                raise DownloadStopped(f"{release.version} was yanked, nobody installs it any more")
+            view.download(target, self._still_wanted(release, self._config.interval_seconds))
+            # The download may have taken hours: whoever stopped the rollout meanwhile is heard before anything runs.
+            self._still_wanted(release, 0)()
+        except DownloadStopped as stopped:
+            self._drop(release, str(stopped))
+        except RepositoryAway as away:
+            self._memory.write(self._memory.state.saying(release.product, f"fetching {release.version}: {away}"))
+        except (RepositoryRefused, OSError) as error:
+            self._try_again_later(work, error)
+        else:
+            self._install(replace(work, step=Step.INSTALLING, tries=0))
+
+    def _try_again_later(self, work: Work, error: RepositoryRefused | OSError) -> None:
+        release, tries = work.release, work.tries + 1
+        if tries < MAX_TRIES:
+            after = self._memory.state.saying(release.product, f"fetching {release.version}, tries again: {error}")
+            self._memory.write(replace(after, work=replace(work, tries=tries)))
+            return
+        code = "artifact_refused" if isinstance(error, RepositoryRefused) else "download_failed"
+        self._finish(self._memory.state, release, _ended(release, Progress.FAILED, code, str(error)))
+
+    def _still_wanted(self, release: Release, seconds: float) -> Callable[[], None]:
+        """A question to ask between pieces, which looks at the repository every so many seconds."""
+        looked_at = self._around.clock()
+
+        def ask() -> None:
+            nonlocal looked_at
+            now = self._around.clock()
+            if now - looked_at < timedelta(seconds=seconds):
+                return
+            looked_at = now
+            try:
+                choice = self._advice.choose(release.product, self._repository.refresh(aside=True))
+            except (RepositoryAway, RepositoryRefused):
+                return  # what is being fetched was verified; a mirror that is away does not take it back
+            if choice.act is not Act.INSTALL or not is_same_offer(choice.release, release):
+                raise DownloadStopped(choice.words)
+
+        return ask
+
+    def _install(self, work: Work) -> None:
+        release = work.release
+        if work.tries >= MAX_TRIES:
+            self._fail(work, "install_failed", f"the install command was cut off {work.tries} times")
+            return
+        first, work = work.tries == 0, replace(work, tries=work.tries + 1)
+        self._record(work, self._report(release, Progress.INSTALLING) if first else None)
+        self._send_reports()
+        outcome = self._run(release, INSTALL)
+        if outcome.ok:
+            work = replace(work, step=Step.CONFIRMING, tries=0)
+            self._record(work)
+            self._confirm(work)
+        else:
+            self._fail(work, "install_timeout" if outcome.timed_out else "install_failed", outcome.detail)
+
+    def _confirm(self, work: Work) -> None:
+        release = work.release
+        if work.tries >= MAX_TRIES:
+            self._fail(work, "health_failed", f"the device restarted {work.tries} times before it was well")
+            return
+        work = replace(work, tries=work.tries + 1)
+        self._record(work)
+        outcome = Outcome(False)
+        for left in reversed(range(self._config.health_tries)):
+            brake = self._brake_on(release)
+            if brake is not None:
+                # Installed and not yet confirmed: it goes back, whether the brake says stop or roll back.
+                why = f"stopped before it was confirmed: {brake.reason}"
+                back = replace(work, step=Step.ROLLING_BACK, tries=0, ending=Progress.ROLLED_BACK)
+                self._roll_back(replace(back, code="rolled_back", detail=why))
+                return
+            outcome = self._hooks.healthy(release, self._home.artifact(release.sha256))
+            if outcome.ok:
+                after = self._memory.state.with_running(release.product, release, work.before)
+                after = after.saying(release.product, f"runs {release.version}; up to date")
+                self._finish(after, release, _ended(release, Progress.SUCCEEDED))
+                return
+            if left:
+                self._around.sleep(self._config.health_pause_seconds)
+        self._fail(work, "health_failed", outcome.detail)
+
+    def _brake_on(self, release: Release) -> Brake | None:
+        try:
+            return self._advice.brake_on(release, self._repository.refresh())
+        except (RepositoryAway, RepositoryRefused):
+            return None  # nobody can be asked; the health command judges
+
+    def _fail(self, work: Work, code: str, detail: str) -> None:
+        """Tell of the failure before going back, so that a bad release stops spreading."""
+        work = replace(work, step=Step.ROLLING_BACK, tries=0, ending=Progress.FAILED, code=code, detail=detail)
+        self._record(work, self._report(work.release, Progress.FAILED, code, detail))
+        self._send_reports()
+        self._roll_back(work)
+
+    def _roll_back(self, work: Work) -> None:
+        if work.before is None:
+            self._cannot_return(work, "nothing ran before")
+            return
+        outcome = Outcome(False, f"the way back was cut off {work.tries} times")
+        while work.tries < MAX_TRIES:
+            work = replace(work, tries=work.tries + 1)
+            self._record(work)
+            outcome = self._run(work.before, ROLLBACK)
+            if outcome.ok:
+                self._returned(work, work.before)
+                return
+        self._cannot_return(work, outcome.detail)
+
+    def _returned(self, work: Work, before: Release) -> None:
+        release, state = work.release, self._memory.state
+        if state.running.get(release.product) != before:  # what was left had been confirmed; else nothing changed
+            state = state.with_running(release.product, before, None)
+        ended = _ended(release, work.ending or Progress.ROLLED_BACK, work.code, work.detail)
+        why = f"{release.version}: {work.code}: {work.detail}"
+        # A failure was reported when it happened.
+        report = ended.progress is not Progress.FAILED
+        self._finish(
+            state.saying(release.product, f"runs {before.version} again; {why}"), release, ended, report=report
+        )
+
+    def _cannot_return(self, work: Work, why: str) -> None:
+        release, state = work.release, self._memory.state
+        detail = f"{work.detail}; {why}" if work.detail else why
+        if work.before is None and work.ending is Progress.FAILED:
+            # The first release there ever was: it failed, and that has been reported.
+            ended, runs, report = _ended(release, Progress.FAILED, work.code, detail), "runs nothing yet", False
+        elif work.before is None and state.running.get(release.product) == release:
+            # Told to leave, and nowhere to go: what runs goes on running.
+            ended, runs, report = _ended(release, Progress.FAILED, "nothing_to_return_to", detail), "runs on", True
+        else:
+            code = "nothing_to_return_to" if work.before is None else "rollback_failed"
+            ended, runs, report = _ended(release, Progress.FAILED, code, detail), "what runs is not known", True
+            state = state.with_running(release.product, None, None)
+        after = state.saying(release.product, f"{runs}; {release.version}: {ended.code}: {detail}")
+        self._finish(after, release, ended, report=report)
+
+    def _finish(self, after: State, release: Release, ended: Ended, *, report: bool = True) -> None:
+        """Settle the work, remember how it ended and queue the report of it, in one write."""
+        after = replace(after.with_ended(release.rollout, ended), work=None)
+        if report:
+            after = after.with_report(self._report(release, ended.progress, ended.code, ended.detail))
+        self._memory.write(after)
+        self.ended.append(ended)
+
+    def _drop(self, release: Release, words: str) -> None:
+        self._memory.write(replace(self._memory.state.saying(release.product, words), work=None))
+
+    def _record(self, work: Work, report: PendingReport | None = None) -> None:
+        after = replace(self._memory.state, work=work)
+        self._memory.write(after if report is None else after.with_report(report))
+
+    def _report(self, release: Release, progress: Progress, code: str = "", detail: str = "") -> PendingReport:
+        return PendingReport(
+            id=self._around.new_report_id(),
+            rollout=release.rollout,
+            attempt=release.attempt,
+            progress=progress,
+            code=code,
+            detail=detail,
+        )
+
+    def _run(self, release: Release, action: str) -> Outcome:
+        file = self._home.artifact(release.sha256)
+        try:
+            # Days may lie between the download and this; the disk is not trusted to have kept it.
+            with file.open("rb") as stored:
+                if hashlib.file_digest(stored, "sha256").hexdigest() != release.sha256:
+                    return Outcome(False, "the stored artifact is damaged")
+        except OSError as error:
+            return Outcome(False, f"the stored artifact cannot be read: {error.strerror}")
+        return self._hooks.install(release, file, action)
+
+
+def _ended(release: Release, progress: Progress, code: str = "", detail: str = "") -> Ended:
+    return Ended(attempt=release.attempt, progress=progress, version=release.version, code=code, detail=detail)

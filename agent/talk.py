@@ -1,0 +1,121 @@
+"""What the agent says to the server, and when: a server that is away changes nothing but the words."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from agent.errors import CallRefused, NotRecognised, ServerAway
+from agent.home import Home
+from agent.identity import Credentials, Keypair, load_credentials, replace_credentials
+from agent.link import Facts, Link
+from agent.state import Memory, Release
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Talk:
+    """Check-ins, reports and renewals. After one call that nobody answered it stays silent until ``begin``."""
+
+    def __init__(self, home: Home, facts: Facts, link: Link, memory: Memory, clock: Callable[[], datetime]) -> None:
+        self._home = home
+        self._facts = facts
+        self._link = link
+        self._memory = memory
+        self._clock = clock
+        self._silent = False
+        self._told: tuple[tuple[Release, ...], str] | None = None
+
+    def begin(self) -> None:
+        """A new poll: renew the certificate at two thirds of its life, check in if it is time, hand over reports."""
+        self._silent = False
+        self._renew_if_due()
+        state = self._memory.state
+        due = state.check_in_due_at
+        # Without groups there is nothing to do but to wait for some, so that is asked at every poll.
+        if self._told is None or not due or not state.groups or self._clock() >= datetime.fromisoformat(due):
+            self._check_in()
+        self.send_reports()
+
+    def end(self) -> None:
+        """Hand over what the poll brought; check in again if something of it is news."""
+        self.send_reports()
+        if self._news() != self._told:
+            self._check_in()
+
+    def send_reports(self) -> None:
+        """Hand over what waits, oldest first; a report leaves the outbox only when the server took or refused it."""
+        for report in self._memory.state.outbox:
+            if self._silent:
+                return
+            try:
+                self._link.report(report)
+            except CallRefused as error:
+                _LOG.warning("the server refuses report %s: %s", report.id, error)
+            except (ServerAway, NotRecognised) as error:
+                self._fall_silent(error)
+                return
+            state = self._memory.state
+            self._memory.write(replace(state, outbox=tuple(r for r in state.outbox if r.id != report.id)))
+
+    def close(self) -> None:
+        """Hang up."""
+        self._link.close()
+
+    def _check_in(self) -> None:
+        if self._silent:
+            return
+        running, words = news = self._news()
+        try:
+            answer = self._link.check_in(self._facts, running, words)
+        except (ServerAway, NotRecognised, CallRefused) as error:
+            self._fall_silent(error)
+            return
+        now = self._clock()
+        self._told = news
+        self._memory.write(
+            replace(
+                self._memory.state,
+                groups=answer.groups,
+                products=answer.products,
+                server_trouble="",
+                checked_in_at=text_of(now),
+                check_in_due_at=text_of(now + timedelta(seconds=max(1, answer.next_check_in_seconds))),
+            )
+        )
+
+    def _renew_if_due(self) -> None:
+        if not load_credentials(self._home).renewal_is_due(self._clock()):
+            return
+        key = Keypair()
+        try:
+            chain = self._link.renew(key.request(Encoding.DER))
+        except (ServerAway, NotRecognised, CallRefused) as error:
+            self._fall_silent(error)
+            return
+        if not key.fits(chain):
+            _LOG.warning("the server answered with a certificate of another key; the old one stays")
+            return
+        replace_credentials(self._home, Credentials(key.private_pem, chain))
+        self._link.dial_again()
+
+    def _fall_silent(self, error: ServerAway | NotRecognised | CallRefused) -> None:
+        self._silent = True
+        self._memory.write(replace(self._memory.state, server_trouble=f"{error.code}: {error}"))
+
+    def _news(self) -> tuple[tuple[Release, ...], str]:
+        state = self._memory.state
+        lines = [f"{product}: {words}" for product, words in sorted(state.words.items())]
+        if state.repository_trouble:
+            lines.append(state.repository_trouble)
+        return tuple(state.running.values()), "; ".join(lines)
+
+
+def text_of(moment: datetime) -> str:
+    """RFC 3339 UTC."""
+    return moment.isoformat().replace("+00:00", "Z")

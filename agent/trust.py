@@ -1,0 +1,231 @@
+"""The signed repository as the device sees it: a stock TUF client, and nothing believed that it has not verified."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO, Any, Final, cast
+
+from securesystemslib.exceptions import StorageError
+from tuf.api.exceptions import (
+    DownloadError,
+    DownloadHTTPError,
+    DownloadLengthMismatchError,
+    RepositoryError,
+    SlowRetrievalError,
+)
+from tuf.api.metadata import TargetFile
+from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
+
+from agent.durable import flush_folder, move_durably
+from agent.errors import DownloadStopped, RepositoryAway, RepositoryRefused
+from agent.home import Home
+from agent.web import Limits, TooSlow, Web, WebError
+from rollout.decision import MAX_DOCUMENT_LENGTH
+
+METADATA_LIMITS: Final = Limits(seconds=60.0)
+HTTP_ERROR: Final = 300  # redirects too: they are not followed
+CHAIN: Final = ("timestamp.json", "snapshot.json", "targets.json", "decisions.json", "brakes.json")
+
+
+class WebFetcher(FetcherInterface):
+    """Fetches for the TUF client. Large files wait on the home's own disk, not in a small /tmp."""
+
+    def __init__(self, web: Web, spool: Path, limits: Limits = METADATA_LIMITS) -> None:
+        self._web = web
+        self._spool = spool
+        self.limits = limits
+        self.between_pieces: Callable[[], None] | None = None
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        pieces = self._pieces(url)
+        next(pieces)  # runs up to the status, so that an HTTP error is raised here, as the interface asks
+        return pieces
+
+    def _pieces(self, url: str) -> Generator[bytes]:
+        try:
+            with self._web.request("GET", url, limits=self.limits) as (status, pieces):
+                if status >= HTTP_ERROR:
+                    for _ in _at_most(pieces, 64 * 1024):  # so that the connection stays usable for the next request
+                        pass
+                    raise DownloadHTTPError(f"HTTP status {status} for {url}", status)
+                yield b""
+                yield from pieces
+        except TooSlow as error:
+            raise SlowRetrievalError(str(error)) from error
+        except WebError as error:
+            raise DownloadError(str(error)) from error
+
+    @contextmanager
+    def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
+        """As the interface says; calls ``between_pieces``, which may raise to end the download."""
+        received = 0
+        with tempfile.TemporaryFile(dir=self._spool) as file:
+            with closing(cast("Generator[bytes]", self.fetch(url))) as pieces:
+                for piece in pieces:
+                    received += len(piece)
+                    if received > max_length:
+                        raise DownloadLengthMismatchError(f"{url} is longer than {max_length} bytes")
+                    file.write(piece)
+                    if self.between_pieces is not None:
+                        self.between_pieces()
+            file.seek(0)
+            yield file
+
+
+class View:
+    """One verified state of the repository: everything read through it belongs together."""
+
+    def __init__(self, updater: Updater, fetcher: WebFetcher, home: Home, download_limits: Limits) -> None:
+        self._updater = updater
+        self._fetcher = fetcher
+        self._home = home
+        self._download_limits = download_limits
+
+    def document(self, path: str) -> bytes | None:
+        """The bytes of a decision or brake, None when there is none.
+
+        Raises:
+            RepositoryAway: They cannot be fetched now.
+            RepositoryRefused: The role or the bytes do not verify, or the document is longer than any may be.
+        """
+        target = self.target(path)
+        if target is None:
+            return None
+        if target.length > MAX_DOCUMENT_LENGTH:
+            raise RepositoryRefused(f"{path} has {target.length} bytes, at most {MAX_DOCUMENT_LENGTH} are read")
+        # Named by digest: the client's own choice, the quoted path, can be longer than a file name may be.
+        kept = str(self._home.documents / hashlib.sha256(path.encode()).hexdigest())
+        with _translated(path):
+            if self._updater.find_cached_target(target, kept) is None:
+                self._updater.download_target(target, kept)
+            return Path(kept).read_bytes()
+
+    def target(self, path: str) -> TargetFile | None:
+        """What the signed metadata says of a target, None when it names no such target; raises as document."""
+        with _translated(path):
+            return self._updater.get_targetinfo(path)
+
+    def yanked(self, target: TargetFile) -> bool:
+        """Whether the artifact's signed record says that nobody is to install it any more."""
+        custom = target.unrecognized_fields.get("custom")
+        record: Any = custom.get("wavegate") if isinstance(custom, Mapping) else None
+        return isinstance(record, Mapping) and bool(record.get("yanked"))
+
+    def download(self, target: TargetFile, still_wanted: Callable[[], None]) -> Path:
+        """Fetch and verify an artifact into the home's store; the file is safe on disk when this returns.
+
+        Args:
+            target: What the metadata says of it, SHA-256 included.
+            still_wanted: Called between pieces; may raise DownloadStopped. What was fetched is dropped then.
+
+        Raises:
+            DownloadStopped: ``still_wanted`` said so.
+            RepositoryAway, RepositoryRefused: As ``document``. OSError: The disk is full or broken.
+        """
+        stored = self._home.artifact(target.hashes["sha256"])
+        if self._updater.find_cached_target(target, str(stored)) is not None:
+            return stored
+        arriving = self._home.downloads / target.hashes["sha256"]
+        self._fetcher.limits, self._fetcher.between_pieces = self._download_limits, still_wanted
+        try:
+            with _translated(target.path):
+                self._updater.download_target(target, str(arriving))
+            move_durably(arriving, stored)
+        finally:
+            self._fetcher.limits, self._fetcher.between_pieces = METADATA_LIMITS, None
+            arriving.unlink(missing_ok=True)
+        return stored
+
+
+class Repository:
+    """Refreshes the home's TUF cache; trusts the root that enrolment pinned and what that root signed since."""
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        metadata_url: str,
+        targets_url: str,
+        agent: str,
+        tls_ca: str = "",
+        download_limits: Limits | None = None,
+    ) -> None:
+        self._home = home
+        self._metadata_url = metadata_url
+        self._targets_url = targets_url
+        self._download_limits = download_limits or Limits(seconds=6 * 3600.0)
+        self._web = Web(agent=agent, tls_ca=tls_ca)
+        self._aside = Web(agent=agent, tls_ca=tls_ca)
+
+    def refresh(self, *, aside: bool = False) -> View:
+        """Fetch what is new (two requests when nothing is) and verify it; the cache holds verified files only.
+
+        ``aside`` uses a connection of its own, for a look while a download is under way on the other.
+
+        Raises:
+            RepositoryAway: Server or mirror do not answer, or too slowly.
+            RepositoryRefused: Something does not verify: signatures, expiry, an older version, a wrong length.
+        """
+        fetcher = WebFetcher(self._aside if aside else self._web, self._home.downloads)
+        before = self._stamps()
+        with _translated("metadata"):
+            updater = Updater(
+                str(self._home.metadata),
+                self._metadata_url,
+                str(self._home.documents),
+                self._targets_url,
+                fetcher,
+                UpdaterConfig(),
+                bootstrap=(self._home.identity / "root.json").read_bytes(),
+            )
+            updater.refresh()
+        if self._stamps() != before:
+            self._flush()
+        return View(updater, fetcher, self._home, self._download_limits)
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self._web.close()
+        self._aside.close()
+
+    def _stamps(self) -> list[int]:
+        return [p.stat().st_mtime_ns if (p := self._home.metadata / name).exists() else 0 for name in CHAIN]
+
+    def _flush(self) -> None:
+        # The client writes without fsync; a power cut must not take from us which versions we have seen.
+        for name in CHAIN:
+            path = self._home.metadata / name
+            if path.exists():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        flush_folder(self._home.metadata)
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    try:
+        yield
+    except DownloadStopped:
+        raise
+    except (DownloadLengthMismatchError, RepositoryError) as error:
+        raise RepositoryRefused(f"{what} does not verify: {error or type(error).__name__}") from error
+    except DownloadHTTPError as error:
+        raise RepositoryAway(f"{what} is not there: HTTP status {error.status_code}") from error
+    except DownloadError as error:
+        raise RepositoryAway(f"{what} cannot be fetched: {error.__cause__ or error}") from error
+    except (StorageError, json.JSONDecodeError) as error:
+        raise RepositoryRefused(f"{what} cannot be read: {error}") from error
+
+
+def _at_most(pieces: Iterator[bytes], length: int) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece
+        length -= len(piece)
+        if length < 0:
+            return

@@ -1,0 +1,189 @@
+"""HTTP as the agent needs it: one small client that carries no credentials and that nobody can hold up.
+
+It follows no redirect (a mirror must not send a device elsewhere), asks for no compression (a digest is of the bytes),
+and ends every request at a total deadline and below a least speed: a peer that sends one byte now and then would
+otherwise keep a device from its next update for ever. It uses no proxy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+CONNECT_SECONDS: Final = 10.0
+GAP_SECONDS: Final = 30.0  # the longest silence between two pieces
+SPEED_AFTER_SECONDS: Final = 30.0  # a slow start is not held against anybody
+PIECE: Final = 32 * 1024  # bytes; small, since the least speed is looked at between two pieces
+
+
+class WebError(Exception):
+    """The request did not get an answer that is whole."""
+
+
+class TooSlow(WebError):
+    """The deadline passed, or the peer is below the least speed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``seconds`` for the whole request, and bytes per second it must not fall below once it is well under way."""
+
+    seconds: float = 60.0
+    least_speed: float = 1024.0
+
+
+class Web:
+    """Keeps one connection open; used by one thread. ``tls_ca`` is a file of CAs for https, else the system's."""
+
+    def __init__(self, *, agent: str, tls_ca: str = "") -> None:
+        self._agent = agent
+        self._tls_ca = tls_ca
+        self._tls: ssl.SSLContext | None = None
+        self._peer: tuple[str, str, int] | None = None
+        self._connection: http.client.HTTPConnection | None = None
+
+    def close(self) -> None:
+        """Drop the connection; the next request makes a new one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @contextlib.contextmanager
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        limits: Limits,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """Status and pieces of the answer's body, inside the block only.
+
+        Raises:
+            TooSlow: Also while the body is read.
+            WebError: No connection, no whole answer, or an address that is not plain http(s) without credentials.
+        """
+        end = time.monotonic() + limits.seconds
+        response, connection = self._answer(method, url, body, dict(headers or {}), end)
+        done = False
+
+        def pieces() -> Iterator[bytes]:
+            nonlocal done
+            yield from _pieces(response, connection, end, limits)
+            done = True
+
+        with _cut_at(connection, end):
+            try:
+                yield response.status, pieces()
+            finally:
+                # Half an answer left on the connection would be read as the next one's.
+                if not done or response.will_close:
+                    self.close()
+
+    def _answer(
+        self, method: str, url: str, body: bytes | None, headers: dict[str, str], end: float
+    ) -> tuple[http.client.HTTPResponse, http.client.HTTPConnection]:
+        peer, path = _split(url)
+        headers |= {"User-Agent": self._agent, "Accept-Encoding": "identity", "Connection": "keep-alive"}
+        if peer != self._peer:
+            self.close()
+        for attempt in (1, 2):
+            kept = self._connection is not None
+            connection = self._connection or self._connect(peer, end)
+            self._connection, self._peer = connection, peer
+            try:
+                with _cut_at(connection, end):
+                    connection.request(method, path, body=body, headers=headers)
+                    return connection.getresponse(), connection
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                if time.monotonic() >= end:
+                    raise TooSlow(f"{peer[1]} did not answer in time") from error
+                # The server may have closed a connection that had been idle; only that is worth a second try.
+                if attempt == 2 or not kept:
+                    raise WebError(f"no answer from {peer[1]}:{peer[2]}: {_why(error)}") from error
+        raise AssertionError("unreachable")
+
+    def _connect(self, peer: tuple[str, str, int], end: float) -> http.client.HTTPConnection:
+        scheme, host, port = peer
+        seconds = max(0.001, min(CONNECT_SECONDS, end - time.monotonic()))
+        if scheme == "https":
+            if self._tls is None:
+                self._tls = ssl.create_default_context(cafile=self._tls_ca or None)
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                host, port, timeout=seconds, context=self._tls
+            )
+        else:
+            connection = http.client.HTTPConnection(host, port, timeout=seconds)
+        try:
+            connection.connect()
+        except OSError as error:
+            connection.close()
+            raise WebError(f"no connection to {host}:{port}: {_why(error)}") from error
+        return connection
+
+
+def _pieces(
+    response: http.client.HTTPResponse, connection: http.client.HTTPConnection, end: float, limits: Limits
+) -> Iterator[bytes]:
+    began, received = time.monotonic(), 0
+    while True:
+        if connection.sock is not None:
+            connection.sock.settimeout(max(0.001, min(GAP_SECONDS, end - time.monotonic())))
+        try:
+            piece = response.read(PIECE)
+        except (OSError, http.client.HTTPException) as error:
+            if time.monotonic() >= end or isinstance(error, TimeoutError):
+                raise TooSlow(f"the answer did not come in time, {received} bytes did") from error
+            raise WebError(f"the answer broke off after {received} bytes: {_why(error)}") from error
+        if not piece:
+            break
+        received += len(piece)
+        taken = time.monotonic() - began
+        if taken > SPEED_AFTER_SECONDS and received / taken < limits.least_speed:
+            raise TooSlow(f"{received} bytes in {taken:.0f} s is below {limits.least_speed:.0f} bytes per second")
+        yield piece
+    if time.monotonic() >= end:
+        raise TooSlow(f"the answer did not end in time, {received} bytes came")
+    if response.length:  # read() ends quietly when the peer closes early
+        raise WebError(f"the answer ended {response.length} bytes early")
+
+
+@contextlib.contextmanager
+def _cut_at(connection: http.client.HTTPConnection, end: float) -> Iterator[None]:
+    # Socket timeouts start anew with every byte; only a watch of the whole ends a drip: it shuts the socket.
+    def cut() -> None:
+        if connection.sock is not None:
+            with contextlib.suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    watch = threading.Timer(max(0.0, end - time.monotonic()), cut)
+    watch.daemon = True
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
+
+
+def _split(url: str) -> tuple[tuple[str, str, int], str]:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise WebError(f"{url!r} is no http(s) address")
+    if parts.username or parts.password:
+        raise WebError("the address holds credentials; the agent sends none")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return (parts.scheme, parts.hostname, port), (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def _why(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,125 @@
+"""What a request changes in a draft: the rules of publishing, attaching, amending and yanking.
+
+Each function runs under the repository lock, and more than once when a commit has to be built again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from evidence.ids import new_id
+from evidence.model import Actor, AuditEvent
+from repo_signing.draft import Draft
+from repo_signing.errors import PathTaken
+from repo_signing.model import ArtifactRecord, NewArtifact, SbomRecord, SbomUpload, Yank
+from repo_signing.paths import check_channel, sbom_path
+from repo_signing.records import sbom_entry, sha256_of
+
+_TAB: Final = 4  # columns
+
+
+def publish(draft: Draft, path: str, new: NewArtifact, now: datetime) -> tuple[ArtifactRecord, bool]:
+    """Put a new artifact; False when the same bytes stand there, PathTaken when others do."""
+    standing = draft.target(path)
+    if standing is not None:
+        if sha256_of(standing) != new.staged.sha256:
+            raise taken(path, sha256_of(standing), new.staged.sha256)
+        return attach(draft, path, new.sboms, new.publisher, now), False
+    check_channel(new.channel)
+    record = ArtifactRecord(
+        id=new_id("art"),
+        path=path,
+        length=new.staged.length,
+        sha256=new.staged.sha256,
+        product=new.product,
+        version=new.version,
+        platform=new.platform,
+        channel=new.channel,
+        file_name=new.file_name,
+        publisher=new.publisher,
+        created_at=now,
+        notes=_lines(new.notes),
+        labels=dict(new.labels),
+        security=new.security,
+        serial=draft.serial,
+    )
+    record = _with_sboms(draft, record, new.sboms)
+    draft.put_artifact(record, None)
+    return record, True
+
+
+def attach(draft: Draft, path: str, sboms: Sequence[SbomUpload], by: Actor, now: datetime) -> ArtifactRecord:
+    """Add those of the SBOMs whose bytes are not there yet."""
+    record = draft.artifact(path)
+    after = _with_sboms(draft, record, sboms)
+    added = after.sboms[len(record.sboms) :]
+    if not added:
+        return record
+    after = replace(after, serial=draft.serial)
+    told = {"path": path, "sboms": [{"id": one.id, "path": one.path, "sha256": one.sha256} for one in added]}
+    draft.put_artifact(after, AuditEvent("artifact.sbom.attached", record.id, by, now, told))
+    return after
+
+
+def _with_sboms(draft: Draft, record: ArtifactRecord, uploads: Sequence[SbomUpload]) -> ArtifactRecord:
+    for upload in uploads:
+        if any(one.sha256 == upload.staged.sha256 for one in record.sboms):
+            continue
+        sbom = SbomRecord(
+            id=new_id("sbm"),
+            path=sbom_path(record.path, len(record.sboms), upload.format),
+            length=upload.staged.length,
+            sha256=upload.staged.sha256,
+            format=upload.format,
+            spec_version=upload.spec_version,
+            components=upload.components,
+            media_type=upload.media_type,
+        )
+        draft.put(sbom.path, sbom_entry(record, sbom))
+        record = replace(record, sboms=(*record.sboms, sbom))
+    return record
+
+
+def amend(
+    draft: Draft, path: str, notes: str | None, labels: Mapping[str, str] | None, by: Actor, now: datetime
+) -> ArtifactRecord:
+    """Replace notes and labels; None leaves them."""
+    record = draft.artifact(path)
+    after = replace(
+        record,
+        notes=record.notes if notes is None else _lines(notes),
+        labels=record.labels if labels is None else dict(labels),
+    )
+    if after == record:
+        return record
+    after = replace(after, serial=draft.serial)
+    told: dict[str, object] = {"path": path, "notes": after.notes.split("\n"), "labels": dict(after.labels)}
+    draft.put_artifact(after, AuditEvent("artifact.amended", record.id, by, now, told))
+    return after
+
+
+def yank(draft: Draft, path: str, reason: str, by: Actor, now: datetime) -> ArtifactRecord:
+    """Mark as not to be installed; the first reason stays."""
+    record = draft.artifact(path)
+    if record.yanked is not None:
+        return record
+    said = " ".join(reason.split())  # one line
+    after = replace(record, yanked=Yank(reason=said, by=by, at=now), serial=draft.serial)
+    told: dict[str, object] = {"path": path, "reason": said}
+    draft.put_artifact(after, AuditEvent("artifact.yanked", record.id, by, now, told))
+    return after
+
+
+def _lines(text: str) -> str:
+    """Line ends as one character and tabs as spaces: of control characters only the line break can be signed."""
+    return text.replace("\r\n", "\n").expandtabs(_TAB)
+
+
+def taken(path: str, standing: str, offered: str) -> PathTaken:
+    """The refusal to give a path other bytes."""
+    return PathTaken(
+        f"{path} is signed with sha256 {standing}, found {offered}; a path keeps its bytes, publish a new version"
+    )

@@ -1,0 +1,241 @@
+"""Keeping a repository well: renewal before expiry, recovery after a crash, and the check of everything."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from evidence.model import Actor, AuditEvent
+from repo_signing import roles
+from repo_signing.blobs import CHUNK, Blobs
+from repo_signing.commit import Committer
+from repo_signing.draft import Draft
+from repo_signing.errors import RepositoryDamaged
+from repo_signing.model import Finding, RepositoryStatus, RoleStatus
+from repo_signing.paths import versioned_name
+from repo_signing.ports import CountedProjection
+from repo_signing.records import is_artifact, sha256_of
+from repo_signing.storage import TEMPORARY
+from repo_signing.view import Role, View, read_root
+
+_FIRST_NAMED: Final = (roles.ROOT, roles.TIMESTAMP, roles.SNAPSHOT, roles.TARGETS)
+
+
+def renew_due(draft: Draft, now: datetime, *, force: bool) -> list[str]:
+    """Mark the online roles that are due, with ``force`` timestamp and snapshot anyway; returns their names."""
+    view = draft.view
+    due = [
+        name
+        for name in sorted(view.versions)
+        if roles.is_due(name, view.role(name).version, view.role(name).expires, now)
+    ]
+    snapshot, timestamp = view.snapshot, view.timestamp
+    if due or force or roles.is_due(roles.SNAPSHOT, snapshot.version, snapshot.expires, now):
+        due.append(roles.SNAPSHOT)
+    if due or roles.is_due(roles.TIMESTAMP, timestamp.version, timestamp.expires, now):
+        due.append(roles.TIMESTAMP)
+    for name in due:
+        draft.renew(name)
+    return due
+
+
+def status_of(view: View, projected_serial: int) -> RepositoryStatus:
+    """Describe a state; reads every role."""
+    described = [
+        RoleStatus(name=roles.ROOT, version=view.root.version, expires=view.root.expires, targets=None),
+        _status(view.timestamp),
+        _status(view.snapshot),
+        _status(view.role(roles.TARGETS)),
+    ]
+    described += [_status(view.role(name)) for name in sorted(view.versions) if name not in _FIRST_NAMED]
+    return RepositoryStatus(
+        serial=view.serial,
+        projected_serial=projected_serial,
+        root_version=view.root.version,
+        root_sha256=view.root_sha256,
+        artifacts=sum(1 for role in view.bins() for entry in role.body["targets"].values() if is_artifact(entry)),
+        roles=tuple(described),
+    )
+
+
+class Inspection:
+    """One check of a repository, run under its lock.
+
+    Args:
+        committer: Whose folder is looked at.
+        blobs: Of the same folder.
+        repair: Mend what can be mended from what is signed.
+        now: Uploads older than a day are stale, roles past their expiry are told.
+    """
+
+    def __init__(self, committer: Committer, blobs: Blobs, *, repair: bool, now: datetime) -> None:
+        self._committer: Final = committer
+        self._blobs: Final = blobs
+        self._repair: Final = repair
+        self._now: Final = now
+
+    def recover(self) -> list[Finding]:
+        """What a crash can leave behind: orphans above the chain, unfinished files, an index behind."""
+        view = self._committer.view()
+        return [*self._leftovers(view), *self._index_behind(view)]
+
+    def full(self, *, deep: bool) -> list[Finding]:
+        """Everything: signatures of every role, leftovers, uploads, blobs (``deep``: their bytes), and the index."""
+        try:
+            # From nothing, so that what this process has in memory does not vouch for what is on disk.
+            view = View.load(self._committer.metadata)
+        except RepositoryDamaged as error:
+            return [Finding(kind="damaged_metadata", what=str(error))]
+        damaged = list(self._damaged(view))
+        if damaged:
+            return damaged  # repairing an index or sweeping files after metadata that lies would make it worse
+        return [
+            *self._expired(view),
+            *self._leftovers(view),
+            *self._stale_uploads(),
+            *self._blob_faults(view, deep=deep),
+            *self._index_behind(view),
+            *self._index_differs(view),
+        ]
+
+    def _damaged(self, view: View) -> Iterator[Finding]:
+        for name in sorted(view.versions):
+            try:
+                view.role(name)
+            except RepositoryDamaged as error:
+                yield Finding(kind="damaged_metadata", what=str(error))
+        try:
+            read_root(self._committer.metadata)
+        except RepositoryDamaged as error:
+            yield Finding(kind="damaged_metadata", what=str(error))
+        known = {self._committer.public_key(name).keyid for name in _FIRST_NAMED}
+        if not known <= view.root.keys.keys():
+            yield Finding(
+                kind="damaged_metadata",
+                what="root.json names other keys than the keyring has; one of the two is from another repository",
+            )
+
+    def _expired(self, view: View) -> Iterator[Finding]:
+        for role in status_of(view, 0).roles:
+            if role.expires <= self._now:
+                how = (
+                    "needs its offline key"
+                    if role.name in (roles.ROOT, roles.TARGETS)
+                    else "run `publish repo refresh`"
+                )
+                yield Finding(kind="expired_role", what=f"{role.name} expired on {roles.time_out(role.expires)}; {how}")
+
+    def _leftovers(self, view: View) -> Iterator[Finding]:
+        metadata = self._committer.metadata
+        versions = ((path, versioned_name(path.name)) for path in sorted(metadata.iterdir()))
+        above = [
+            (path, named[0])
+            for path, named in versions
+            if named is not None and named[1] != roles.ROOT and named[0] > view.serial
+        ]
+        if above and self._repair:
+            self._committer.burn(max(version for _, version in above))
+        for path, _ in above:
+            yield self._removed(path, "orphan_metadata", "was written by a commit that never became visible")
+        folder = metadata.parent
+        unfinished = [
+            *sorted(metadata.glob(f"{TEMPORARY}*")),
+            *sorted(folder.glob(f"{TEMPORARY}*")),
+            *self._blobs.temporary(),
+        ]
+        for path in unfinished:
+            yield self._removed(path, "temporary_file", "is unfinished")
+
+    def _stale_uploads(self) -> Iterator[Finding]:
+        for path in self._blobs.stale(self._now):
+            yield self._removed(path, "stale_upload", "was uploaded more than a day ago and never signed")
+
+    def _blob_faults(self, view: View, *, deep: bool) -> Iterator[Finding]:
+        for name in sorted(view.versions):
+            for path, entry in sorted(view.role(name).body["targets"].items()):
+                fault = self._blob_fault(entry, deep=deep)
+                if fault is not None:
+                    yield Finding(
+                        kind=fault, what=f"the bytes of {path} ({sha256_of(entry)}); restore them from a mirror"
+                    )
+
+    def _blob_fault(self, entry: dict[str, Any], *, deep: bool) -> str | None:
+        path = self._blobs.path(sha256_of(entry))
+        if not path.is_file():
+            return "missing_blob"
+        if path.stat().st_size != entry["length"] or (deep and _digest(path) != sha256_of(entry)):
+            return "damaged_blob"
+        return None
+
+    def _index_behind(self, view: View) -> Iterator[Finding]:
+        projected = self._committer.projection.projected_serial()
+        what = f"the index has serial {projected}, signed is {view.serial}"
+        if projected > view.serial:
+            yield Finding(
+                kind="index_ahead", what=f"{what}: the folder is from an older copy; see `publish repo rebuild-db`"
+            )
+        elif projected < view.serial:
+            if self._repair:
+                self._committer.catch_up()
+            yield Finding(kind="index_behind", what=what, repaired=self._repair)
+
+    def _index_differs(self, view: View) -> Iterator[Finding]:
+        projection = self._committer.projection
+        if not isinstance(projection, CountedProjection) or projection.projected_serial() != view.serial:
+            return
+        signed, indexed = status_of(view, 0).artifacts, projection.artifact_count()
+        if signed != indexed:
+            if self._repair:
+                rebuild(self._committer)
+            yield Finding(
+                kind="index_differs",
+                what=f"the index has {indexed} artifacts, signed are {signed}",
+                repaired=self._repair,
+            )
+
+    def _removed(self, path: Path, kind: str, why: str) -> Finding:
+        if self._repair:
+            self._committer.storage.remove(path)
+        return Finding(kind=kind, what=f"{path.name} {why}", repaired=self._repair)
+
+
+def tell_repairs(committer: Committer, findings: list[Finding], *, by: Actor, subject: str, now: datetime) -> None:
+    """Write one audit event over what was repaired, if anything was."""
+    repaired = [{"kind": one.kind, "what": one.what} for one in findings if one.repaired]
+    if repaired:
+        event = AuditEvent("repository.repaired", subject, by, now, {"findings": repaired})
+        committer.projection.project(committer.view().serial, [], [event])
+
+
+def rebuild(committer: Committer) -> int:
+    """Forget the index and make it anew from signed metadata, under the lock; returns the number of artifacts.
+
+    Serials that only the index knew of stay burned: clients may have seen them.
+    """
+    view = committer.view()
+    committer.burn(committer.projection.projected_serial())
+    committer.projection.clear()
+    records = list(view.artifacts())
+    committer.projection.project(view.serial, records, [])
+    return len(records)
+
+
+def _status(role: Role) -> RoleStatus:
+    targets = role.body.get("targets")
+    return RoleStatus(
+        name=role.name,
+        version=role.version,
+        expires=role.expires,
+        targets=None if targets is None else len(targets),
+    )
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
