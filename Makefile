@@ -28,11 +28,11 @@ demo: setup
 	@$(BIN)/publish demo $(ARGS)
 
 test: setup lint
-	$(PYTEST) -n $(WORKERS) -m "not nightly and not serial" tests/unit tests/integration tests/acceptance
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not nightly and not serial" tests/unit tests/integration tests/acceptance
 	$(PYTEST) -m "serial and not nightly" tests/unit tests/integration tests/acceptance
 
 test-all: setup lint
-	$(PYTEST) -n $(WORKERS) -m "not serial" tests/unit tests/integration tests/acceptance
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not serial" tests/unit tests/integration tests/acceptance
 	$(PYTEST) -m "serial" tests/unit tests/integration tests/acceptance
 
 bench: setup

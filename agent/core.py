@@ -82,15 +82,14 @@ class Agent:
         self._steps.ended.clear()
         self._talk.begin()
         view = self._refresh()
-        if self.state.work is not None:
-            try:
+        try:
+            if self.state.work is not None:
                 self._steps.go_on(self.state.work, view)
-            except (RepositoryAway, RepositoryRefused) as error:
-                self._note(error)
-        if view is not None:
-            for product in self._products():
-                if self.state.work is None:
+            for product in self._products() if view is not None else ():
+                if self.state.work is None and view is not None:
                     self._act_on(product, view)
+        except (RepositoryAway, RepositoryRefused) as error:
+            self._note(error)
         self._prune()
         self._talk.end()
         return PollResult(refreshed=view is not None, ended=tuple(self._steps.ended))
@@ -117,11 +116,7 @@ class Agent:
         self._repository.close()
 
     def _act_on(self, product: str, view: View) -> None:
-        try:
-            choice = self.choose(product, view)
-        except (RepositoryAway, RepositoryRefused) as error:
-            self._note(error)
-            return
+        choice = self.choose(product, view)
         self._memory.write(self.state.saying(product, choice.words))
         if choice.release is None:
             return

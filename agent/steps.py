@@ -95,7 +95,11 @@ class Steps:
                 self._drop(work.release, choice.words)
 
     def begin(self, release: Release, view: View) -> None:
-        """Fetch, install and confirm a release."""
+        """Fetch, install and confirm a release; raises RepositoryAway, RepositoryRefused before anything was begun."""
+        target = view.target(release.path)
+        if target is not None and view.yanked(target):
+            self._drop(release, _yanked(release))
+            return
         work = Work(step=Step.DOWNLOADING, release=release, before=self._memory.state.running.get(release.product))
         self._record(work, self._report(release, Progress.DOWNLOADING))
         self._download(work, view)
@@ -125,7 +129,7 @@ class Steps:
             if target is None or (target.length, target.hashes.get("sha256")) != (release.length, release.sha256):
                 raise RepositoryRefused(f"{release.path} is not signed with the length and SHA-256 of the decision")
             if view.yanked(target):
-                raise DownloadStopped(f"{release.version} was yanked, nobody installs it any more")
+                raise DownloadStopped(_yanked(release))
             view.download(target, self._still_wanted(release, self._config.interval_seconds))
             # The download may have taken hours: whoever stopped the rollout meanwhile is heard before anything runs.
             self._still_wanted(release, 0)()
@@ -222,16 +226,17 @@ class Steps:
         self._roll_back(work)
 
     def _roll_back(self, work: Work) -> None:
-        if work.before is None:
+        before = work.before
+        if before is None:
             self._cannot_return(work, "nothing ran before")
             return
         outcome = Outcome(False, f"the way back was cut off {work.tries} times")
         while work.tries < MAX_TRIES:
             work = replace(work, tries=work.tries + 1)
             self._record(work)
-            outcome = self._run(work.before, ROLLBACK)
+            outcome = self._run(before, ROLLBACK)
             if outcome.ok:
-                self._returned(work, work.before)
+                self._returned(work, before)
                 return
         self._cannot_return(work, outcome.detail)
 
@@ -302,3 +307,7 @@ class Steps:
 
 def _ended(release: Release, progress: Progress, code: str = "", detail: str = "") -> Ended:
     return Ended(attempt=release.attempt, progress=progress, version=release.version, code=code, detail=detail)
+
+
+def _yanked(release: Release) -> str:
+    return f"{release.version} was yanked, it is not newly installed anywhere"

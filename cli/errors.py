@@ -7,19 +7,21 @@ CliError
 ├── UnexpectedAnswer        an answer, but not Wavegate's
 ├── NotLoggedIn             no credential to send
 ├── VerificationFailed      bytes, signatures or trust do not add up
+├── NotApproved             the person at the terminal said no
 ├── RolloutStopped          the rollout waited for is paused, aborted or superseded
 └── WaitTimedOut            the rollout waited for is not over in time
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import click
 
-from cli.invocation import Invocation, encode
-from cli.text import styled, visible
+from cli.text import encode, styled, visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,7 +144,6 @@ HINTS: Final[dict[str, str]] = {
     "unauthenticated": "run `publish login`, or set WAVEGATE_API_KEY",
     "permission_denied": "`publish whoami` shows what you may do",
     "session_required": "after `publish login` your login goes before WAVEGATE_API_KEY where a person is needed",
-    "invalid_target_path": "the file's own name can be replaced with --file-name",
     "path_taken": "published bytes never change; raise the version",
     "plan_changed": "look at the plan as it is now: `publish rollout show`",
     "rollout_changed": "somebody else was first; look again with `publish rollout show`",
@@ -219,6 +220,10 @@ class VerificationFailed(CliError):
     default_hint = "do not install it; `publish repo check` on the server tells more"
 
 
+class NotApproved(CliError):
+    code = "not_approved"
+
+
 class RolloutStopped(CliError):
     code = "rollout_stopped"
     exit_code = STOPPED
@@ -236,14 +241,18 @@ def exit_code_of(error: Exception) -> int:
     return EXIT_BY_CODE.get(str(getattr(error, "code", "")), FAILURE)
 
 
-def tell(error: Exception, invocation: Invocation) -> int:
+def tell(error: Exception, form: str | None) -> int:
     """Print what went wrong to stderr and return the exit code.
 
-    One line ``error: …`` and one ``hint: …`` for people; the API's error object when JSON or YAML was asked for.
+    Args:
+        form: ``json`` or ``yaml`` for the API's error object; ``None`` for one line ``error: …`` and, where there is a
+            next step, one ``hint: …``. With WAVEGATE_DEBUG set, an error nobody foresaw shows where it came from, too.
     """
     told = _as_dict(error)
-    if invocation.is_structured:
-        click.echo(encode({"error": told}, invocation.form), err=True)
+    if told["code"] == "unexpected" and os.environ.get("WAVEGATE_DEBUG"):
+        traceback.print_exception(error)
+    if form is not None:
+        click.echo(encode({"error": told}, form), err=True)
         return exit_code_of(error)
     label = styled("error:", fg="red", bold=True, stream=sys.stderr)
     click.echo(f"{label} {visible(str(told['message']))}", err=True)
@@ -269,7 +278,7 @@ def _as_dict(error: Exception) -> dict[str, Any]:
     return {
         "code": "unexpected",
         "message": f"unexpected {type(error).__name__}: {error}",
-        "hint": "this is a fault of ours, please report it with the command you ran",
+        "hint": "this is a fault of ours; please report it with what WAVEGATE_DEBUG=1 shows",
     }
 
 

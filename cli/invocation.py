@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from cli.text import encode
+
 if TYPE_CHECKING:
     from cli.client import Client
 
@@ -34,9 +36,9 @@ class Invocation:
         return "table" if sys.stdout.isatty() else "json"
 
     @property
-    def is_structured(self) -> bool:
-        """Whether a program asked for the answer by name, so that errors are told in that form, too."""
-        return self.output in ("json", "yaml")
+    def error_form(self) -> str | None:
+        """``json`` or ``yaml`` when a program asked for it by name, so that errors are told in it, too."""
+        return self.output if self.output in ("json", "yaml") else None
 
     def emit(self, answer: Any, table: str | Callable[[], str]) -> None:
         """Print the one answer of this call to stdout.
@@ -80,14 +82,3 @@ class Invocation:
         base_url = config.base_url(self.url, self.profile)
         credential = config.credential(base_url, api_key_file=self.api_key_file, as_person=as_person)
         return Client(base_url, credential, notice=self.note)
-
-
-def encode(answer: Any, form: str) -> str:
-    """JSON (two spaces of indent) or YAML, keys in the order given, without a line end."""
-    if form == "yaml":
-        import yaml
-
-        return yaml.safe_dump(answer, sort_keys=False, allow_unicode=True).rstrip("\n")
-    import json
-
-    return json.dumps(answer, indent=2, ensure_ascii=False)

@@ -79,21 +79,16 @@ def run(arguments: Sequence[str]) -> int:
         from cli.errors import CliError, UsageFault, tell
 
         if not isinstance(error, click.UsageError):
-            return tell(CliError(error.format_message()), invocation)
-        if invocation.is_structured:
-            return tell(UsageFault(error.format_message()), invocation)
+            return tell(CliError(error.format_message()), invocation.error_form)
+        if invocation.error_form:
+            return tell(UsageFault(error.format_message()), invocation.error_form)
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has had enough (`publish artifact list | head`); the interpreter must not
-        # complain once more when it flushes.
-        sys.stdout = None
-        return 1
     except Exception as error:  # noqa: BLE001 - the outermost frame
         from cli.errors import tell
 
-        return tell(error, invocation)
+        return tell(error, invocation.error_form)
     return result if isinstance(result, int) else 0

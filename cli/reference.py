@@ -44,6 +44,7 @@ object `{"error": {"code", "message", …}}`.
 | `WAVEGATE_ROOT` | root.json that `artifact verify` trusts, like `--root` |
 | `GITHUB_OUTPUT` | set in a GitHub job: `push` writes its answer there, too |
 | `NO_COLOR` | no colours |
+| `WAVEGATE_DEBUG` | show where an error nobody foresaw came from |
 """
 
 

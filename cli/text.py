@@ -1,4 +1,4 @@
-"""Tables and values for a person at a terminal."""
+"""Answers as text: tables and values for a person at a terminal, JSON and YAML for programs."""
 
 from __future__ import annotations
 
@@ -108,6 +108,17 @@ def styled(text: str, *, fg: str | None = None, bold: bool = False, stream: Text
     if os.environ.get("NO_COLOR") or not (stream or sys.stdout).isatty():
         return text
     return click.style(text, fg=fg, bold=bold or None)
+
+
+def encode(answer: Any, form: str) -> str:
+    """JSON (two spaces of indent) or YAML, keys in the order given, without a line end."""
+    if form == "yaml":
+        import yaml
+
+        return yaml.safe_dump(answer, sort_keys=False, allow_unicode=True).rstrip("\n")
+    import json
+
+    return json.dumps(answer, indent=2, ensure_ascii=False)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], *, bold: bool = False) -> str:

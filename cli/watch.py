@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cli.client import Client, segment
-from cli.errors import RolloutStopped, WaitTimedOut
+from cli.errors import RolloutStopped, Unreachable, WaitTimedOut
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _STOPPED: Final = frozenset({"paused", "aborted", "superseded"})
+_LONGEST_SILENCE: Final = 60.0  # seconds without any answer; a restart takes a few
 _BAR: Final = 30  # columns of a wave's bar
 _COUNTERS: Final = ("expected", "acting", "succeeded", "failed", "rolled_back")
 
@@ -63,14 +64,19 @@ def watch(
     Returns:
         The completed rollout.
 
+    A server that is away for a minute, say for an upgrade, is waited for.
+
     Raises:
         RolloutStopped: It is paused, aborted or superseded.
+        Unreachable: No answer at the first look, or for longer than a minute.
         WaitTimedOut: ``timeout`` is over; the rollout goes on without us.
     """
     started = clock()
+    path = f"/rollouts/{segment(rollout_id)}"
+    told: dict[str, Any] = client.get(path)
     shown: dict[str, Any] | None = None
+    answered = clock()
     while True:
-        told: dict[str, Any] = client.get(f"/rollouts/{segment(rollout_id)}")
         now = change(told)
         if now != shown:
             show(told)
@@ -88,6 +94,12 @@ def watch(
                 hint=f"it goes on without us; `publish rollout watch {told['id']}` looks again",
             )
         sleep(interval if left is None else min(interval, left))
+        try:
+            told = client.get(path)
+            answered = clock()
+        except Unreachable:
+            if clock() - answered > _LONGEST_SILENCE:
+                raise
 
 
 def json_line(told: Mapping[str, Any]) -> None:

@@ -58,7 +58,10 @@ class Accounts:
 
     def user_by_email(self, org: str, email: str) -> User | None:
         """The account with this address, whatever the case; None is the caller's to answer for in constant time."""
-        query = select(users).where(users.c.org == org, users.c.email_key == _email_key(email))
+        key = _email_key(email)
+        if key is None:
+            return None
+        query = select(users).where(users.c.org == org, users.c.email_key == key)
         with self._database.read() as connection:
             row = connection.execute(query).mappings().first()
             return None if row is None else _to_user(row)
@@ -235,9 +238,11 @@ def _email_key(email: str) -> str | None:
 
 
 def _insert_user(connection: Connection, user: User) -> None:
-    taken = select(users.c.id).where(users.c.org == user.org, users.c.email_key == _email_key(user.email))
+    key = _email_key(user.email)
+    taken = select(users.c.id).where(users.c.org == user.org, users.c.email_key == key)
     refusal = UserExists(f"an account with the address {user.email} exists already")
-    if connection.execute(taken).first() is not None:
+    # Without an address there is nothing to be taken, and ``== None`` would find every other account without one.
+    if key is not None and connection.execute(taken).first() is not None:
         raise refusal
     try:
         connection.execute(insert(users), _user_row(user))

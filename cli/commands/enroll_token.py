@@ -49,7 +49,10 @@ def create(
             fields(
                 [
                     ("id", made["id"]),
-                    ("good for", f"{made['max_uses']} devices until {moment(made['expires_at'])}"),
+                    (
+                        "good for",
+                        f"{made['max_uses']} device{'' if made['max_uses'] == 1 else 's'} until {moment(made['expires_at'])}",
+                    ),
                     ("groups", made["groups"]),
                     ("token", made["token"]),
                 ]

@@ -115,7 +115,7 @@ def whoami(invocation: Invocation) -> None:
             [
                 ("server", client.base_url),
                 ("organisation", told["org"]),
-                ("user", f"{user['email']} ({user['id']})"),
+                ("user", f"{user['email'] or user['name']} ({user['id']})"),
                 ("role", user["role"]),
                 ("by", origin),
                 ("credential", f"{credential['kind']} {credential['id']}"),

@@ -15,6 +15,7 @@ import click
 from cli.invocation import Invocation
 from cli.options import pairs, server_options
 from cli.text import fields, size
+from repo_signing.errors import RepositoryError
 from repo_signing.paths import artifact_path, check_channel
 
 if TYPE_CHECKING:
@@ -60,8 +61,7 @@ def push(
     In a GitHub job the answer is also written to GITHUB_OUTPUT.
     """
     # The server judges this, too; asking first spares the upload of a file that could never be named so.
-    artifact_path(product, version, platform, file_name or file.name)
-    check_channel(channel)
+    _check_names(product, version, platform, channel, file_name or file.name)
     client = invocation.client()
     upload_ids = [_send(client, sbom, None)["upload_id"] for sbom in sboms]
     artifact = client.post(
@@ -110,6 +110,17 @@ def write_github_output(answer: dict[str, Any]) -> None:
             delimiter = f"wavegate_{secrets.token_hex(16)}"
             text = value if isinstance(value, str) else json.dumps(value)
             file.write(f"{name}<<{delimiter}\n{text}\n{delimiter}\n")
+
+
+def _check_names(product: str, version: str, platform: str, channel: str, file_name: str) -> None:
+    from cli.errors import UsageFault
+
+    try:
+        artifact_path(product, version, platform, file_name)
+        check_channel(channel)
+    except RepositoryError as error:
+        hint = "--file-name gives it another name than its own" if "file name" in str(error) else None
+        raise UsageFault(str(error), hint=hint) from error
 
 
 def _send(client: Client, path: Path, expected_sha256: str | None) -> dict[str, Any]:

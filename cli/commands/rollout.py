@@ -167,7 +167,7 @@ def approve(invocation: Invocation, rollout_id: str, number: int | None, plan_ha
 
     Whoever made a rollout cannot approve it, and each person counts once. A person's login is needed.
     """
-    from cli.errors import ApiRefusal, UsageFault
+    from cli.errors import ApiRefusal, NotApproved, UsageFault
 
     client = invocation.client(as_person=True)
     told = client.get(f"/rollouts/{segment(rollout_id)}")
@@ -180,8 +180,8 @@ def approve(invocation: Invocation, rollout_id: str, number: int | None, plan_ha
     if wave is None:
         raise UsageFault(f"{told['id']} has {len(told['waves'])} waves, there is no wave {number}")
     click.echo(words.approval(told, wave, _devices_in(client, wave["group"])), err=True)
-    if not yes and sys.stdin.isatty():
-        click.confirm("Approve?", abort=True, err=True)
+    if not yes and sys.stdin.isatty() and not click.confirm("Approve?", err=True):
+        raise NotApproved("not approved; nothing was sent")
     after = client.post(f"/rollouts/{segment(rollout_id)}/approve", {"wave": number, "plan_hash": told["plan_hash"]})
     invocation.emit(after, lambda: f"approved wave {number} of {after['id']}; {after['state']}: {after['why']}")
 

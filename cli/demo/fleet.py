@@ -72,7 +72,7 @@ class Fleet:
             ran = subprocess.run(
                 [
                     *(installed("wavegate-agent"), "enroll", "--url", url, "--token", tokens[device.group]),
-                    *("--name", device.name, "--platform", "any", "--product", PRODUCT),
+                    *("--name", device.name, "--product", PRODUCT),
                     *("--install-command", shlex.join([*hook, "install", str(device.folder)])),
                     *("--health-command", shlex.join([*hook, "health", str(device.folder)])),
                 ],
@@ -88,8 +88,12 @@ class Fleet:
             progress(device.name)
 
         with ThreadPoolExecutor(_ENROL_AT_ONCE) as pool:
-            for done in [pool.submit(one, device) for device in self.devices]:
-                done.result()
+            try:
+                for done in [pool.submit(one, device) for device in self.devices]:
+                    done.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def run(self, interval_seconds: float) -> None:
         """Start ``wavegate-agent run`` on every device; each logs to ``agent.log`` in its folder."""

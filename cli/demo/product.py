@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -122,7 +123,7 @@ class Product:
         Raises:
             DemoFailed: It ended with another exit code than 0.
         """
-        shown = " ".join(argument.replace(f"{self.folder}{os.sep}", "") for argument in arguments)
+        shown = shlex.join(argument.replace(f"{self.folder}{os.sep}", "") for argument in arguments)
         self._told(f"publish {shown}")
         ran = subprocess.run(
             [installed("publish"), *arguments, "-o", "json"],

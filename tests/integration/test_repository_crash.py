@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from repo_signing.errors import IndexFailed, RepositoryError
+from repo_signing.errors import IndexAhead, IndexFailed, RepositoryError
 from repo_signing.repository import SignedRepository
-from tests.simulators.projection import ProjectionSimulator
 from tests.simulators.repository import ANN, RepositoryHome, StockClient, publish, sbom_upload
 from tests.simulators.repository_faults import Crash, Faults, FaultyProjection, FaultyStorage
 
@@ -204,8 +203,7 @@ def test_a_crash_in_the_middle_of_any_write_is_healed(name: str, cases: Callable
         finish(case, name, recover_first=True)
 
 
-@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
-@pytest.mark.parametrize("name", ACTIONS)
+@pytest.mark.parametrize(("name", "code"), [*((name, errno.EIO) for name in ACTIONS), ("publish", errno.ENOSPC)])
 def test_a_disk_error_at_any_step_fails_the_request_and_the_same_process_can_go_on(
     name: str, code: int, cases: Callable[[], Case]
 ) -> None:
@@ -232,7 +230,6 @@ def test_a_disk_error_at_any_step_fails_the_request_and_the_same_process_can_go_
 def test_a_failed_sync_of_the_commit_itself_is_not_answered_with_what_it_left_visible(
     cases: Callable[[], Case],
 ) -> None:
-    case = cases()
     steps = steps_of(cases(), publish_new)
     last_rename = len(steps) - 1 - steps[::-1].index("rename")
     assert steps[last_rename + 1] == "sync_folder"
@@ -247,8 +244,9 @@ def test_a_failed_sync_of_the_commit_itself_is_not_answered_with_what_it_left_vi
 
 
 def test_an_index_that_fails_is_told_and_the_same_request_again_succeeds(cases: Callable[[], Case]) -> None:
+    steps = steps_of(cases(), publish_new)
     case = cases()
-    faults = Faults(len(steps_of(cases(), publish_new)) - 3, RuntimeError("the database is away"))
+    faults = Faults(steps.index("project"), RuntimeError("the database is away"))
     repository = case.home.open(FaultyStorage(faults), FaultyProjection(case.home.projection, faults))
     with pytest.raises(IndexFailed, match="serial 4 is signed"):
         publish_new(repository, case.home.later(seconds=1))
@@ -262,8 +260,9 @@ def test_an_index_that_fails_is_told_and_the_same_request_again_succeeds(cases: 
 def test_the_events_of_a_change_that_the_index_missed_are_told_from_signed_metadata(
     cases: Callable[[], Case],
 ) -> None:
+    steps = steps_of(cases(), yank)
     case = cases()
-    faults = Faults(len(steps_of(cases(), yank)) - 1, "before")
+    faults = Faults(steps.index("project"), "before")
     with pytest.raises(Crash):
         case.run(yank, faults)
     assert faults.steps[-1] == "project"
@@ -276,9 +275,9 @@ def test_the_events_of_a_change_that_the_index_missed_are_told_from_signed_metad
 
 
 def test_orphans_are_removed_and_their_number_is_never_used_again(cases: Callable[[], Case]) -> None:
-    case = cases()
     steps = steps_of(cases(), publish_new)
     last_rename = len(steps) - 1 - steps[::-1].index("rename")
+    case = cases()
     with pytest.raises(Crash):
         case.run(publish_new, Faults(last_rename, "before"))
     repository = case.home.open()
@@ -289,13 +288,23 @@ def test_orphans_are_removed_and_their_number_is_never_used_again(cases: Callabl
     assert record.serial == 5
 
 
-def test_a_simulated_index_is_rebuilt_whole(cases: Callable[[], Case]) -> None:
+def test_an_index_that_lost_rows_is_found_and_made_anew(cases: Callable[[], Case]) -> None:
     case = cases()
     case.home.projection.rows.clear()
     repository = case.home.open()
-    assert [finding.kind for finding in repository.check(now=case.home.now)] == []
-    publish(repository, "2.0", case.home.later(seconds=1))
-    assert repository.check(now=case.home.now)[0].what == "the index has 1 artifacts, signed are 2"
-    assert repository.rebuild() == 2
+    found = repository.check(now=case.home.now)
+    assert [(one.kind, one.what, one.repaired) for one in found] == [
+        ("index_differs", "the index has 0 artifacts, signed are 1", False)
+    ]
+    assert [one.repaired for one in repository.check(repair=True, now=case.home.now)] == [True]
     case.check_index_equals_signed()
-    assert isinstance(case.home.projection, ProjectionSimulator)
+
+
+def test_numbers_that_only_the_index_knew_stay_burned_when_it_is_made_anew(cases: Callable[[], Case]) -> None:
+    case = cases()
+    case.home.projection.project(9, [], [])  # the folder was restored from an older copy
+    with pytest.raises(IndexAhead, match="the index knows serial 9, the repository folder only 3"):
+        publish(case.home.open(), "2.0", case.home.later(seconds=1))
+    assert case.home.open().rebuild() == 1
+    record, _ = publish(case.home.open(), "2.0", case.home.later(seconds=1))
+    assert record.serial == 10

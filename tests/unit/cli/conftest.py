@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,3 +70,26 @@ def publish(
         return Outcome(code, printed.out, printed.err)
 
     return call
+
+
+def on_a_terminal(*arguments: str, config: Path, typed: str = "") -> tuple[int, str]:
+    """Run `publish` in a process of its own on a pseudo-terminal; exit code, and all that appeared on the screen."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", "from cli.main import main; main()", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "WAVEGATE_CONFIG_DIR": str(config), "TERM": "dumb", "COLUMNS": "100"},
+    ) as process:
+        os.close(theirs)
+        os.write(ours, typed.encode())
+        screen = b""
+        while process.poll() is None or select.select([ours], [], [], 0)[0]:
+            if select.select([ours], [], [], 0.05)[0]:
+                try:
+                    screen += os.read(ours, 65536)
+                except OSError:  # Linux says EIO when the other end is closed
+                    break
+    os.close(ours)
+    return process.returncode, screen.decode().replace("\r\n", "\n")

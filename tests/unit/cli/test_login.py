@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulators.api_server import ApiServerSimulator, Reply, refusal
-from tests.unit.cli.conftest import Publish
+from tests.unit.cli.conftest import Publish, on_a_terminal
 
 USER = {"id": "usr_01", "email": "ann@example.com", "name": "Ann", "role": "admin"}
 TOKEN = {"token": "wgl_token", "expires_at": "2999-01-01T00:00:00Z", "user": USER}
@@ -157,3 +157,18 @@ def test_whoami_tells_what_one_may_do(publish: Publish, server: ApiServerSimulat
         "until         -",
         "may           artifacts:read, rollouts:read",
     ]
+
+
+def test_a_person_at_a_terminal_is_asked_and_the_password_does_not_appear(
+    server: ApiServerSimulator, config_dir: Path
+) -> None:
+    server.on("POST", "/api/v1/auth/token", Reply(200, {**TOKEN, "user": {**USER, "password_change_required": True}}))
+    server.on("PATCH", "/api/v1/profile", Reply(200, USER))
+    typed = "ann@example.com\ncorrect horse\nmy own words\nmy own words\n"
+    code, screen = on_a_terminal("login", "--url", server.url, config=config_dir, typed=typed)
+    assert code == 0
+    assert [seen.json for seen in server.requests] == [
+        {"email": "ann@example.com", "password": "correct horse"},
+        {"password": "my own words", "current_password": "correct horse"},
+    ]
+    assert "logged in to" in screen.splitlines()[-1]

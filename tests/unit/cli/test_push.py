@@ -180,3 +180,15 @@ def test_a_large_file_is_streamed_in_little_memory(server: ApiServerSimulator, t
     assert code == "0"
     assert server.requests[0].length == 256 * MIB
     assert int(peak_kib) < 100 * 1024
+
+
+def test_a_name_that_cannot_be_signed_is_told_before_anything_is_sent(
+    publish: Publish, server: ApiServerSimulator, tmp_path: Path
+) -> None:
+    capital = tmp_path / "App.bin"
+    capital.write_bytes(b"hello")
+    done = publish("push", str(capital), "--product", "app", "--version", "1")
+    assert done.code == 2
+    assert done.err.splitlines()[0].startswith("error: the file name is 'App.bin': expected")
+    assert done.err.splitlines()[1] == "hint: --file-name gives it another name than its own"
+    assert server.requests == []

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import pty
-import select
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +12,10 @@ import pytest
 from rich.console import Console
 
 from cli.client import Client
-from cli.errors import RolloutStopped, WaitTimedOut
+from cli.errors import RolloutStopped, Unreachable, WaitTimedOut
 from cli.watch import view, watch
-from tests.simulators.api_server import ApiServerSimulator, Reply
-from tests.unit.cli.conftest import Publish
+from tests.simulators.api_server import CUT, ApiServerSimulator, Reply
+from tests.unit.cli.conftest import Publish, on_a_terminal
 from tests.unit.cli.samples import rollout, wave
 
 PATH = "/api/v1/rollouts/rol_01"
@@ -47,9 +42,8 @@ def follow(server: ApiServerSimulator, *, timeout: float | None = None) -> tuple
         shown.append(told["state"])
 
     try:
-        watch(
-            Client(server.url, None), "rol_01", show=show, interval=2, timeout=timeout, clock=clock, sleep=clock.sleep
-        )
+        client = Client(server.url, None, sleep=lambda _: None)
+        watch(client, "rol_01", show=show, interval=2, timeout=timeout, clock=clock, sleep=clock.sleep)
     finally:
         assert shown
     return shown, clock
@@ -83,6 +77,20 @@ def test_patience_ends_at_the_timeout_and_not_an_interval_later(server: ApiServe
         follow(server, timeout=5)
     assert caught.value.exit_code == 7
     assert len(server.requests) == 4
+
+
+def test_a_server_that_restarts_is_waited_for(server: ApiServerSimulator) -> None:
+    server.on("GET", PATH, Reply(200, rollout("running")), *[CUT] * 12, Reply(200, rollout("completed")))
+    shown, _ = follow(server)
+    assert shown == ["running", "completed"]
+
+
+def test_a_server_that_stays_away_ends_the_wait(server: ApiServerSimulator) -> None:
+    server.on("GET", PATH, Reply(200, rollout("running")), CUT)
+    with pytest.raises(Unreachable):
+        follow(server)
+    # A look every two seconds, five attempts each, until more than a minute has passed.
+    assert len(server.requests) == 1 + 31 * 5
 
 
 def test_away_from_a_terminal_every_change_is_a_line_of_json(publish: Publish, server: ApiServerSimulator) -> None:
@@ -140,23 +148,7 @@ def test_the_view_has_a_bar_for_each_wave_and_says_why() -> None:
 
 def test_on_a_terminal_the_view_is_live_and_its_last_picture_stays(server: ApiServerSimulator, tmp_path: Path) -> None:
     server.on("GET", PATH, Reply(200, rollout("completed", why="all waves passed")))
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-c", "from cli.main import main; main()", "rollout", "watch", "rol_01", "--url", server.url],
-        stdout=theirs,
-        stderr=theirs,
-        stdin=theirs,
-        env={**os.environ, "WAVEGATE_CONFIG_DIR": str(tmp_path), "TERM": "dumb", "COLUMNS": "100"},
-    ) as process:
-        os.close(theirs)
-        screen = b""
-        while process.poll() is None or select.select([ours], [], [], 0)[0]:
-            if select.select([ours], [], [], 0.05)[0]:
-                try:
-                    screen += os.read(ours, 65536)
-                except OSError:  # Linux says EIO when the other end is closed
-                    break
-    os.close(ours)
-    assert process.returncode == 0
-    assert "app 1.0.0  completed  rol_01" in screen.decode()
-    assert "all waves passed" in screen.decode()
+    code, screen = on_a_terminal("rollout", "watch", "rol_01", "--url", server.url, config=tmp_path)
+    assert code == 0
+    assert "app 1.0.0  completed  rol_01" in screen
+    assert "all waves passed" in screen

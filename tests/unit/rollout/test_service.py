@@ -108,7 +108,7 @@ def test_an_empty_group_passes_with_a_note() -> None:
 
 def test_a_tick_makes_one_step() -> None:
     world = World()
-    rollout = world.submitted(waves=(WavePlan(group="empty"), WavePlan(group="empty2"))[:1])
+    rollout = world.submitted(waves=(WavePlan(group="empty"),))
     revisions = []
     for _ in range(4):
         world.tick()
@@ -126,7 +126,7 @@ class TestCreating:
         assert [where for where, _ in refused.value.details] == ["version", "waves.1.percent"]
 
     def test_a_release_must_be_signed(self) -> None:
-        with pytest.raises(UnknownRelease, match="no signed artifact of firmware 9.9"):
+        with pytest.raises(UnknownRelease, match=r"no signed artifact of firmware 9\.9"):
             self.create(World(), request("9.9"))
 
     def test_a_release_of_another_channel_is_another_release(self) -> None:
@@ -136,7 +136,7 @@ class TestCreating:
     def test_a_yanked_release_is_not_taken(self) -> None:
         world = World()
         world.releases.yanked["art_1.0_linux-amd64"] = "eats\x00batteries"
-        with pytest.raises(ReleaseBlocked, match="art_1.0_linux-amd64 is yanked: eats batteries"):
+        with pytest.raises(ReleaseBlocked, match=r"art_1\.0_linux-amd64 is yanked: eats batteries"):
             self.create(world, request())
 
     def test_groups_must_exist(self) -> None:
@@ -321,17 +321,17 @@ def test_one_broken_rollout_does_not_hold_up_the_others() -> None:
     first = world.submitted(waves=(WavePlan(group="fleet"),))
     second = world.submitted("2.0", waves=(WavePlan(group="canary"),))
 
-    def break_the_first(step: str) -> None:
-        if step == "propose:before" and world.get(second).state is State.WAITING:
-            raise OSError("disk full")
+    faults_left = [OSError("disk full")]
 
-    world.rollouts.on_step = break_the_first
-    broken = world.rollouts.get(ORG, second.id)
-    with pytest.raises(ExceptionGroup, match="2 rollouts of acme could not be moved") as faults:
+    def break_once(step: str) -> None:
+        if step == "propose:before" and faults_left:
+            raise faults_left.pop()
+
+    world.rollouts.on_step = break_once
+    with pytest.raises(ExceptionGroup, match="1 rollouts of acme could not be moved") as faults:
         world.tick()
-    assert [str(fault) for fault in faults.value.exceptions] == ["disk full", "disk full"]
-    assert world.get(second) == broken
-    world.rollouts.on_step = lambda step: None
+    assert [str(fault) for fault in faults.value.exceptions] == ["disk full"]
+    assert (world.get(first).state, world.get(second).state) == (State.WAITING, State.RUNNING)
     world.tick()
     assert (world.get(first).state, world.get(second).state) == (State.RUNNING, State.RUNNING)
 

@@ -38,7 +38,7 @@ document["components"] = [{"type": "library", "name": "a", "externalReferences":
 data = b'{"' + b'\\\\"' * 8_000_000
 """,
     "brackets only": """
-data = b"[" * 3_900_000
+data = b"[" * 2_900_000
 """,
     "XML elements that are all wrong": """
 data = XML + b"<components>" + b"<x/>" * 1_900_000 + b"</components></bom>"

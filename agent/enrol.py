@@ -1,0 +1,206 @@
+"""Enrolment: a token in, an identity out. The key is made here and leaves the device in no form."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Root
+
+from agent.config import AgentConfig, write_config
+from agent.errors import AlreadyEnrolled, BadConfig, EnrolmentFailed, UntrustedRoot
+from agent.home import Home
+from agent.identity import Credentials, Identity, Keypair, is_enrolled, save_identity
+from agent.link import Facts
+from agent.web import Limits, Web, WebError
+
+MAX_ANSWER: Final = 2 * 1024 * 1024  # bytes; a root with many keys and signatures has some ten thousand
+TRIES: Final = 3
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_TOKEN: Final = re.compile(r"wge_([0-9a-f]{64})_[0-9A-Za-z]{43}")
+_ENDPOINT: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):\d{1,5}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolment:
+    """What a person gives. ``root``: the bytes of a root.json they trust already, None to take the token's word."""
+
+    url: str
+    token: str
+    name: str
+    root: bytes | None = None
+    allow_http: bool = False
+
+    def __repr__(self) -> str:
+        return f"Enrolment(url={self.url!r}, name={self.name!r})"
+
+
+def enroll(home: Home, asked: Enrolment, config: AgentConfig, facts: Facts, *, now: datetime) -> Identity:
+    """Get an identity and write it, and the settings, into the home.
+
+    The root that comes back is trusted only if its SHA-256 is the one inside the token (and if it is the root the
+    person named); nothing is written before that.
+
+    Raises:
+        AlreadyEnrolled: The home has an identity.
+        BadConfig: The token or address has not the form it must have.
+        EnrolmentFailed: The server refused, did not answer, or its answer does not fit together.
+        UntrustedRoot: The root is not the one that was promised.
+    """
+    if is_enrolled(home):
+        raise AlreadyEnrolled(f"{home.folder} has an identity already; use another --home for another device")
+    promised = _promised_root(asked)
+    key = Keypair()
+    answer = _ask(asked, config, facts, key)
+    root = _checked_root(answer, promised, asked)
+    chain, device_ca = _text(answer, "certificate_chain").encode(), _text(answer, "device_ca").encode()
+    device_id = _text(answer, "device_id")
+    _check_certificate(chain, device_ca, key, device_id)
+    identity = Identity(
+        device_id=device_id,
+        name=_text(answer, "name"),
+        org=_text(answer, "org"),
+        device_endpoint=_endpoint(answer),
+        metadata_url=urljoin(asked.url.rstrip("/") + "/", _text(answer, "metadata_url")),
+        targets_url=urljoin(asked.url.rstrip("/") + "/", _text(answer, "targets_url")),
+        root_sha256=hashlib.sha256(root).hexdigest(),
+        enrolled_at=now.isoformat().replace("+00:00", "Z"),
+    )
+    home.create()
+    write_config(home.config, config)
+    save_identity(home, identity, Credentials(key.private_pem, chain), device_ca=device_ca, root=root)
+    return identity
+
+
+def _promised_root(asked: Enrolment) -> str:
+    found = _TOKEN.fullmatch(asked.token)
+    if found is None:
+        raise BadConfig("the token is not of the form wge_<64 hex digits>_<43 characters>; copy it whole")
+    parts = urlsplit(asked.url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise BadConfig(f"--url {asked.url!r} is no http(s) address")
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK and not asked.allow_http:
+        raise BadConfig(
+            "over plain http anybody on the way could take the token and enrol in the device's place; "
+            "use https, or --allow-http on a network of your own"
+        )
+    return found.group(1)
+
+
+def _ask(asked: Enrolment, config: AgentConfig, facts: Facts, key: Keypair) -> Mapping[str, Any]:
+    body = {
+        "token": asked.token,
+        "certificate_request": key.request(Encoding.PEM).decode(),
+        "name": asked.name,
+        "platform": config.platform,
+        "hostname": facts.hostname,
+        "os_family": facts.os_family,
+        "os_name": facts.os_name,
+        "agent_version": facts.agent_version,
+    }
+    headers = {
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+        # The same at every try: an answer that got lost must not use up a second place of the token.
+        "Idempotency-Key": secrets.token_hex(16),
+    }
+    web = Web(agent=f"wavegate-agent/{facts.agent_version}", tls_ca=config.tls_ca)
+    url = f"{asked.url.rstrip('/')}/api/v1/enroll"
+    try:
+        for left in reversed(range(TRIES)):
+            try:
+                return _post(web, url, json.dumps(body).encode(), headers)
+            except WebError as error:
+                if not left:
+                    raise EnrolmentFailed(f"{asked.url} does not answer: {error}") from error
+    finally:
+        web.close()
+    raise AssertionError("unreachable")
+
+
+def _post(web: Web, url: str, body: bytes, headers: Mapping[str, str]) -> Mapping[str, Any]:
+    received = bytearray()
+    with web.request("POST", url, limits=Limits(), body=body, headers=headers) as (status, pieces):
+        for piece in pieces:
+            received += piece
+            if len(received) > MAX_ANSWER:
+                raise EnrolmentFailed(f"{url} answers with more than {MAX_ANSWER} bytes; is that a Wavegate server?")
+    try:
+        answer = json.loads(bytes(received))
+    except ValueError as error:
+        raise EnrolmentFailed(f"{url} answers {status} and no JSON; is that a Wavegate server?") from error
+    if not isinstance(answer, dict):
+        raise EnrolmentFailed(f"{url} answers {status} and no JSON object; is that a Wavegate server?")
+    if status not in (200, 201):
+        failure = answer.get("error")
+        told = failure if isinstance(failure, dict) else {}
+        raise EnrolmentFailed(
+            f"the server refuses ({told.get('code', status)}): {told.get('message', 'it does not say why')}"
+        )
+    return answer
+
+
+def _checked_root(answer: Mapping[str, Any], promised: str, asked: Enrolment) -> bytes:
+    try:
+        root = base64.b64decode(_text(answer, "root"), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise EnrolmentFailed("the server's 'root' is no base64") from error
+    found = hashlib.sha256(root).hexdigest()
+    if found != promised:
+        raise UntrustedRoot(
+            f"the server hands over a root with SHA-256 {found}, the token promises {promised}; "
+            "somebody may be in between: nothing was written, ask for a new token"
+        )
+    if asked.root is not None and asked.root != root:
+        raise UntrustedRoot(
+            f"the server hands over a root with SHA-256 {found}, the file given has "
+            f"{hashlib.sha256(asked.root).hexdigest()}; nothing was written"
+        )
+    try:
+        metadata = Metadata[Root].from_bytes(root)
+        metadata.verify_delegate(Root.type, metadata)
+    except (RepositoryError, ValueError) as error:
+        raise UntrustedRoot(
+            f"the root that the server hands over is no root metadata signed by itself: {error}"
+        ) from error
+    return root
+
+
+def _check_certificate(chain: bytes, device_ca: bytes, key: Keypair, device_id: str) -> None:
+    try:
+        certificate = x509.load_pem_x509_certificates(chain)[0]
+        authority = x509.load_pem_x509_certificate(device_ca)
+        certificate.verify_directly_issued_by(authority)
+        fits = key.fits(chain)
+        named = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = named.get_values_for_type(x509.UniformResourceIdentifier)
+    except Exception as error:
+        raise EnrolmentFailed(f"the server's certificate for this device cannot be used: {error!r}") from error
+    if not fits or f"urn:wavegate:device:{device_id}" not in names:
+        raise EnrolmentFailed("the server's certificate is not for this device's key and id; nothing was written")
+
+
+def _endpoint(answer: Mapping[str, Any]) -> str:
+    endpoint = _text(answer, "device_endpoint")
+    if _ENDPOINT.fullmatch(endpoint) is None:
+        raise EnrolmentFailed(f"the server's 'device_endpoint' is {endpoint!r}, expected host:port")
+    return endpoint
+
+
+def _text(answer: Mapping[str, Any], name: str) -> str:
+    value = answer.get(name)
+    if not isinstance(value, str) or not value:
+        raise EnrolmentFailed(f"the server's answer lacks {name!r}; is it of another release?")
+    return value

@@ -1,0 +1,153 @@
+"""What the store answers about rollouts beyond the port: lists, devices, a recount, and writers in other processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import update
+
+from evidence.model import Actor, ActorKind, AuditEvent
+from rollout.errors import RolloutChanged, UnknownRollout
+from rollout.model import ArtifactRef, Counters, DeviceProgress, Plan, Progress, Rollout, State, Wave, WavePlan
+from rollout.ports import ProgressChange
+from store.audit import AuditLog
+from store.database import Database
+from store.models import rollout_counters
+from store.rollouts import SqlRollouts
+
+NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+ADA = Actor(ActorKind.USER, "usr_ADA", "Ada")
+WRITERS = 4
+
+
+@pytest.fixture
+def rollouts(database: Database) -> SqlRollouts:
+    return SqlRollouts(database)
+
+
+def test_rollouts_are_listed_newest_first_filtered_and_paged(rollouts: SqlRollouts) -> None:
+    for number, (state, product) in enumerate(
+        [(State.RUNNING, "player"), (State.DRAFT, "player"), (State.RUNNING, "shell"), (State.RUNNING, "player")]
+    ):
+        rollouts.add(replace(a_rollout(f"rol_{number}", product=product), state=state), CREATED)
+    rollouts.add(replace(a_rollout("rol_9"), org="rival"), CREATED)
+
+    def found(
+        *, state: State | None = None, product: str | None = None, after: str | None = None, limit: int = 50
+    ) -> list[str]:
+        return [one.id for one in rollouts.list("acme", state=state, product=product, after=after, limit=limit)]
+
+    assert found() == ["rol_3", "rol_2", "rol_1", "rol_0"]
+    assert found(state=State.RUNNING) == ["rol_3", "rol_2", "rol_0"]
+    assert found(state=State.RUNNING, product="player") == ["rol_3", "rol_0"]
+    assert found(limit=2) == ["rol_3", "rol_2"]
+    assert found(after="rol_2", limit=2) == ["rol_1", "rol_0"]
+    assert rollouts.count("acme") == 4
+    assert rollouts.count("acme", state=State.RUNNING, product="player") == 2
+
+
+def test_devices_are_listed_by_id_filtered_and_paged(rollouts: SqlRollouts) -> None:
+    rollouts.add(a_rollout("rol_1"), CREATED)
+    for device, wave, progress in (
+        ("dev_3", 1, Progress.SUCCEEDED),
+        ("dev_1", 1, Progress.FAILED),
+        ("dev_2", 2, Progress.SUCCEEDED),
+    ):
+        rollouts.update_progress("acme", "rol_1", device, put(device, wave, progress))
+
+    def found(
+        *, wave: int | None = None, progress: Progress | None = None, after: str | None = None, limit: int = 50
+    ) -> list[str]:
+        listed = rollouts.devices("acme", "rol_1", wave=wave, progress=progress, after=after, limit=limit)
+        return [one.device for one in listed]
+
+    assert found() == ["dev_1", "dev_2", "dev_3"]
+    assert found(wave=1) == ["dev_1", "dev_3"]
+    assert found(wave=1, progress=Progress.SUCCEEDED) == ["dev_3"]
+    assert found(after="dev_1", limit=1) == ["dev_2"]
+    with pytest.raises(UnknownRollout):
+        rollouts.devices("rival", "rol_1", after=None, limit=50)
+
+
+def test_a_recount_tells_what_the_counters_should_say(rollouts: SqlRollouts, database: Database) -> None:
+    rollouts.add(a_rollout("rol_1"), CREATED)
+    for number, progress in enumerate(Progress):
+        rollouts.update_progress("acme", "rol_1", f"dev_{number}", put(f"dev_{number}", 1, progress, finishes=number))
+    rollouts.update_progress("acme", "rol_1", "dev_9", put("dev_9", 2, Progress.FAILED, finishes=1))
+    told = {
+        1: Counters(acting=5, succeeded=1, failed=1, rolled_back=1, finishes=10),
+        2: Counters(acting=1, failed=1, finishes=1),
+    }
+    assert rollouts.counters("rol_1") == told
+    with database.write() as connection:
+        connection.execute(update(rollout_counters).values(failed=77))
+    assert rollouts.recount("acme", "rol_1") == told
+    assert rollouts.counters("rol_1")[2].failed == 77
+    with pytest.raises(UnknownRollout):
+        rollouts.recount("rival", "rol_1")
+
+
+def test_writers_in_other_processes_lose_no_revision_and_no_event(database_url: str) -> None:
+    database = Database(database_url)
+    rollouts = SqlRollouts(database)
+    rollouts.add(a_rollout("rol_1"), CREATED)
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(WRITERS) as pool:
+        won = pool.map(write_ten_revisions, [database_url] * WRITERS)
+        pool.close()
+        pool.join()
+    assert won == [10] * WRITERS
+    assert rollouts.get("acme", "rol_1").revision == 41
+    found = AuditLog(database).events("acme", limit=1_000)
+    assert [one.seq for one in found] == list(range(1, 42))
+    assert [one.event.data["revision"] for one in found[1:]] == list(range(2, 42))
+    database.close()
+
+
+def write_ten_revisions(url: str) -> int:
+    """Run in a process of its own: look, decide and save until ten saves were the first on their revision."""
+    database = Database(url)
+    rollouts = SqlRollouts(database)
+    won = 0
+    while won < 10:
+        seen = rollouts.get("acme", "rol_1")
+        after = replace(seen, revision=seen.revision + 1)
+        event = AuditEvent("rollout.saved", "rol_1", ADA, NOON, {"revision": after.revision})
+        try:
+            rollouts.save(after, [event], seen=seen.revision)
+        except RolloutChanged:
+            continue
+        won += 1
+    database.close()
+    return won
+
+
+CREATED = AuditEvent("rollout.created", "rol_1", ADA, NOON, {"revision": 1})
+
+
+def a_rollout(rollout_id: str, *, product: str = "player") -> Rollout:
+    plan = Plan(
+        product=product,
+        version="2.4.1",
+        channel="stable",
+        artifacts={"any": ArtifactRef(id="art_1", path=f"{product}/2.4.1/any/p.tar", length=7, sha256="ab" * 32)},
+        waves=(WavePlan(group="canary"), WavePlan(group="everyone")),
+    )
+    return Rollout(
+        id=rollout_id,
+        org="acme",
+        plan=plan,
+        plan_hash=plan.hash(),
+        created_by=ADA,
+        created_at=NOON,
+        salt="00" * 16,
+        waves=(Wave(), Wave()),
+    )
+
+
+def put(device: str, wave: int, progress: Progress, *, finishes: int = 0) -> ProgressChange:
+    row = DeviceProgress(device=device, wave=wave, attempt=1, progress=progress, at=NOON, finishes=finishes)
+    return lambda rollout, before: row
