@@ -65,9 +65,9 @@ def gather_facts(platform_name: str) -> Facts:
         os_name = f"{platform.system()} {platform.release()}"
     return Facts(
         agent_version=agent_version(),
-        hostname=socket.gethostname(),
+        hostname=socket.gethostname()[:255],
         os_family=platform.system().lower(),
-        os_name=os_name,
+        os_name=os_name[:200],
         platform=platform_name,
     )
 

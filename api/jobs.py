@@ -13,6 +13,7 @@ from api.wiring import Wavegate
 
 log: Final = logging.getLogger("wavegate.jobs")
 
+_HOUSEKEEPING_SECONDS: Final = 3600
 _PATIENCE_SECONDS: Final = 30  # for a turn under way when the server stops
 
 
@@ -26,6 +27,7 @@ class Jobs:
         self._threads = [
             self._thread("scheduler", settings.scheduler_seconds, self._judge),
             self._thread("refresh", settings.refresh_seconds, self._refresh),
+            self._thread("housekeeping", _HOUSEKEEPING_SECONDS, self._tidy),
         ]
 
     def start(self) -> None:
@@ -61,3 +63,8 @@ class Jobs:
         signed = self._wiring.repository.refresh(now=datetime.now(UTC))
         if signed:
             log.info("signed anew before they expire: %s", ", ".join(signed))
+
+    def _tidy(self) -> None:
+        now = datetime.now(UTC)
+        self._wiring.idempotency.forget(now=now)
+        self._wiring.repository.recover(now=now)  # also drops uploads that nobody signed within a day

@@ -57,7 +57,7 @@ class Committer:
         self.lock: Final = RepositoryLock(folder / "lock")
         self._guard: Final = threading.Lock()
         self._waiting: list[_Ticket] = []
-        self._committing = False
+        self._committing: int | None = None  # the thread that is building a commit
         self._view: View | None = None
         self._highest: int | None = None  # highest version on disk when last listed; None: to be listed
         self._unsettled = False  # a timestamp of ours may be visible and yet not durable
@@ -80,6 +80,8 @@ class Committer:
             IndexFailed: It is signed and visible, but the index is behind; the next commit or recovery mends that.
             IndexAhead: The folder is older than the index; nothing was written.
         """
+        if self._committing == threading.get_ident():
+            raise RuntimeError("a change must not commit by itself: it runs inside a commit")
         ticket = _Ticket(change, now)
         with self._guard:
             self._waiting.append(ticket)
@@ -139,11 +141,9 @@ class Committer:
             self.storage.replace(path, str(serial).encode(), base=read_or_none(path))
 
     def _commit_waiting(self) -> None:
-        if self._committing:
-            raise RuntimeError("a change must not commit by itself: it runs inside a commit")
         with self._guard:
             batch, self._waiting = self._waiting, []
-        self._committing = True
+        self._committing = threading.get_ident()
         try:
             self._commit(batch)
         except (RepositoryError, CustodyError) as error:
@@ -154,7 +154,7 @@ class Committer:
             _fail_all(batch, CommitFailed(f"the commit was interrupted by {type(error).__name__}; try again"))
             raise
         finally:
-            self._committing = False
+            self._committing = None
 
     def _commit(self, batch: Sequence[_Ticket], *, again: bool = False) -> None:
         self.catch_up()

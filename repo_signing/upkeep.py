@@ -180,6 +180,8 @@ class Inspection:
         elif projected < view.serial:
             if self._repair:
                 self._committer.catch_up()
+            if projected == 0 and next(view.artifacts(), None) is None:
+                return  # new, and never asked for anything yet
             yield Finding(kind="index_behind", what=what, repaired=self._repair)
 
     def _index_differs(self, view: View) -> Iterator[Finding]:

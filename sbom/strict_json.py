@@ -17,9 +17,10 @@ from sbom.model import SbomLimits
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?+', re.DOTALL)
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-_MAX_DIGITS: Final = (
-    19  # of a 64-bit integer; Python would go on to thousands, other readers of the same file stop here
-)
+# Python goes on to thousands of digits; other readers of the same file stop at 64 bits, signed or not.
+_SMALLEST: Final = -(2**63)
+_GREATEST: Final = 2**64 - 1
+_MAX_CHARACTERS: Final = 20
 
 
 def parse_strict(data: bytes, limits: SbomLimits) -> Any:
@@ -93,6 +94,6 @@ def _float(text: str) -> float:
 
 
 def _int(text: str) -> int:
-    if len(text.lstrip("-")) > _MAX_DIGITS:
-        raise InvalidSbom(f"the number {text[:40]} has more than {_MAX_DIGITS} digits")
-    return int(text)
+    if len(text) <= _MAX_CHARACTERS and _SMALLEST <= (number := int(text)) <= _GREATEST:
+        return number
+    raise InvalidSbom(f"the number {text[:40]} does not fit into 64 bits")

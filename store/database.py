@@ -78,6 +78,8 @@ class Database:
         )
         if self.is_sqlite:
             _prepare_sqlite(self._engine)
+        else:
+            _prepare_postgresql(self._engine)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -188,8 +190,8 @@ class Database:
         except PoolTimeout as error:
             raise DatabaseBusy(f"no database connection became free in {POOL_PATIENCE_SECONDS} s; try again") from error
         except OperationalError as error:
-            if "locked" in str(error.orig) or "busy" in str(error.orig):
-                raise DatabaseBusy(f"another writer held the database for {WRITER_PATIENCE_SECONDS} s") from error
+            if _is_contention(error):
+                raise DatabaseBusy("another writer was in the way for too long; try again") from error
             raise DatabaseUnreachable(f"the database {self._shown} does not answer: {_first_line(error)}") from error
         except (DataError, UnicodeEncodeError, OverflowError) as error:
             raise UnstorableValue("a text or number cannot be stored: NUL, a lone surrogate, or too large") from error
@@ -250,6 +252,21 @@ def _prepare_sqlite(engine: Engine) -> None:
 
     event.listen(engine, "connect", connected)
     event.listen(engine, "begin", begun)
+
+
+def _prepare_postgresql(engine: Engine) -> None:
+    def connected(connection: Any, _entry: ConnectionPoolEntry) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = '{WRITER_PATIENCE_SECONDS}s'")
+        connection.commit()
+
+    event.listen(engine, "connect", connected)
+
+
+def _is_contention(error: OperationalError) -> bool:
+    """Somebody else's lock: SQLite's busy and locked, PostgreSQL's lock timeout, deadlock and serialisation failure."""
+    name = getattr(error.orig, "sqlite_errorname", None) or getattr(error.orig, "sqlstate", None) or ""
+    return name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "40", "55P03"))
 
 
 def _alembic() -> Config:

@@ -223,7 +223,7 @@ def resume(invocation: Invocation, rollout_id: str, reason: str, wait: bool, tim
 @click.option("--reason", required=True, metavar="TEXT", help="Why; kept in the audit trail.")
 @click.option(
     "--mode",
-    type=click.Choice(("stop", "roll-back")),
+    type=click.Choice(("stop", "roll_back")),
     default="stop",
     show_default=True,
     help="Start nothing new, or bring devices back to what they ran.",
@@ -232,7 +232,7 @@ def resume(invocation: Invocation, rollout_id: str, reason: str, wait: bool, tim
 def abort(invocation: Invocation, rollout_id: str, reason: str, mode: str) -> None:
     """End a rollout for good."""
     told = invocation.client().post(
-        f"/rollouts/{segment(rollout_id)}/abort", {"reason": reason, "mode": mode.replace("-", "_")}
+        f"/rollouts/{segment(rollout_id)}/abort", {"reason": reason, "mode": mode}
     )
     invocation.emit(told, lambda: words.rollout(told))
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import click
 
-NEEDED_BYTES: Final = 3 * 1024**3  # 24 devices keep a release of 60 MB each, and the one before it
+NEEDED_BYTES: Final = 5 * 1024**3 // 2  # 24 devices keep a release of 60 MB each, and the one before it
 
 
 @click.command()
@@ -39,7 +39,9 @@ def demo(keep: bool) -> None:
     try:
         free = shutil.disk_usage(folder).free
         if free < NEEDED_BYTES:
-            raise DemoFailed(f"{folder.parent} has {free >> 20} MiB free, the demo needs 3 GiB; set TMPDIR elsewhere")
+            raise DemoFailed(
+                f"{folder.parent} has {free >> 20} MiB free, the demo needs {NEEDED_BYTES >> 20}; set TMPDIR elsewhere"
+            )
         fleet = Fleet(folder / "devices")
         with Product(folder, told=screen.command, WAVEGATE_SCHEDULER_SECONDS="0.25") as product:
             story = Story(product, fleet, screen, folder)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,7 +41,8 @@ class Product:
     def __init__(self, folder: Path, *, told: Callable[[str], None] = lambda _: None, **settings: str) -> None:
         self.folder = folder
         self.home = folder / "home"
-        self.url = f"http://127.0.0.1:{free_port()}"
+        listen, device_listen = free_addresses(2)
+        self.url = f"http://{listen}"
         self.org = ""
         self.root = Path()
         self.api_key = ""
@@ -50,8 +51,8 @@ class Product:
         self._told = told
         self._variables = {
             "WAVEGATE_HOME": str(self.home),
-            "WAVEGATE_LISTEN": self.url.removeprefix("http://"),
-            "WAVEGATE_DEVICE_LISTEN": f"127.0.0.1:{free_port()}",
+            "WAVEGATE_LISTEN": listen,
+            "WAVEGATE_DEVICE_LISTEN": device_listen,
             "WAVEGATE_URL": self.url,
         } | settings
 
@@ -92,8 +93,10 @@ class Product:
             )
         deadline = time.monotonic() + READY_WITHIN_SECONDS
         while not self._is_ready():
-            if self.server.poll() is not None or time.monotonic() > deadline:
-                raise DemoFailed(f"the server is not ready\n{last_lines(self.folder / 'server.log')}")
+            if self.server.poll() is not None:
+                raise self._no_server(f"ended with {self.server.returncode}")
+            if time.monotonic() > deadline:
+                raise self._no_server(f"is not ready after {READY_WITHIN_SECONDS:g} s")
             time.sleep(0.1)
 
     def stop(self) -> int | None:
@@ -148,6 +151,9 @@ class Product:
         key = {"WAVEGATE_API_KEY": self.api_key} if person is None else {}
         return foreign_variables() | self._variables | logins | key
 
+    def _no_server(self, what: str) -> DemoFailed:
+        return DemoFailed(f"the server {what}\n{last_lines(self.folder / 'server.log')}")
+
     def _is_ready(self) -> bool:
         # Not urllib: it would ask the proxy of the environment for our loopback address.
         asking = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=5)
@@ -171,11 +177,13 @@ def installed(command: str) -> str:
     return found
 
 
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_addresses(count: int) -> list[str]:
+    """Addresses ``127.0.0.1:port`` with as many different ports that nobody uses at this moment."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes]
 
 
 def end(processes: list[subprocess.Popen[bytes]]) -> None:

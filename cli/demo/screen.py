@@ -28,11 +28,11 @@ class Screen:
 
     def say(self, line: str) -> None:
         """One line of the story."""
-        self.console.print(Text(f"  {line}"))
+        self.console.print(Text(f"  {line}"), soft_wrap=True)
 
     def command(self, line: str) -> None:
         """A command as the reader could have typed it."""
-        self.console.print(Text(f"  $ {line}", style="green"))
+        self.console.print(Text(f"  $ {line}", style="green"), soft_wrap=True)
 
     def verdict(self, claim: str, holds: bool) -> None:
         """One thing the demo had to show, and whether it did."""
@@ -49,9 +49,9 @@ class Screen:
     @contextmanager
     def counting(self, what: str, total: int) -> Iterator[Counter]:
         """Show something that is done ``total`` times."""
-        with Progress(
-            TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), console=self.console, transient=True
-        ) as progress:
+        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn())
+        hidden = not self.console.is_terminal
+        with Progress(*columns, console=self.console, transient=True, disable=hidden) as progress:
             yield Counter(progress, what, total)
         self.say(f"{what}: {total}")
 

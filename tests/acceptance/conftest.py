@@ -152,9 +152,9 @@ def home(make_home: Callable[[], Home]) -> Home:
 
 @pytest.fixture
 def wait_until() -> Callable[[Callable[[], Any]], Any]:
-    """Asks again and again until the answer is true, for at most a minute."""
+    """Asks again and again until the answer is true, for at most two minutes."""
 
-    def wait(ask: Callable[[], Any], seconds: float = 60) -> Any:
+    def wait(ask: Callable[[], Any], seconds: float = 120) -> Any:
         deadline = time.monotonic() + seconds
         while True:
             answer = ask()

@@ -117,7 +117,9 @@ class Case:
         assert self.home.projection.projected_serial() == repository.serial()
 
     def check_events_told_once(self) -> None:
-        published = [event.data["path"] for event in self.home.projection.events if event.tag == "artifact.published"]
+        published = [
+            str(event.data["path"]) for event in self.home.projection.events if event.tag == "artifact.published"
+        ]
         assert sorted(published) == sorted(self.home.projection.rows)
         for tag in ("artifact.yanked", "artifact.sbom.attached"):
             assert [event.tag for event in self.home.projection.events].count(tag) <= 1
@@ -174,7 +176,7 @@ def finish(case: Case, name: str, *, recover_first: bool) -> None:
     action(case.home.open(), case.home.later(seconds=3))
     case.check_names()
     case.check_index_equals_signed()
-    case.check_clients({OLD: b"app 1.0", "app/3.0/linux/app.bin": b"app 3.0"} | expected)
+    case.check_clients({OLD: b"app 1.0", "app/3.0/linux/app.bin": b"app 3.0", **expected})
     case.check_events_told_once()
     assert case.home.open().check(now=case.home.later(seconds=4), repair=True, deep=True) == []
 

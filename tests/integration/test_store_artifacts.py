@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from evidence.model import Actor, ActorKind
+from evidence.model import Actor, ActorKind, AuditEvent
 from repo_signing.model import ArtifactRecord, SbomRecord, Yank
 from rollout.model import ArtifactRef
 from store.artifacts import ArtifactFilter, ArtifactIndex, SqlReleases
@@ -77,8 +77,9 @@ def test_artifacts_are_listed_newest_first_filtered_and_paged(index: ArtifactInd
 
 
 def test_a_failed_projection_leaves_nothing(index: ArtifactIndex, database: Database) -> None:
-    with pytest.raises(TypeError):
-        index.project(1, [an_artifact(1), replace(an_artifact(2), labels={"no json": object()})], [])  # type: ignore[dict-item]
+    no_json = AuditEvent("artifact.measured", "art_1", CI, NOON, {"rate": float("nan")})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        index.project(1, [an_artifact(1)], [no_json])
     assert index.projected_serial() == 0
     assert index.count() == 0
     assert AuditLog(database).events("acme") == []

@@ -115,9 +115,8 @@ def test_eight_writers_leave_no_gap_and_commit_in_order(database: Database) -> N
     found = log.events("acme", limit=1_000)
     assert [one.seq for one in found] == list(range(1, 321))
     # The two events of one transaction are neighbours, and each writer's come in the order it wrote them.
-    assert {
-        (a.event.tag, b.event.tag, a.event.subject == b.event.subject) for a, b in zip(found[::2], found[1::2])
-    } == {("one", "two", True)}
+    pairs = [(a.event, b.event) for a, b in zip(found[::2], found[1::2], strict=True)]
+    assert {(a.tag, b.tag, a.subject == b.subject) for a, b in pairs} == {("one", "two", True)}
     numbers = [one.event.data["n"] for one in found if one.event.tag == "two" and one.event.subject == "3"]
     assert numbers == list(range(20))
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, select, text, update
 
 from store.database import Database
 from store.errors import (
+    DatabaseBusy,
     DatabaseNotMigrated,
     DatabaseTooNew,
     DatabaseUnreachable,
@@ -126,6 +127,40 @@ def test_a_reader_sees_one_moment_while_somebody_writes(database: Database) -> N
         writer.join()
         assert connection.execute(select(orgs.c.slug).order_by(orgs.c.slug)).scalars().all() == before
     assert _slugs(database) == ["acme", "o", "rival"]
+
+
+def test_a_writer_that_finds_the_database_held_by_another_program_is_told(
+    sqlite_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.database.WRITER_PATIENCE_SECONDS", 0)
+    holder, other = Database(sqlite_database_url), Database(sqlite_database_url)
+    with holder.write(), pytest.raises(DatabaseBusy, match="another writer was in the way"):
+        _add(other, "o")
+    _add(other, "o")
+    assert "o" in _slugs(holder)
+    holder.close()
+    other.close()
+
+
+def test_two_writers_who_wait_for_each_other_do_not_hang(postgresql_database_url: str) -> None:
+    database = Database(postgresql_database_url)
+    both_hold_one = threading.Barrier(2)
+
+    def write(first: str, second: str) -> str:
+        try:
+            with database.write() as connection:
+                for slug in (first, second):
+                    connection.execute(update(orgs).where(orgs.c.slug == slug).values(name="x"))
+                    if slug == first:
+                        both_hold_one.wait(10)
+        except DatabaseBusy:
+            return "busy"
+        return "done"
+
+    with ThreadPoolExecutor(2) as pool:
+        ends = [*pool.map(write, ("acme", "rival"), ("rival", "acme"))]
+    database.close()
+    assert sorted(ends) == ["busy", "done"]
 
 
 def test_postgresql_refuses_a_write_in_a_read(postgresql_database_url: str) -> None:

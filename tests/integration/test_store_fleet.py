@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import insert
 
 from evidence.model import Actor, ActorKind, AuditEvent
 from fleet.errors import GroupInUse, InvalidFleetInput, UnknownGroup
@@ -14,6 +15,8 @@ from rollout.model import ArtifactRef, Plan, Rollout, State, Wave, WavePlan
 from store.audit import AuditLog
 from store.database import Database
 from store.fleet import SqlFleet
+from store.fleet_rows import device_row
+from store.models import devices
 from store.rollouts import SqlRollouts
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -109,9 +112,9 @@ def test_check_ins_are_stored_together_and_those_of_gone_devices_passed_over(
     assert AuditLog(database).count("acme") == told
 
 
-def test_a_thousand_check_ins_are_one_transaction(fleet: SqlFleet) -> None:
-    for number in range(6, 1_001):
-        enrol(fleet, number)
+def test_a_thousand_check_ins_are_one_transaction(fleet: SqlFleet, database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(insert(devices), [device_row(a_device(number), {}) for number in range(6, 1_001)])
     said = {f"dev_{number}": replace(SAID, state=f"s{number}") for number in range(1, 1_001)}
     assert fleet.check_in_many("acme", said) == 1_000
     assert fleet.device("acme", "dev_777").state == "s777"
@@ -162,8 +165,8 @@ SAID = CheckIn(
 )
 
 
-def enrol(fleet: SqlFleet, number: int, *, name: str = "") -> None:
-    device = Device(
+def a_device(number: int, *, name: str = "") -> Device:
+    return Device(
         id=f"dev_{number}",
         org="acme",
         name=name or f"device-{number}",
@@ -171,6 +174,10 @@ def enrol(fleet: SqlFleet, number: int, *, name: str = "") -> None:
         platform="any",
         created_at=NOON,
     )
+
+
+def enrol(fleet: SqlFleet, number: int, *, name: str = "") -> None:
+    device = a_device(number, name=name)
     certificate = Certificate(
         fingerprint=f"{number:064x}", serial=f"{number:x}", device=device.id, not_before=NOON, not_after=NOON
     )

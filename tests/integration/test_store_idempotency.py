@@ -95,6 +95,23 @@ def test_a_claim_whose_owner_died_is_taken_over_by_one(keys: IdempotencyKeys) ->
     assert keys.claim(REQUEST, now=later) == CREATED
 
 
+def test_of_eight_heirs_of_a_dead_claim_one_inherits(keys: IdempotencyKeys) -> None:
+    start = threading.Barrier(8)
+
+    def inherit(request: Request) -> bool:
+        start.wait(10)
+        try:
+            return isinstance(keys.claim(request, now=NOON + timedelta(minutes=2)), Claim)
+        except IdempotencyInProgress:
+            return False
+
+    with ThreadPoolExecutor(8) as pool:
+        for attempt in range(10):
+            request = replace(REQUEST, key=f"k-{attempt}")
+            keys.claim(request, now=NOON)
+            assert sorted(pool.map(inherit, [request] * 8)) == [False] * 7 + [True]
+
+
 def test_an_answer_is_not_given_back(keys: IdempotencyKeys) -> None:
     claim = keys.claim(REQUEST, now=NOON)
     assert isinstance(claim, Claim)

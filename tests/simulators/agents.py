@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -21,7 +25,7 @@ from agent.link import Answer, Facts
 from agent.state import PendingReport, Progress, Release, State, StateFile
 from agent.steps import Surroundings
 from agent.trust import Repository
-from keys.device_ca import DeviceCa
+from keys.device_ca import DeviceCa, create_device_ca
 from rollout.decision import (
     Brake,
     Decision,
@@ -32,11 +36,11 @@ from rollout.decision import (
     encode_brake,
     encode_decision,
 )
-from tests.simulators.signed_tree import Mirror, SignedTree
+from tests.simulators.signed_tree import Mirror, SignedTree, served
 
 DEVICE = "dev_01JD3ZQ5W8X9Y0A1B2C3D4E5F6"
-SALT = "00112233445566778899aabbccddeeff"  # with it DEVICE has bucket 4231
-BUCKET = 4231
+SALT = "00112233445566778899aabbccddeeff"  # with it DEVICE has bucket 1744
+BUCKET = 1744
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
@@ -106,7 +110,7 @@ class Commands:
 
 @dataclass
 class Server:
-    """The device port in memory: remembers what devices say; ``away``, ``unknown`` and ``refusing`` make it difficult."""
+    """The device port in memory; ``away``, ``unknown``, ``refusing`` and ``lose_answers`` make it difficult."""
 
     groups: tuple[str, ...] = ("canary",)
     products: tuple[str, ...] = ("app",)
@@ -213,6 +217,17 @@ class DeviceBench:
             root=self.tree.root,
         )
 
+    def copy_to(self, folder: Path) -> DeviceBench:
+        """The same device as it is now, before the same mirror, to go another way."""
+        shutil.copytree(self.home.folder, folder, symlinks=True)
+        other = copy.copy(self)
+        other.home, other.clock = Home(folder), Clock(self.clock.now)
+        other.server = replace(
+            self.server, check_ins=[*self.server.check_ins], received=[*self.server.received], clock=other.clock
+        )
+        other.commands = replace(self.commands, ran=[*self.commands.ran])
+        return other
+
     @property
     def certificate(self) -> x509.Certificate:
         return x509.load_pem_x509_certificates((self.home.identity / "credentials.pem").read_bytes())[0]
@@ -247,21 +262,23 @@ class DeviceBench:
             state_file=FragileFile(self.home.state, power),
         )
 
-    def poll(self) -> State:
+    def poll(self, power: Power | None = None) -> State:
         """Switch on, poll once, switch off; the state that is left."""
-        agent = self.agent()
-        agent.poll()
-        agent.close()
+        agent = self.agent(power)
+        try:
+            agent.poll()
+        finally:
+            agent.close()  # connections end with the power, too
         return agent.state
 
-    def offer(self, version: str, rollout: str, *, minutes: int = 0, **changes: object) -> Decision:
-        """Sign an artifact of this version (its bytes are the version's text, a thousand times) and a decision of it."""
+    def offer(self, version: str, rollout: str, *, minutes: int = 0, **changes: Any) -> Decision:
+        """Sign an artifact of this version, whose bytes are the version a thousand times, and a decision of it."""
         content = version.encode() * 1000
         path = f"app/{version}/linux-x86_64/app.bin"
         target = self.tree.add_artifact(path, content)
         decision = replace(
             a_decision(version, rollout, path, target.length, target.hashes["sha256"], minutes),
-            **changes,  # type: ignore[arg-type]
+            **changes,
         )
         self.put(decision)
         return decision
@@ -308,3 +325,22 @@ def a_decision(version: str, rollout: str, path: str, length: int, sha256: str, 
         cohort_from=0,
         cohort_to=10_000,
     )
+
+
+def make_bench(folder: Path, tree: SignedTree, mirror: Mirror) -> DeviceBench:
+    """A device with an identity from a CA of its own, an hour after it enrolled at noon."""
+    return DeviceBench(
+        tree=tree,
+        mirror=mirror,
+        home=Home(folder / "home"),
+        ca=create_device_ca(folder / "ca", now=NOON),
+        clock=Clock(NOON + timedelta(hours=1)),
+    )
+
+
+@contextmanager
+def device_bench(folder: Path) -> Iterator[DeviceBench]:
+    """A device before a mirror of an empty repository."""
+    tree = SignedTree()
+    with served(tree.files) as mirror:
+        yield make_bench(folder, tree, mirror)

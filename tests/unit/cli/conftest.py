@@ -8,7 +8,8 @@ import pty
 import select
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,19 @@ def publish(
     return call
 
 
-def on_a_terminal(*arguments: str, config: Path, typed: str = "") -> tuple[int, str]:
-    """Run `publish` in a process of its own on a pseudo-terminal; exit code, and all that appeared on the screen."""
+def on_a_terminal(
+    *arguments: str, config: Path, dialogue: Sequence[tuple[str, str]] = (), seconds: float = 30
+) -> tuple[int, str]:
+    """Run `publish` in a process of its own on a pseudo-terminal.
+
+    Args:
+        dialogue: What is waited for on the screen, and the line typed then, in turn. Typing ahead would be lost: a
+            question for a password throws away what stands in the terminal.
+        seconds: After that long the process is killed.
+
+    Returns:
+        The exit code, and all that appeared on the screen.
+    """
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-c", "from cli.main import main; main()", *arguments],
@@ -83,13 +95,19 @@ def on_a_terminal(*arguments: str, config: Path, typed: str = "") -> tuple[int, 
         env={**os.environ, "WAVEGATE_CONFIG_DIR": str(config), "TERM": "dumb", "COLUMNS": "100"},
     ) as process:
         os.close(theirs)
-        os.write(ours, typed.encode())
-        screen = b""
+        screen, read, left = b"", 0, list(dialogue)
+        deadline = time.monotonic() + seconds
         while process.poll() is None or select.select([ours], [], [], 0)[0]:
+            if time.monotonic() > deadline:
+                process.kill()
             if select.select([ours], [], [], 0.05)[0]:
                 try:
                     screen += os.read(ours, 65536)
                 except OSError:  # Linux says EIO when the other end is closed
                     break
+            if left and left[0][0].encode() in screen[read:]:
+                _, line = left.pop(0)
+                read = len(screen)
+                os.write(ours, f"{line}\n".encode())
     os.close(ours)
     return process.returncode, screen.decode().replace("\r\n", "\n")

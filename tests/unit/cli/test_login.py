@@ -164,11 +164,18 @@ def test_a_person_at_a_terminal_is_asked_and_the_password_does_not_appear(
 ) -> None:
     server.on("POST", "/api/v1/auth/token", Reply(200, {**TOKEN, "user": {**USER, "password_change_required": True}}))
     server.on("PATCH", "/api/v1/profile", Reply(200, USER))
-    typed = "ann@example.com\ncorrect horse\nmy own words\nmy own words\n"
-    code, screen = on_a_terminal("login", "--url", server.url, config=config_dir, typed=typed)
+    dialogue = [
+        ("E-mail: ", "ann@example.com"),
+        ("Password: ", "correct horse"),
+        ("New password: ", "my own words"),
+        ("Repeat for confirmation: ", "my own words"),
+    ]
+    code, screen = on_a_terminal("login", "--url", server.url, config=config_dir, dialogue=dialogue)
     assert code == 0
     assert [seen.json for seen in server.requests] == [
         {"email": "ann@example.com", "password": "correct horse"},
         {"password": "my own words", "current_password": "correct horse"},
     ]
     assert "logged in to" in screen.splitlines()[-1]
+    assert "horse" not in screen
+    assert "words" not in screen

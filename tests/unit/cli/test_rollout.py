@@ -167,13 +167,15 @@ def test_waiting_after_create_ends_as_the_rollout_does(publish: Publish, server:
     assert done.err.splitlines()[0] == "error: rollout rol_01 is paused: wave 1: 3 of 4 devices failed, limit 2"
 
 
-@pytest.mark.parametrize(("typed", "code", "sent"), [("y\n", 0, 1), ("n\n", 1, 0)])
+@pytest.mark.parametrize(("word", "code", "sent"), [("y", 0, 1), ("n", 1, 0)])
 def test_a_person_at_a_terminal_is_asked_before_an_approval(
-    server: ApiServerSimulator, config_dir: Path, typed: str, code: int, sent: int
+    server: ApiServerSimulator, config_dir: Path, word: str, code: int, sent: int
 ) -> None:
     server.on("GET", "/api/v1/rollouts/rol_01", Reply(200, rollout()))
     server.on("POST", "/api/v1/rollouts/rol_01/approve", Reply(200, rollout()))
-    ended, screen = on_a_terminal("rollout", "approve", "rol_01", "--url", server.url, config=config_dir, typed=typed)
-    assert "Approve? [y/N]" in screen
+    ended, screen = on_a_terminal(
+        "rollout", "approve", "rol_01", "--url", server.url, config=config_dir, dialogue=[("Approve? [y/N]: ", word)]
+    )
+    assert "10% of group canary" in screen
     assert ended == code
     assert len(server.asked("POST", "/api/v1/rollouts/rol_01/approve")) == sent

@@ -17,11 +17,12 @@ from rollout import documents, effects, gate, guards, machine, progress, settlem
 from rollout.commands import Abort, Approve, Command, Edit, OpenWave, Pause, Resume, command_to_dict
 from rollout.decision import Stance
 from rollout.model import AbortMode, Counters, Progress, Rollout, State
-from tests.unit.rollout.model import RolloutLife, transitions
+from tests.unit.rollout.life import RolloutLife
+from tests.unit.rollout.model import transitions
 
 LIVES = settings(
-    max_examples=240,
-    stateful_step_count=40,
+    max_examples=300,
+    stateful_step_count=50,
     deadline=None,
     derandomize=True,
     database=None,
@@ -30,6 +31,7 @@ LIVES = settings(
     print_blob=False,
     report_multiple_bugs=False,
 )
+MORE_LIVES = settings(LIVES, max_examples=900)  # a caught mutant ends them early
 
 
 def test_rollouts_live_as_the_model_says(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,16 +160,8 @@ def the_first_wave_of_a_group_stays_its_cohort(patch: pytest.MonkeyPatch) -> Non
     )
 
 
-def cohorts_widen_before_their_wave_opens(patch: pytest.MonkeyPatch) -> None:
-    true = documents._reached
-    patch.setattr(
-        documents,
-        "_reached",
-        lambda rollout: {
-            group: max(n for n, plan in enumerate(rollout.plan.waves, start=1) if plan.group == group)
-            for group in true(rollout)
-        },
-    )
+def cohorts_are_wider_than_their_wave(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(documents, "reach", lambda percent: min(10_000, percent * 100 + 1))
 
 
 def the_state_is_saved_before_it_is_signed(patch: pytest.MonkeyPatch) -> None:
@@ -198,7 +192,7 @@ def reports_count_again_when_they_come_late(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(progress, "_ORDER", dict.fromkeys(Progress, 0) | {Progress.SUCCEEDED: 1})
 
 
-def failing_twice_in_an_attempt_counts_twice(patch: pytest.MonkeyPatch) -> None:
+def rolling_back_for_a_brake_counts_as_failing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(progress, "_is_failure", lambda rollout, said: said in {Progress.FAILED, Progress.ROLLED_BACK})
 
 
@@ -239,13 +233,13 @@ MUTANTS: list[Plant] = [
     a_pause_brakes_nothing,
     roll_back_only_halts,
     the_first_wave_of_a_group_stays_its_cohort,
-    cohorts_widen_before_their_wave_opens,
+    cohorts_are_wider_than_their_wave,
     the_state_is_saved_before_it_is_signed,
     recovery_drops_what_is_signed,
     recovery_settles_what_is_not_signed,
     yanks_are_not_asked_for,
     reports_count_again_when_they_come_late,
-    failing_twice_in_an_attempt_counts_twice,
+    rolling_back_for_a_brake_counts_as_failing,
     devices_outside_the_share_count,
     an_event_forgets_its_command,
     the_wave_after_is_opened,
@@ -256,5 +250,5 @@ MUTANTS: list[Plant] = [
 def test_a_planted_mutant_does_not_survive(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
     with contextlib.redirect_stdout(io.StringIO()), pytest.raises(Exception) as caught:  # noqa: PT011
-        run_state_machine_as_test(RolloutLife, settings=LIVES)
+        run_state_machine_as_test(RolloutLife, settings=MORE_LIVES)
     assert not isinstance(caught.value, TypeError | NameError | AttributeError), "the mutant itself is broken"

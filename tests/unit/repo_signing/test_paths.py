@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import pytest
+
+from repo_signing.errors import InvalidRecord, InvalidTargetPath
+from repo_signing.paths import (
+    ArtifactPath,
+    artifact_path,
+    check_channel,
+    check_document_path,
+    is_metadata_name,
+    sbom_path,
+    served_sha256,
+    split_artifact_path,
+    versioned_name,
+)
+
+DIGEST = "ab" * 32
+
+
+def test_an_artifact_path_joins_four_segments() -> None:
+    path = artifact_path("edge-gateway", "2.4.1+build.7", "linux-arm64", "gateway_2.4.1.deb")
+    assert path == "edge-gateway/2.4.1+build.7/linux-arm64/gateway_2.4.1.deb"
+    assert split_artifact_path(path) == ArtifactPath(
+        "edge-gateway", "2.4.1+build.7", "linux-arm64", "gateway_2.4.1.deb"
+    )
+
+
+@pytest.mark.parametrize(
+    "segment",
+    [
+        "",
+        ".",
+        "..",
+        ".hidden",
+        "-dash",
+        "_under",
+        "+plus",
+        "Upper",
+        "with space",
+        "a/b",
+        "a\\b",
+        "a%2e",
+        "a?b",
+        "a#b",
+        "nul\x00",
+        "line\n",
+        "ünïcode",
+        "e\u0301",
+        "\u202eabc",
+        "a" * 101,
+    ],
+)
+@pytest.mark.parametrize("place", range(4))
+def test_segments_outside_the_grammar_are_refused_wherever_they_stand(segment: str, place: int) -> None:
+    segments = ["app", "1.0", "linux", "app.bin"]
+    segments[place] = segment
+    with pytest.raises(InvalidTargetPath):
+        artifact_path(*segments)
+
+
+@pytest.mark.parametrize("product", ["decisions", "brakes", "revocations"])
+def test_reserved_first_segments_are_no_product(product: str) -> None:
+    with pytest.raises(InvalidTargetPath, match="reserved"):
+        artifact_path(product, "1.0", "linux", "app.bin")
+
+
+@pytest.mark.parametrize("name", ["app.bin.sbom.0.cyclonedx-json", "app.att.12.slsa", "a.sbom.1.x.y"])
+def test_names_of_companions_are_no_artifact(name: str) -> None:
+    with pytest.raises(InvalidTargetPath, match="SBOM or attestation"):
+        artifact_path("app", "1.0", "linux", name)
+
+
+@pytest.mark.parametrize("name", ["app.sbom", "app.sbom.json", "sbom.0.json", "app.sbom.x.json", "att.1"])
+def test_names_that_only_resemble_companions_are_possible(name: str) -> None:
+    assert artifact_path("app", "1.0", "linux", name) == f"app/1.0/linux/{name}"
+
+
+def test_400_bytes_are_the_most() -> None:
+    longest = artifact_path("a" * 100, "b" * 100, "c" * 100, "d" * 97)
+    assert len(longest) == 400
+    with pytest.raises(InvalidTargetPath, match="401 bytes, at most 400"):
+        artifact_path("a" * 100, "b" * 100, "c" * 100, "d" * 98)
+
+
+@pytest.mark.parametrize("path", ["app/1.0/linux", "app/1.0/linux/x/y", "decisions/app/x", "", "/app/1.0/linux"])
+def test_other_shapes_are_no_artifact_path(path: str) -> None:
+    with pytest.raises(InvalidTargetPath):
+        split_artifact_path(path)
+
+
+def test_documents_stand_under_decisions_and_brakes() -> None:
+    check_document_path("decisions/app/pilot.json")
+    check_document_path("brakes/app/pilot.json")
+    for path in (
+        "revocations/app/x.json",
+        "decisions/app",
+        "decisions/app/a/b",
+        "decisions/../x",
+        "app/x/y",
+        "brakes//x",
+    ):
+        with pytest.raises(InvalidTargetPath):
+            check_document_path(path)
+
+
+def test_an_sbom_stands_beside_its_artifact() -> None:
+    assert sbom_path("app/1.0/linux/app.bin", 0, "cyclonedx-json") == "app/1.0/linux/app.bin.sbom.0.cyclonedx-json"
+
+
+def test_a_channel_is_a_segment() -> None:
+    check_channel("stable")
+    with pytest.raises(InvalidRecord, match="'Stable '"):
+        check_channel("Stable ")
+
+
+def test_metadata_names() -> None:
+    assert versioned_name("12.releases-0a.json") == (12, "releases-0a")
+    assert versioned_name("timestamp.json") is None
+    assert is_metadata_name("timestamp.json")
+    assert is_metadata_name("1.root.json")
+    for name in (
+        "root.json",
+        "0.root.json",
+        "01.root.json",
+        "1.a.b.json",
+        "1.../x.json",
+        "1.root.json\n",
+        "keyring.json",
+    ):
+        assert not is_metadata_name(name)
+
+
+def test_served_names_give_their_digest() -> None:
+    assert served_sha256(f"app/1.0/linux/{DIGEST}.app.bin") == DIGEST
+    assert served_sha256(f"decisions/app/{DIGEST}.pilot.json") == DIGEST
+    for name in (
+        f"{DIGEST}.x",
+        f"a/{DIGEST}.x",
+        f"a/b/c/d/{DIGEST}.x",
+        f"a/../c/{DIGEST}.x",
+        f"a/b/c/{DIGEST}",
+        f"a/b/c/{DIGEST.upper()}.x",
+        f"a/b/c/{DIGEST}.x\n",
+    ):
+        assert served_sha256(name) is None
