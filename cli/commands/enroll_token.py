@@ -33,6 +33,7 @@ def create(
     expires_in_hours: int,
 ) -> None:
     """Make a token. It is shown once, and also tells the device which root to trust."""
+    devices = "1 device" if max_uses == 1 else f"{max_uses} devices"
     made = invocation.client(as_person=True).post(
         "/enroll-tokens",
         {
@@ -49,10 +50,7 @@ def create(
             fields(
                 [
                     ("id", made["id"]),
-                    (
-                        "good for",
-                        f"{made['max_uses']} device{'' if made['max_uses'] == 1 else 's'} until {moment(made['expires_at'])}",
-                    ),
+                    ("good for", f"{devices} until {moment(made['expires_at'])}"),
                     ("groups", made["groups"]),
                     ("token", made["token"]),
                 ]

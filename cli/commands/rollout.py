@@ -23,6 +23,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _STATES = ("draft", "waiting", "running", "paused", "completed", "aborted", "superseded")
 
 
+class _Mode(click.Choice[str]):
+    """The API writes ``roll_back``, a command line as readily ``roll-back``; both are understood."""
+
+    def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:
+        return super().normalize_choice(str(choice).replace("-", "_"), ctx)
+
+
 @click.group()
 def rollout() -> None:
     """Carry a release to groups of devices, wave by wave. ROLLOUT is an id (rol_…)."""
@@ -223,7 +230,7 @@ def resume(invocation: Invocation, rollout_id: str, reason: str, wait: bool, tim
 @click.option("--reason", required=True, metavar="TEXT", help="Why; kept in the audit trail.")
 @click.option(
     "--mode",
-    type=click.Choice(("stop", "roll_back")),
+    type=_Mode(("stop", "roll_back")),
     default="stop",
     show_default=True,
     help="Start nothing new, or bring devices back to what they ran.",
@@ -231,9 +238,7 @@ def resume(invocation: Invocation, rollout_id: str, reason: str, wait: bool, tim
 @server_options
 def abort(invocation: Invocation, rollout_id: str, reason: str, mode: str) -> None:
     """End a rollout for good."""
-    told = invocation.client().post(
-        f"/rollouts/{segment(rollout_id)}/abort", {"reason": reason, "mode": mode}
-    )
+    told = invocation.client().post(f"/rollouts/{segment(rollout_id)}/abort", {"reason": reason, "mode": mode})
     invocation.emit(told, lambda: words.rollout(told))
 
 

@@ -116,7 +116,7 @@ class Story:
             returned == small and returned | stayed == set(canaries),
         )
         self._product.publish(
-            *("rollout", "abort", rollout, "--mode", "roll-back", "--reason", "does not start on small devices"),
+            *("rollout", "abort", rollout, "--mode", "roll_back", "--reason", "does not start on small devices"),
             person=None,
         )
         aborted = self._wait_for(rollout, lambda: self._all_run(BASELINE))

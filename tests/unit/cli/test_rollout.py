@@ -124,6 +124,7 @@ def test_a_wave_that_is_not_there_cannot_be_approved(publish: Publish, server: A
         (("resume", "--reason", "go"), "resume", {"reason": "go"}),
         (("abort", "--reason", "no"), "abort", {"reason": "no", "mode": "stop"}),
         (("abort", "--reason", "no", "--mode", "roll-back"), "abort", {"reason": "no", "mode": "roll_back"}),
+        (("abort", "--reason", "no", "--mode", "roll_back"), "abort", {"reason": "no", "mode": "roll_back"}),
         (("retry",), "retry", {}),
         (("retry", "--device", "dev_01", "--device", "dev_02"), "retry", {"devices": ["dev_01", "dev_02"]}),
     ],
