@@ -99,10 +99,7 @@ class Committer:
             IndexFailed: It could not be written.
         """
         view = self.view()
-        try:
-            projected = self.projection.projected_serial()
-        except Exception as error:
-            raise IndexFailed(f"the index cannot be read: {error}; try again when it is back") from error
+        projected = self.projected_serial()
         if projected > view.serial:
             raise IndexAhead(
                 f"the index knows serial {projected}, the repository folder only {view.serial}: it was restored from "
@@ -113,6 +110,13 @@ class Committer:
         records, events = _since(view, projected)
         self._project(view.serial, records, events)
         return len(records)
+
+    def projected_serial(self) -> int:
+        """Serial up to which the index is complete; raises IndexFailed."""
+        try:
+            return self.projection.projected_serial()
+        except Exception as error:
+            raise IndexFailed(f"the index cannot be read: {error}; try again when it is back") from error
 
     def next_serial(self, view: View) -> int:
         """The next number that names no state and never did, burned ones included."""

@@ -199,9 +199,14 @@ class SignedRepository:
             deep: Hash every blob; otherwise only presence and length are compared.
         """
         with self._committer.lock:
-            findings = upkeep.Inspection(self._committer, self._blobs, repair=repair, now=now).full(deep=deep)
+            inspection = upkeep.Inspection(self._committer, self._blobs, repair=repair, now=now)
+            findings = inspection.full()
             upkeep.tell_repairs(self._committer, findings, by=by, subject=self._name(), now=now)
-        return findings
+            if any(one.kind == "damaged_metadata" for one in findings):
+                return findings
+            view = self._committer.view()
+        # Without the lock: hashing gigabytes must not hold up a publish, and blobs that are signed do not change.
+        return [*findings, *inspection.blob_faults(view, deep=deep)]
 
     def rebuild(self) -> int:
         """Make the index anew from signed metadata; returns the number of artifacts."""
@@ -211,7 +216,7 @@ class SignedRepository:
     def status(self, *, now: datetime) -> RepositoryStatus:
         """The state at ``now``: serials, root, and version, expiry and size of every role."""
         del now  # the state does not depend on it; callers compare the expiries
-        return upkeep.status_of(self._committer.view(), self._committer.projection.projected_serial())
+        return upkeep.status_of(self._committer.view(), self._committer.projected_serial())
 
     # Reading
 

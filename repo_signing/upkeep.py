@@ -62,7 +62,7 @@ def status_of(view: View, projected_serial: int) -> RepositoryStatus:
 
 
 class Inspection:
-    """One check of a repository, run under its lock.
+    """One check of a repository, run under its lock; :meth:`blob_faults` alone needs none.
 
     Args:
         committer: Whose folder is looked at.
@@ -82,8 +82,8 @@ class Inspection:
         view = self._committer.view()
         return [*self._leftovers(view), *self._index_behind(view)]
 
-    def full(self, *, deep: bool) -> list[Finding]:
-        """Everything: signatures of every role, leftovers, uploads, blobs (``deep``: their bytes), and the index."""
+    def full(self) -> list[Finding]:
+        """Signatures and expiry of every role, leftovers, uploads and the index."""
         try:
             # From nothing, so that what this process has in memory does not vouch for what is on disk.
             view = View.load(self._committer.metadata)
@@ -96,7 +96,6 @@ class Inspection:
             *self._expired(view),
             *self._leftovers(view),
             *self._stale_uploads(),
-            *self._blob_faults(view, deep=deep),
             *self._index_behind(view),
             *self._index_differs(view),
         ]
@@ -153,7 +152,8 @@ class Inspection:
         for path in self._blobs.stale(self._now):
             yield self._removed(path, "stale_upload", "was uploaded more than a day ago and never signed")
 
-    def _blob_faults(self, view: View, *, deep: bool) -> Iterator[Finding]:
+    def blob_faults(self, view: View, *, deep: bool) -> Iterator[Finding]:
+        """Blobs that are missing or of another length; with ``deep`` also those with other bytes."""
         for name in sorted(view.versions):
             for path, entry in sorted(view.role(name).body["targets"].items()):
                 fault = self._blob_fault(entry, deep=deep)
@@ -171,7 +171,7 @@ class Inspection:
         return None
 
     def _index_behind(self, view: View) -> Iterator[Finding]:
-        projected = self._committer.projection.projected_serial()
+        projected = self._committer.projected_serial()
         what = f"the index has serial {projected}, signed is {view.serial}"
         if projected > view.serial:
             yield Finding(
@@ -218,7 +218,7 @@ def rebuild(committer: Committer) -> int:
     Serials that only the index knew of stay burned: clients may have seen them.
     """
     view = committer.view()
-    committer.burn(committer.projection.projected_serial())
+    committer.burn(committer.projected_serial())
     committer.projection.clear()
     records = list(view.artifacts())
     committer.projection.project(view.serial, records, [])

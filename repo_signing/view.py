@@ -80,7 +80,7 @@ class View:
             raise NoRepository(f"no signed repository in {metadata}; `publish init` makes one")
         if previous is not None and previous.timestamp_bytes == timestamp_bytes:
             return previous
-        if previous is None:
+        if previous is None or (metadata / f"{previous.root.version + 1}.root.json").exists():
             root, root_bytes = read_root(metadata)
         else:
             root, root_bytes = previous.root, previous.root_bytes
