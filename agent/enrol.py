@@ -64,7 +64,7 @@ def enroll(home: Home, asked: Enrolment, config: AgentConfig, facts: Facts, *, n
     promised = _promised_root(asked)
     key = Keypair()
     answer = _ask(asked, config, facts, key)
-    root = _checked_root(answer, promised, asked)
+    root = _checked_root(answer, promised)
     chain, device_ca = _text(answer, "certificate_chain").encode(), _text(answer, "device_ca").encode()
     device_id = _text(answer, "device_id")
     _check_certificate(chain, device_ca, key, device_id)
@@ -96,7 +96,14 @@ def _promised_root(asked: Enrolment) -> str:
             "over plain http anybody on the way could take the token and enrol in the device's place; "
             "use https, or --allow-http on a network of your own"
         )
-    return found.group(1)
+    promised = found.group(1)
+    if asked.root is not None and hashlib.sha256(asked.root).hexdigest() != promised:
+        # Looked at before the server is asked, so that the token keeps its place.
+        raise UntrustedRoot(
+            f"the token is for a root with SHA-256 {promised}, the file given has "
+            f"{hashlib.sha256(asked.root).hexdigest()}; one of them is of another repository"
+        )
+    return promised
 
 
 def _ask(asked: Enrolment, config: AgentConfig, facts: Facts, key: Keypair) -> Mapping[str, Any]:
@@ -152,7 +159,7 @@ def _post(web: Web, url: str, body: bytes, headers: Mapping[str, str]) -> Mappin
     return answer
 
 
-def _checked_root(answer: Mapping[str, Any], promised: str, asked: Enrolment) -> bytes:
+def _checked_root(answer: Mapping[str, Any], promised: str) -> bytes:
     try:
         root = base64.b64decode(_text(answer, "root"), validate=True)
     except (binascii.Error, ValueError) as error:
@@ -162,11 +169,6 @@ def _checked_root(answer: Mapping[str, Any], promised: str, asked: Enrolment) ->
         raise UntrustedRoot(
             f"the server hands over a root with SHA-256 {found}, the token promises {promised}; "
             "somebody may be in between: nothing was written, ask for a new token"
-        )
-    if asked.root is not None and asked.root != root:
-        raise UntrustedRoot(
-            f"the server hands over a root with SHA-256 {found}, the file given has "
-            f"{hashlib.sha256(asked.root).hexdigest()}; nothing was written"
         )
     try:
         metadata = Metadata[Root].from_bytes(root)

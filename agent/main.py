@@ -252,7 +252,7 @@ def enroll_command(  # one parameter an option
 @_home_option
 @_telling_errors
 def run_command(once: bool, interval: float | None, verbose: bool, home: Path | None) -> None:
-    """Poll, install and report until told to stop (SIGTERM ends it after the step under way)."""
+    """Poll, install and report until told to stop (SIGTERM ends it after the poll under way)."""
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
     )

@@ -116,6 +116,7 @@ class Committer:
         try:
             return self.projection.projected_serial()
         except Exception as error:
+            # Whatever store is behind the port, its errors end here.
             raise IndexFailed(f"the index cannot be read: {error}; try again when it is back") from error
 
     def next_serial(self, view: View) -> int:
@@ -261,6 +262,7 @@ class Committer:
         try:
             self.projection.project(serial, records, events)
         except Exception as error:
+            # Whatever store is behind the port, its errors end here.
             raise IndexFailed(
                 f"serial {serial} is signed, but the index could not be brought up to it: {error}; "
                 "send the same request again when the index is back"

@@ -78,9 +78,9 @@ class Inspection:
         self._now: Final = now
 
     def recover(self) -> list[Finding]:
-        """What a crash can leave behind: orphans above the chain, unfinished files, an index behind."""
+        """What a crash can leave behind: orphans above the chain, unfinished files, an index behind; and old uploads."""
         view = self._committer.view()
-        return [*self._leftovers(view), *self._index_behind(view)]
+        return [*self._leftovers(view), *self._stale_uploads(), *self._index_behind(view)]
 
     def full(self) -> list[Finding]:
         """Signatures and expiry of every role, leftovers, uploads and the index."""

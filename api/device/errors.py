@@ -70,6 +70,8 @@ STATUS: Final[dict[type[Exception], grpc.StatusCode]] = {
     rollout.PlanChanged: Status.FAILED_PRECONDITION,
     rollout.RolloutChanged: Status.ABORTED,
     rollout.ReportRefused: Status.FAILED_PRECONDITION,
+    rollout.InvalidCommand: Status.INVALID_ARGUMENT,
+    rollout.BrokenHistory: Status.DATA_LOSS,
     DatabaseBusy: Status.UNAVAILABLE,  # the device keeps its report and tries again
     DatabaseUnreachable: Status.UNAVAILABLE,
 }

@@ -15,6 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from api.device import device_pb2
 from api.device.server import DevicePortTaken, DeviceServer, DeviceServerSettings
@@ -325,8 +326,13 @@ def test_health_and_reflection_answer_devices_only(port: Port) -> None:
         health = health_pb2_grpc.HealthStub(channel)
         asked = health_pb2.HealthCheckRequest(service="wavegate.device.v1.DeviceService")
         assert health.Check(asked, timeout=DEADLINE).status == health_pb2.HealthCheckResponse.SERVING
+        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        listing = reflection_pb2.ServerReflectionRequest(list_services="")
+        (services,) = reflection.ServerReflectionInfo(iter([listing]), timeout=DEADLINE)
+        assert "wavegate.device.v1.DeviceService" in {s.name for s in services.list_services_response.service}
         port.revoke("press-1")
         code, _ = refused(lambda: health.Check(asked, timeout=DEADLINE))
+        assert refused(lambda: list(reflection.ServerReflectionInfo(iter([listing]), timeout=DEADLINE)))[0] is code
 
     assert code is grpc.StatusCode.UNAUTHENTICATED
 

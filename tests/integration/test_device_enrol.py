@@ -1,0 +1,334 @@
+"""From token to running release with the real command, the real device port and a real repository on loopback."""
+
+from __future__ import annotations
+
+import base64
+import json
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from agent.main import cli
+from api.device.server import DeviceServer, DeviceServerSettings
+from evidence.model import Actor, ActorKind
+from fleet import service
+from fleet.enrol import EnrolRequest, enrol
+from fleet.errors import FleetError
+from keys.device_ca import DeviceCa, create_device_ca
+from rollout.cohort import bucket
+from rollout.decision import DecisionArtifact, encode_decision
+from rollout.model import Report
+from tests.simulators.agents import a_decision
+from tests.simulators.devices import utc_now
+from tests.simulators.fleet import FleetSimulator
+from tests.simulators.signed_tree import Mirror, SignedTree, served
+
+ADMIN = Actor(ActorKind.USER, "usr_admin", "Ada")
+
+
+@dataclass
+class Gate:
+    """A server as devices see it: enrolment and repository over HTTP, the device port over mutual TLS."""
+
+    tree: SignedTree
+    mirror: Mirror
+    fleet: FleetSimulator
+    ca: DeviceCa
+    port: int = 0
+    reports: list[tuple[str, Report]] = field(default_factory=list)
+    change: Callable[[dict[str, Any]], None] = lambda answer: None
+
+    def report(self, org: str, device: str, report: Report, now: datetime) -> bool:
+        self.reports.append((device, report))
+        return True
+
+    def token(self, root_sha256: str | None = None) -> str:
+        _, text = service.create_token(
+            self.fleet,
+            "acme",
+            name="lab",
+            root_sha256=root_sha256 or self.tree.root_sha256,
+            life=timedelta(hours=1),
+            max_uses=3,
+            groups=["canary"],
+            labels={},
+            by=ADMIN,
+            now=utc_now(),
+        )
+        return text
+
+    def enrol(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        request = EnrolRequest(**{**body, "certificate_request": body["certificate_request"].encode()})
+        try:
+            enrolled = enrol(request, fleet=self.fleet, issuer=self.ca, now=utc_now())
+        except FleetError as error:
+            return 403, {"error": {"code": error.code, "message": str(error), "request_id": "req_1"}}
+        answer = {
+            "device_id": enrolled.device.id,
+            "name": enrolled.device.name,
+            "org": enrolled.device.org,
+            "groups": list(enrolled.device.groups),
+            "certificate_chain": enrolled.certificate_chain,
+            "device_ca": enrolled.device_ca,
+            "device_endpoint": f"localhost:{self.port}",
+            "root": base64.b64encode(self.tree.root).decode(),
+            "metadata_url": "metadata/",
+            "targets_url": f"{self.mirror.url}/targets/",
+        }
+        self.change(answer)
+        return 201, answer
+
+    def offer(self, content: bytes) -> None:
+        target = self.tree.add_artifact("app/1.0/linux-x86_64/app.bin", content)
+        decision = a_decision("1.0", "rol_1", target.path, target.length, target.hashes["sha256"])
+        self.tree.put_document("decisions/app/canary.json", encode_decision(decision))
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    tree, fleet = SignedTree(), FleetSimulator()
+    ca = create_device_ca(tmp_path / "device-ca", now=utc_now())
+    service.create_group(fleet, "acme", name="canary", description="", by=ADMIN, now=utc_now())
+    with served(tree.files) as mirror:
+        gate = Gate(tree, mirror, fleet, ca)
+        mirror.enrol = gate.enrol
+        server = DeviceServer(
+            fleet, ca, gate.report, lambda *_: ["app"], DeviceServerSettings(listen="127.0.0.1:0"), utc_now
+        )
+        gate.port = server.start()
+        yield gate
+        server.stop(0)
+
+
+def agent(*arguments: str, home: Path) -> Result:
+    return CliRunner().invoke(cli, [*arguments, "--home", str(home)])
+
+
+def enroll(gate: Gate, home: Path, *more: str, token: str | None = None) -> Result:
+    text = token or gate.token()
+    return agent(
+        *(
+            "enroll",
+            "--url",
+            gate.mirror.url,
+            "--token",
+            text,
+            "--name",
+            "press-1",
+            "--platform",
+            "linux-x86_64",
+            *more,
+        ),
+        home=home,
+    )
+
+
+def test_a_device_enrols_installs_and_is_seen(gate: Gate, tmp_path: Path) -> None:
+    home, installed = tmp_path / "home", tmp_path / "installed"
+    content = b"the release" * 50_000
+    gate.offer(content)
+
+    enrolled = enroll(gate, home, "--install-command", f"cp {{file}} {installed}", "-o", "json")
+    assert enrolled.exit_code == 0, enrolled.output
+    told = json.loads(enrolled.stdout)
+    assert (told["name"], told["org"], told["root_sha256"]) == ("press-1", "acme", gate.tree.root_sha256)
+    ran = agent("run", "--once", home=home)
+
+    assert ran.exit_code == 0, ran.output
+    assert installed.read_bytes() == content
+    device = gate.fleet.device("acme", "press-1")
+    assert (device.running["app"].version, device.state) == ("1.0", "app: runs 1.0; up to date")
+    assert [(who, report.progress.value) for who, report in gate.reports] == [
+        (told["device_id"], "downloading"),
+        (told["device_id"], "installing"),
+        (told["device_id"], "succeeded"),
+    ]
+
+    status = json.loads(agent("status", "-o", "json", home=home).stdout)
+    assert (status["running"]["app"]["version"], status["step"], status["reports_waiting"]) == ("1.0", "idle", 0)
+    assert "app: runs 1.0; up to date" in agent("status", home=home).stdout
+
+
+def test_keys_stay_on_the_device_and_are_nobody_elses_to_read(gate: Gate, tmp_path: Path) -> None:
+    enroll(gate, tmp_path / "home")
+
+    credentials = tmp_path / "home" / "identity" / "credentials.pem"
+    assert stat.S_IMODE(credentials.stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
+
+
+def test_a_file_is_what_the_metadata_names_or_the_command_ends_with_8(gate: Gate, tmp_path: Path) -> None:
+    home, file = tmp_path / "home", tmp_path / "app.bin"
+    gate.offer(b"genuine")
+    enroll(gate, home)
+    agent("run", "--once", home=home)
+    file.write_bytes(b"genuine")
+    good = agent("verify", str(file), home=home)
+    named = agent("verify", str(file), "--path", "app/1.0/linux-x86_64/app.bin", home=home)
+    stored = agent("verify", home=home)
+    assert [good.exit_code, named.exit_code, stored.exit_code] == [0, 0, 0]
+    assert "is app/1.0/linux-x86_64/app.bin, SHA-256" in good.stdout
+
+    file.write_bytes(b"genuinf")
+
+    for arguments in ((), ("--path", "app/1.0/linux-x86_64/app.bin"), ("--path", "app/9/linux/x")):
+        refused = agent("verify", str(file), *arguments, home=home)
+        assert refused.exit_code == 8
+        assert refused.stderr.startswith("verification_failed: ")
+
+
+def other_root(answer: dict[str, Any]) -> None:
+    answer["root"] = base64.b64encode(SignedTree().root).decode()
+
+
+def other_device(answer: dict[str, Any]) -> None:
+    answer["device_id"] = "dev_somebody_else"
+
+
+def foreign_ca(answer: dict[str, Any]) -> None:
+    answer["device_ca"] = answer["certificate_chain"]
+
+
+def no_endpoint(answer: dict[str, Any]) -> None:
+    answer["device_endpoint"] = "http://evil/"
+
+
+def missing(answer: dict[str, Any]) -> None:
+    del answer["targets_url"]
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "exit_code"),
+    [
+        (other_root, "untrusted_root", 8),
+        (other_device, "enrolment_failed", 1),
+        (foreign_ca, "enrolment_failed", 1),
+        (no_endpoint, "enrolment_failed", 1),
+        (missing, "enrolment_failed", 1),
+    ],
+)
+def test_an_answer_that_does_not_fit_is_refused_and_nothing_is_written(
+    gate: Gate, tmp_path: Path, change: Callable[[dict[str, Any]], None], code: str, exit_code: int
+) -> None:
+    gate.change = change
+
+    refused = enroll(gate, tmp_path / "home")
+
+    assert (refused.exit_code, refused.stderr.partition(":")[0]) == (exit_code, code)
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_token_for_another_root_is_refused_before_anything_is_trusted(gate: Gate, tmp_path: Path) -> None:
+    refused = enroll(gate, tmp_path / "home", token=gate.token("ab" * 32))
+
+    assert refused.exit_code == 8
+    assert "the token promises abab" in refused.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_root_file_that_is_another_is_refused(gate: Gate, tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_bytes(SignedTree().root)
+    assert enroll(gate, tmp_path / "home", "--root", str(tmp_path / "mine.json")).exit_code == 8
+    assert gate.mirror.requests == []
+    (tmp_path / "mine.json").write_bytes(gate.tree.root)
+    assert enroll(gate, tmp_path / "home", "--root", str(tmp_path / "mine.json")).exit_code == 0
+
+
+def test_the_servers_refusal_is_told_without_the_token(gate: Gate, tmp_path: Path) -> None:
+    token = f"wge_{gate.tree.root_sha256}_{'a' * 43}"
+
+    refused = enroll(gate, tmp_path / "home", token=token)
+
+    assert refused.exit_code == 1
+    assert "the server refuses (enrolment_refused)" in refused.stderr
+    assert "a" * 43 not in refused.output
+
+
+def test_a_second_enrolment_of_the_home_is_refused_and_uses_no_place(gate: Gate, tmp_path: Path) -> None:
+    enroll(gate, tmp_path / "home")
+    asked = len(gate.mirror.requests)
+
+    refused = enroll(gate, tmp_path / "home")
+
+    assert refused.exit_code == 5
+    assert len(gate.mirror.requests) == asked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "complaint"),
+    [
+        (("enroll", "--url", "http://gate.example.com", "--token", f"wge_{'a' * 64}_{'b' * 43}"), 2, "--allow-http"),
+        (("enroll", "--url", "http://localhost:1", "--token", "nonsense"), 2, "copy it whole"),
+        (("enroll", "--url", "ftp://localhost", "--token", f"wge_{'a' * 64}_{'b' * 43}"), 2, "is no http"),
+        (("enroll", "--url", "http://localhost:1"), 2, "no token"),
+        (("run", "--once"), 3, "wavegate-agent enroll"),
+        (("status",), 3, "wavegate-agent enroll"),
+        (("verify",), 3, "wavegate-agent enroll"),
+    ],
+)
+def test_what_cannot_work_is_said_with_the_next_step(
+    tmp_path: Path, arguments: tuple[str, ...], exit_code: int, complaint: str
+) -> None:
+    refused = agent(*arguments, home=tmp_path / "home")
+
+    assert refused.exit_code == exit_code
+    assert complaint in refused.stderr
+
+
+def test_a_revoked_device_is_told_so_and_keeps_what_it_runs(gate: Gate, tmp_path: Path) -> None:
+    gate.offer(b"genuine")
+    enroll(gate, tmp_path / "home")
+    agent("run", "--once", home=tmp_path / "home")
+    service.revoke_device(gate.fleet, "acme", "press-1", "stolen", by=ADMIN, now=utc_now())
+
+    agent("run", "--once", home=tmp_path / "home")
+
+    status = json.loads(agent("status", "-o", "json", home=tmp_path / "home").stdout)
+    assert status["server_trouble"].startswith("not_recognised: ")
+    assert status["running"]["app"]["version"] == "1.0"
+
+
+def test_two_devices_of_one_group_are_split_by_the_cohort(gate: Gate, tmp_path: Path) -> None:
+    homes = [tmp_path / "one", tmp_path / "two"]
+    token = gate.token()
+    for home in homes:
+        assert (
+            agent(
+                *(
+                    "enroll",
+                    "--url",
+                    gate.mirror.url,
+                    "--token",
+                    token,
+                    "--platform",
+                    "linux-x86_64",
+                    "--name",
+                    home.name,
+                ),
+                home=home,
+            ).exit_code
+            == 0
+        )
+    target = gate.tree.add_artifact("app/1.0/any/app.bin", b"x")
+    decision = a_decision("1.0", "rol_1", target.path, target.length, target.hashes["sha256"])
+    places = {name: bucket(decision.salt, gate.fleet.device("acme", name).id) for name in ("one", "two")}
+    first, second = sorted(places, key=lambda name: places[name])
+    decision = replace(
+        decision,
+        artifacts={"any": DecisionArtifact(path=target.path, length=1, sha256=target.hashes["sha256"])},
+        cohort_to=places[second],
+    )
+    gate.tree.put_document("decisions/app/canary.json", encode_decision(decision))
+
+    for home in homes:
+        agent("run", "--once", home=home)
+
+    assert gate.fleet.device("acme", first).running["app"].version == "1.0"
+    assert gate.fleet.device("acme", second).running == {}
+    assert f"this device has {places[second]}" in gate.fleet.device("acme", second).state
