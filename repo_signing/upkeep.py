@@ -78,7 +78,7 @@ class Inspection:
         self._now: Final = now
 
     def recover(self) -> list[Finding]:
-        """What a crash can leave behind: orphans above the chain, unfinished files, an index behind; and old uploads."""
+        """What a crash leaves behind: orphans above the chain, unfinished files, an index behind. And old uploads."""
         view = self._committer.view()
         return [*self._leftovers(view), *self._stale_uploads(), *self._index_behind(view)]
 
