@@ -193,3 +193,18 @@ def test_a_tampered_decision_and_a_tampered_artifact_are_refused(
     assert fleet[1].runs is None
     artifact.write_bytes(b"the real firmware")
     wait_until(lambda: installed(fleet) == {b"the real firmware"})
+
+
+def test_a_yanked_release_that_stays_open_for_late_devices_is_installed_by_nobody_new(
+    home: Home, fleet: list[Device], tmp_path: Path, wait_until: Wait
+) -> None:
+    push(home, tmp_path, "1.0.0", b"first")
+    rollout_id = create(home, "1.0.0", "everyone")
+    wait_until(lambda: show(home, rollout_id)["state"] == "running")
+    fleet[0].poll()
+    assert fleet[0].runs == b"first"
+    wait_until(lambda: show(home, rollout_id)["state"] == "completed")
+    home.publish("artifact", "yank", "fw/1.0.0/linux-amd64/fw.bin", "--reason", "eats batteries")
+    fleet[1].poll()
+    assert fleet[1].runs is None
+    assert "yanked" in fleet[1].agent("status").stdout

@@ -64,9 +64,9 @@ class SignedTree:
         return hashlib.sha256(self.root).hexdigest()
 
     def add_artifact(self, path: str, content: bytes, **record: object) -> TargetFile:
-        """Sign an artifact into its bin; ``record`` is the ``custom.wavegate`` of the target."""
+        """Sign an artifact into its bin; ``record`` is the ``custom`` of the target."""
         target = TargetFile.from_data(path, content, ["sha256"])
-        target.unrecognized_fields["custom"] = {"wavegate": {"yanked": None, **record}}
+        target.unrecognized_fields["custom"] = {"yanked": None, **record}
         role = self.bins.get_role_for_target(path)
         self._roles[role].targets[path] = target
         self._place(path, content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import re
 import shlex
@@ -53,11 +54,13 @@ def _parse(command: click.Command, name: str, words: list[str], parent: click.Co
     """Parse without running, so that an unknown option, a missing one or a spare argument is an error."""
     with click.Context(command, info_name=name, parent=parent, obj=Invocation()) as context:
         if not isinstance(command, click.Group):
-            # Files named in examples are not here: their options take any path.
-            for parameter in command.params:
+            # Files named in examples are not here: their options take any path. The commands themselves stay as they are.
+            lenient = copy.copy(command)
+            lenient.params = [copy.copy(parameter) for parameter in command.params]
+            for parameter in lenient.params:
                 if isinstance(parameter.type, click.Path | click.File):
                     parameter.type = click.STRING
-            command.parse_args(context, list(words))
+            lenient.parse_args(context, list(words))
             return
         assert words, f"{name} needs a command"
         found = command.get_command(context, words[0])
