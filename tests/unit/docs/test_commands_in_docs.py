@@ -54,7 +54,7 @@ def _parse(command: click.Command, name: str, words: list[str], parent: click.Co
     """Parse without running, so that an unknown option, a missing one or a spare argument is an error."""
     with click.Context(command, info_name=name, parent=parent, obj=Invocation()) as context:
         if not isinstance(command, click.Group):
-            # Files named in examples are not here: their options take any path. The commands themselves stay as they are.
+            # Files named in examples are not here: options take any path, in a copy of the command.
             lenient = copy.copy(command)
             lenient.params = [copy.copy(parameter) for parameter in command.params]
             for parameter in lenient.params:
