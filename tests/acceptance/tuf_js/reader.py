@@ -73,9 +73,10 @@ def install() -> Path:
 
 
 def _environment() -> dict[str, str]:
-    """The environment with npm's cache beside ours, so that nothing is left in a home folder."""
+    """The environment, with npm's cache beside ours, and with the certificate authorities that the machine trusts."""
     return {
         **os.environ,
         "npm_config_cache": str(CACHE / "npm"),
+        "NODE_OPTIONS": f"{os.environ.get('NODE_OPTIONS', '')} --use-system-ca".strip(),
         "PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}",
     }
