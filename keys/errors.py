@@ -3,9 +3,14 @@
 CustodyError
 ├── UnknownKey          no key of that name in the keyring
 ├── KeyNotHere          its private half is not in reach (an offline key's usual state)
+├── KeyStoreMissing     the library or program that reaches its store is not installed
 ├── KeyLocked           the passphrase is missing or does not open it
 ├── KeyDamaged          keyring or key file is not what it should be
 ├── KeyExists           there is a keyring or key file already; none is ever written over
+├── KeyUnsuitable       a key of a kind, or a threshold, that the role cannot have
+├── SigningFailed       the store was asked and gave no signature, or not that of its key
+├── SigningRefused      the signer process holds the key and its policy says no
+├── SignerUnusable      the signer process cannot start
 ├── DeviceCaExists              there is a device CA in this folder already
 ├── DeviceCaUnusable            its files are missing, damaged, or do not belong together
 └── InvalidCertificateRequest   a device asks for a certificate in a form that is not signed
@@ -40,6 +45,26 @@ class KeyDamaged(CustodyError):
 
 class KeyExists(CustodyError):
     code = "key_exists"
+
+
+class KeyStoreMissing(CustodyError):
+    code = "key_store_missing"
+
+
+class KeyUnsuitable(CustodyError):
+    code = "key_unsuitable"
+
+
+class SigningFailed(CustodyError):
+    code = "signing_failed"
+
+
+class SigningRefused(CustodyError):
+    code = "signing_refused"
+
+
+class SignerUnusable(CustodyError):
+    code = "signer_unusable"
 
 
 class DeviceCaExists(CustodyError):

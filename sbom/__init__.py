@@ -1,1 +1,1 @@
-"""SBOMs: what format they are, whether they are valid, and what they hold."""
+"""SBOMs and attestations: what they are, whether they are valid, and what they hold."""

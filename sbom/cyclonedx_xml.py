@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lxml import etree
 
 from sbom.errors import InvalidSbom, SbomTooLarge, UnsupportedSbom
-from sbom.model import SPEC_VERSIONS, SbomFacts, SbomLimits
+from sbom.model import READ, SPEC_VERSIONS, SbomFacts, SbomLimits
 from sbom.schemas import xml_schema
 from sbom.semantics import NOT_OF_THE_PRODUCT, Observed, fact, printable, warnings_of
 
@@ -97,10 +97,10 @@ def _spec_version(root: Element) -> str:
     if match is None:
         shown = printable(root.tag[:120])
         if "spdx" in root.tag.lower() or "rdf" in root.tag.lower():
-            raise UnsupportedSbom(f"the root element {shown} is SPDX; CycloneDX 1.2 to 1.7 is read, convert it first")
+            raise UnsupportedSbom(f"the root element {shown} is SPDX in RDF or XML; {READ}")
         raise InvalidSbom(f"the root element is {shown}, {{http://cyclonedx.org/schema/bom/1.2 to 1.7}}bom is expected")
     if match[1] not in SPEC_VERSIONS:
-        raise UnsupportedSbom(f"the namespace says CycloneDX {printable(match[1])}; CycloneDX 1.2 to 1.7 is read")
+        raise UnsupportedSbom(f"the namespace says CycloneDX {printable(match[1])}; {READ}")
     return match[1]
 
 

@@ -1,9 +1,14 @@
-"""What can be wrong with an SBOM.
+"""What can be wrong with an SBOM or an attestation.
 
 SbomError
 ├── InvalidSbom        not JSON or XML, or not what its own specification version allows
 ├── UnsupportedSbom    another format, or a specification version that is not read
-└── SbomTooLarge       more bytes, values, components or nesting than the limits let in
+├── SbomTooLarge       more bytes, values, components or nesting than the limits let in
+└── AttestationError
+    ├── InvalidAttestation      not an envelope or bundle, or what it signs is no in-toto statement
+    ├── UnsupportedAttestation  another payload, statement or bundle type than those that are read
+    ├── AttestationTooLarge     more bytes, values, signatures or nesting than the limits let in
+    └── InvalidTrust            what to verify with is itself no public key or no trusted root
 """
 
 from __future__ import annotations
@@ -39,6 +44,26 @@ class UnsupportedSbom(SbomError):
 
 class SbomTooLarge(SbomError):
     code = "sbom_too_large"
+
+
+class AttestationError(SbomError):
+    code = "attestation_error"
+
+
+class InvalidAttestation(AttestationError):
+    code = "invalid_attestation"
+
+
+class UnsupportedAttestation(AttestationError):
+    code = "unsupported_attestation"
+
+
+class AttestationTooLarge(AttestationError):
+    code = "attestation_too_large"
+
+
+class InvalidTrust(AttestationError):
+    code = "invalid_attestation_trust"
 
 
 _SHOWN = 3  # faults named in the message itself

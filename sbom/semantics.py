@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -25,8 +25,10 @@ _UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 @dataclass(slots=True)
 class Observed:
-    """What one pass over a document collects, whatever its syntax."""
+    """What one pass over a document collects, whatever its syntax. The two words are the format's own, for messages."""
 
+    id_word: str = "bom-ref"
+    reference_word: str = "dependency reference"
     components: int = 0
     refs: list[str] = field(default_factory=list)
     wanted_refs: list[str] = field(default_factory=list)
@@ -48,20 +50,20 @@ def warnings_of(seen: Observed) -> Iterator[str]:
     counted = Counter(seen.refs)
     twice = [ref for ref, times in counted.items() if times > 1]
     if twice:
-        yield f"{_number(twice, 'bom-ref')} used more than once: {_some(twice)}"
+        yield f"{number_of(twice, seen.id_word)} used more than once: {some_of(twice)}"
     nowhere = list(
         dict.fromkeys(ref for ref in seen.wanted_refs if ref not in counted and not ref.startswith(_BOM_LINK))
     )
     if nowhere:
-        yield f"{_number(nowhere, 'dependency reference')} to nothing in this document: {_some(nowhere)}"
+        yield f"{number_of(nowhere, seen.reference_word)} to nothing in this document: {some_of(nowhere)}"
     unparseable = [purl for purl in islice(dict.fromkeys(seen.purls), _MAX_PURLS) if not _is_purl(purl)]
     if unparseable:
-        yield f"{_number(unparseable, 'purl')} that cannot be parsed: {_some(unparseable)}"
+        yield f"{number_of(unparseable, 'purl')} that cannot be parsed: {some_of(unparseable)}"
     if seen.without_version:
-        yield f"{_number(seen.without_version, 'component')} without a version: {_some(seen.without_version)}"
+        yield f"{number_of(seen.without_version, 'component')} without a version: {some_of(seen.without_version)}"
     if seen.unprintable_names:
         hidden = seen.unprintable_names
-        yield f"{_number(hidden, 'component')} named with invisible characters: {_some(hidden)}"
+        yield f"{number_of(hidden, 'component')} named with invisible characters: {some_of(hidden)}"
 
 
 def printable(text: str) -> str:
@@ -94,10 +96,12 @@ def _is_purl(text: str) -> bool:
     return True
 
 
-def _number(found: list[str], what: str) -> str:
+def number_of(found: Sequence[str], what: str) -> str:
+    """``1 purl``, ``2 purls``."""
     return f"1 {what}" if len(found) == 1 else f"{len(found)} {what}s"
 
 
-def _some(found: Iterable[str]) -> str:
+def some_of(found: Iterable[str]) -> str:
+    """The first three of what was found, quoted, printable and cut."""
     examples = [f'"{printable(text[:_SHOWN_CHARACTERS])}"' for text in list(found)[: _EXAMPLES + 1]]
     return ", ".join(examples[:_EXAMPLES]) + (", …" if len(examples) > _EXAMPLES else "")

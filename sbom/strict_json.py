@@ -23,8 +23,8 @@ _GREATEST: Final = 2**64 - 1
 _MAX_CHARACTERS: Final = 20
 
 
-def parse_strict(data: bytes, limits: SbomLimits) -> Any:
-    """Parse one JSON document (RFC 8259, UTF-8 without byte order mark).
+def parse_strict(data: bytes, limits: SbomLimits, *, what: str = "SBOM") -> Any:
+    """Parse one JSON document (RFC 8259, UTF-8 without byte order mark); messages call it ``what``.
 
     Refused although Python's parser takes them, since two readers could see two documents: duplicate keys, NaN and
     Infinity, numbers outside 64 bits, and lone surrogates.
@@ -33,7 +33,7 @@ def parse_strict(data: bytes, limits: SbomLimits) -> Any:
         InvalidSbom: It is not such a document.
         SbomTooLarge: More values or nesting than ``limits`` let in; found before anything is parsed.
     """
-    check_bounds(data, limits)
+    check_bounds(data, limits, what=what)
     try:
         document = json.loads(
             data.decode("utf-8"),
@@ -45,7 +45,7 @@ def parse_strict(data: bytes, limits: SbomLimits) -> Any:
         if _SURROGATE_ESCAPE.search(data) is not None:
             orjson.loads(data)  # refuses an escape that pairs with nothing; json lets it through
     except UnicodeDecodeError as error:
-        raise InvalidSbom(f"byte {error.start} is not UTF-8; save the SBOM as UTF-8") from error
+        raise InvalidSbom(f"byte {error.start} is not UTF-8; save the {what} as UTF-8") from error
     except json.JSONDecodeError as error:  # orjson's error is one too
         raise InvalidSbom(f"not JSON: {error.msg} at line {error.lineno} column {error.colno}") from error
     except RecursionError as error:
@@ -53,7 +53,7 @@ def parse_strict(data: bytes, limits: SbomLimits) -> Any:
     return document
 
 
-def check_bounds(data: bytes, limits: SbomLimits) -> None:
+def check_bounds(data: bytes, limits: SbomLimits, *, what: str = "SBOM") -> None:
     """Refuse by counting alone what would cost too much to parse.
 
     Raises:
@@ -61,7 +61,7 @@ def check_bounds(data: bytes, limits: SbomLimits) -> None:
     """
     values = sum(data.count(separator) for separator in (b",", b":", b"[", b"{"))
     if values > limits.values:
-        raise SbomTooLarge(f"the SBOM holds about {values} values, at most {limits.values} are read; split it")
+        raise SbomTooLarge(f"the {what} holds about {values} values, at most {limits.values} are read; split it")
     depth = deepest = 0
     for bracket in _STRING.sub(b"", data).translate(None, _NOT_BRACKETS):
         if bracket in b"[{":

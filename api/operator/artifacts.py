@@ -36,6 +36,12 @@ Segment = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Labels = Annotated[dict[str, Annotated[str, StringConstraints(max_length=200)]], Field(max_length=50)]
 Notes = Annotated[str, StringConstraints(max_length=10_000)]
 MAX_SBOMS = 20
+SBOM_MEDIA_TYPES = (
+    "application/vnd.cyclonedx+json",
+    "application/vnd.cyclonedx+xml",
+    "application/spdx+json",
+    "text/spdx",
+)
 
 
 class By(BaseModel):
@@ -232,7 +238,12 @@ def list_sboms(path: IdPath) -> Response:
     "/sboms/{id}",
     None,
     permission=Permission.SBOMS_READ,
-    media_types=("application/vnd.cyclonedx+json", "application/vnd.cyclonedx+xml"),
+    media_types=(
+        "application/vnd.cyclonedx+json",
+        "application/vnd.cyclonedx+xml",
+        "application/spdx+json",
+        "text/spdx",
+    ),
 )
 def get_sbom(path: IdPath) -> Response:
     """Download an SBOM as it was sent, in its own content type"""

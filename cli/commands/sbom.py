@@ -18,7 +18,7 @@ from cli.text import size, table
 
 @click.group()
 def sbom() -> None:
-    """Attach, list and fetch SBOMs (CycloneDX, JSON or XML)."""
+    """Attach, list and fetch SBOMs (CycloneDX or SPDX)."""
 
 
 @sbom.command()

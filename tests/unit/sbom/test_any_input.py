@@ -71,3 +71,70 @@ def test_any_json_under_the_right_names_is_answered(values: dict[str, Any], spec
 def test_any_xml_after_the_right_beginning_is_answered(pieces: list[str]) -> None:
     data = '<bom xmlns="http://cyclonedx.org/schema/bom/1.6" version="1">' + "".join(pieces)
     assert isinstance(answer(data.encode("utf-8", "surrogatepass")), SbomFacts | SbomError)
+
+
+_SPDX = {
+    "spdxVersion": "SPDX-2.3",
+    "SPDXID": "SPDXRef-DOCUMENT",
+    "name": "a",
+    "dataLicense": "CC0-1.0",
+    "creationInfo": {"created": "2026-11-21T20:00:00Z", "creators": ["Tool: a"]},
+}
+_SPDX_KEYS = ["packages", "files", "relationships", "documentDescribes", "creationInfo", "SPDXID", "documentNamespace"]
+_SPDX_ITEMS = st.lists(
+    st.dictionaries(
+        st.sampled_from(["SPDXID", "name", "downloadLocation", "versionInfo", "externalRefs", "relationshipType"]),
+        _VALUES,
+        max_size=5,
+    )
+    | _VALUES,
+    max_size=3,
+)
+
+
+@settings(max_examples=100)
+@given(st.dictionaries(st.sampled_from(_SPDX_KEYS), _VALUES | _SPDX_ITEMS))
+def test_any_spdx_json_is_answered(values: dict[str, Any]) -> None:
+    assert isinstance(answer(json.dumps(_SPDX | values).encode()), SbomFacts | SbomError)
+
+
+_TAGS = [
+    "PackageName:", "SPDXID:", "Relationship:", "ExternalRef:", "ExternalDocumentRef:", "FileName:", "FilesAnalyzed:",
+    "PackageChecksum:", "PackageVerificationCode:", "SnippetByteRange:", "SnippetSPDXID:", "Created:", "LicenseID:",
+    "ExternalRefComment:", "RelationshipComment:", " a b c", "<text>", "</text>", "\n", "\r", "#", "\x85", "1:2", "(",
+]  # fmt: skip
+
+
+@settings(max_examples=200)
+@given(st.lists(st.sampled_from(_TAGS) | st.text(max_size=5), max_size=12))
+def test_any_tags_are_answered(pieces: list[str]) -> None:
+    data = "SPDXVersion: SPDX-2.3\n" + "".join(pieces)
+    assert isinstance(answer(data.encode("utf-8", "surrogatepass")), SbomFacts | SbomError)
+
+
+_SPDX_3_TYPES = ["SpdxDocument", "software_Sbom", "software_Package", "Relationship", "CreationInfo", "ExternalMap"]
+_SPDX_3_OBJECTS = st.fixed_dictionaries(
+    {"type": st.sampled_from(_SPDX_3_TYPES)},
+    optional={
+        "spdxId": st.sampled_from(["urn:x:a", "urn:x:b"]) | _VALUES,
+        "@id": st.just("_:i") | _VALUES,
+        "creationInfo": st.just("_:i") | _VALUES,
+        "name": st.just("a") | _VALUES,
+        "from": st.just("urn:x:a") | _VALUES,
+        "to": st.just(["urn:x:a"]) | _VALUES,
+        "rootElement": st.just(["urn:x:b", "urn:x:a"]) | _VALUES,
+        "externalIdentifier": _VALUES,
+        "externalSpdxId": _VALUES,
+        "specVersion": st.just("3.0.1"),
+        "created": st.just("2026-11-21T20:00:00Z"),
+        "createdBy": st.just(["urn:x:a"]) | _VALUES,
+        "relationshipType": st.just("contains") | _VALUES,
+    },
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(_SPDX_3_OBJECTS | _VALUES, max_size=6))
+def test_any_spdx_3_graph_is_answered(graph: list[Any]) -> None:
+    document = {"@context": "https://spdx.org/rdf/3.0.1/spdx-context.jsonld", "@graph": graph}
+    assert isinstance(answer(json.dumps(document).encode()), SbomFacts | SbomError)

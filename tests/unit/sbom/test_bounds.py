@@ -48,6 +48,43 @@ properties = b'<property name="a"/>' * 900_000
 data = XML + b'<components><component type="library"><name>n</name><properties>' + properties
 data += b"</properties></component></components></bom>"
 """,
+    "SPDX relationships that are all wrong": """
+relationships = [{"spdxElementId": "a", "relationshipType": n, "relatedSpdxElement": "b"} for n in range(300_000)]
+data = json.dumps(SPDX | {"relationships": relationships}).encode()
+""",
+    "SPDX packages that are all without a name": """
+data = json.dumps(SPDX | {"packages": [{"SPDXID": "a", "downloadLocation": "b"}] * 100_000}).encode()
+""",
+    "SPDX references that all lead nowhere": """
+relationships = [{"spdxElementId": f"a{n}", "relationshipType": "OTHER", "relatedSpdxElement": "b"}
+                 for n in range(300_000)]
+data = json.dumps(SPDX | {"relationships": relationships}).encode()
+""",
+    "SPDX tags without end": """
+data = b"SPDXVersion: SPDX-2.3\\n" + b"Creator: a\\n" * 2_900_000
+""",
+    "SPDX packages of one tag each": """
+data = b"SPDXVersion: SPDX-2.3\\n" + b"PackageName: a\\n" * 2_000_000
+""",
+    "an SPDX text that never ends": """
+data = b"SPDXVersion: SPDX-2.3\\nDocumentComment: <text>" + b"<text>\\n" * 2_900_000
+""",
+    "SPDX 3 elements that are all wrong": """
+data = json.dumps({"@context": CONTEXT, "@graph": [{"type": "Relationship", "spdxId": "urn:a"}] * 900_000}).encode()
+""",
+    "SPDX 3 elements one inside the other": """
+value = {"type": "Tool", "spdxId": "urn:a"}
+for _ in range(120):
+    value = {"type": "Tool", "spdxId": "urn:a", "x": value}
+data = json.dumps({"@context": CONTEXT, "@graph": [value] * 5_000}).encode()
+""",
+    "an SPDX 3 list of many references": """
+graph = [{"type": "Bom", "spdxId": "urn:b", "creationInfo": "_:i", "element": ["urn:a"] * 2_000_000},
+         {"type": "SpdxDocument", "spdxId": "urn:d", "creationInfo": "_:i"},
+         {"type": "CreationInfo", "@id": "_:i", "specVersion": "3.0.1", "created": "2026-11-21T20:00:00Z",
+          "createdBy": ["urn:a"]}]
+data = json.dumps({"@context": CONTEXT, "@graph": graph}).encode()
+""",
 }
 
 PROGRAM = """
@@ -55,6 +92,9 @@ import json, sys
 from sbom.errors import SbomError
 from sbom.read import read_sbom
 XML = b'<bom xmlns="http://cyclonedx.org/schema/bom/1.6" version="1">'
+CONTEXT = "https://spdx.org/rdf/3.0.1/spdx-context.jsonld"
+SPDX = {"spdxVersion": "SPDX-2.3", "SPDXID": "SPDXRef-DOCUMENT", "name": "a", "dataLicense": "CC0-1.0",
+        "creationInfo": {"created": "2026-11-21T20:00:00Z", "creators": ["Tool: a"]}}
 document = {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1}
 data = None
 %s

@@ -117,7 +117,7 @@ def test_no_control_character_reaches_the_subject() -> None:
 
 def test_a_byte_order_mark_before_json_is_a_warning() -> None:
     facts = read(b"\xef\xbb\xbf" + json.dumps(FRAME).encode())
-    assert facts.warnings == ("the file begins with a byte order mark, which many JSON readers refuse",)
+    assert facts.warnings == ("the file begins with a byte order mark, which many readers refuse",)
 
 
 def test_components_of_tools_and_of_the_build_are_not_counted() -> None:
@@ -211,16 +211,19 @@ def test_no_more_than_twenty_faults_are_listed() -> None:
         '{"bomFormat": "CycloneDX", "specVersion": 1.6}',
         '{"bomFormat": "CycloneDX", "specVersion": ["1.6"]}',
         '{"bomFormat": "CycloneDX"}',
-        '{"spdxVersion": "SPDX-2.3"}',
-        '{"@context": "https://spdx.org/rdf/3.0.1/spdx-context.jsonld"}',
-        "SPDXVersion: SPDX-2.3\n",
+        '{"spdxVersion": "SPDX-2.1"}',
+        '{"spdxVersion": "2.3"}',
+        '{"spdxVersion": 2.3}',
+        '{"@context": "https://spdx.org/rdf/3.0.0/spdx-context.jsonld"}',
+        '{"@context": ["https://spdx.org/rdf/3.0.1/spdx-context.jsonld"]}',
+        "SPDXVersion: SPDX-2.1\n",
         '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"/>',
         XML.replace("1.6", "1.1").format("<components/>"),
         XML.replace("1.6", "9.9").format("<components/>"),
     ],
 )
 def test_other_formats_and_versions_are_told_what_is_read(text: str) -> None:
-    with pytest.raises(UnsupportedSbom, match=r"CycloneDX 1\.2 to 1\.7 is read"):
+    with pytest.raises(UnsupportedSbom, match=r"CycloneDX 1\.2 to 1\.7 .* SPDX 3\.0\.1 \(JSON-LD\) are read"):
         read(text)
 
 
