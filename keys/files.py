@@ -6,6 +6,7 @@ The URI is ``sealed:<absolute path>``. A relative path is refused: what it names
 from __future__ import annotations
 
 import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -71,6 +72,8 @@ class SealedFileSigner(CryptoSigner):
 
 
 def _unseal(path: Path, pem: bytes, passphrase: str) -> Ed25519PrivateKey:
+    if not passphrase:
+        raise KeyLocked(f"{path} is encrypted and no passphrase was given")
     try:
         private = load_pem_private_key(pem, passphrase.encode())
     except TypeError as error:
@@ -94,6 +97,21 @@ def new_sealed_key(path: Path, passphrase: str) -> SSlibKey:
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase.encode()))
     write_private(path, pem)
     return SSlibKey.from_crypto(private.public_key())
+
+
+def public_of(path: Path, passphrase: str) -> SSlibKey:
+    """The public half of a sealed key file.
+
+    Raises:
+        KeyNotHere: There is no such file.
+        KeyLocked: The passphrase does not open it.
+        KeyDamaged: It is no encrypted Ed25519 key.
+    """
+    try:
+        pem = path.read_bytes()
+    except FileNotFoundError as error:
+        raise KeyNotHere(f"no key file at {path}; put it back, or name the folder where it is") from error
+    return SSlibKey.from_crypto(_unseal(path, pem, passphrase).public_key())
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -121,6 +139,28 @@ def write_private(path: Path, content: bytes) -> None:
         with suppress(OSError):
             path.unlink()
         raise
+
+
+def replace_private(path: Path, content: bytes) -> None:
+    """Put ``content`` in the place of the file at ``path`` (mode 0600) in one step that survives a power cut.
+
+    Raises:
+        OSError: It could not be written; the old file stands.
+    """
+    new = path.with_name(f".{path.name}.{secrets.token_hex(6)}.new")
+    write_private(new, content)
+    try:
+        new.rename(path)
+    except OSError:
+        new.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def remove_durably(path: Path) -> None:
+    """Remove a file so that a power cut does not bring it back; one that is not there is no error."""
+    path.unlink(missing_ok=True)
+    _sync_folder(path.parent)
 
 
 def make_private_folder(path: Path) -> None:

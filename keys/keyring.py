@@ -1,23 +1,26 @@
-"""Which key signs what, and where its private half is kept.
+"""Which keys sign what, and where their private halves are kept.
 
-``keyring.json`` maps the name of a key to a URI for securesystemslib and its public half. URIs of the form
-``sealed:online/<file>`` and ``sealed:offline/<file>`` are relative to the keyring's two folders, so both folders can be
-moved; the offline one need not be there at all until it is needed. Any other URI (``hsm:``, ``awskms:``, …) goes to
-securesystemslib as it stands.
+``keyring.json`` maps the name of a role to its keys, each with a URI and its public half (:mod:`keys.ring_file`). URIs
+of the form ``sealed:online/<file>`` and ``sealed:offline/<file>`` are relative to the keyring's two folders, so both
+folders can be moved; the offline one need not be there at all until it is needed. For all others see
+:mod:`keys.stores`.
 """
 
 from __future__ import annotations
 
-import json
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, Signer, SSlibKey
+from securesystemslib.signer import SecretsHandler, Signature, Signer, SSlibKey
 
-from keys.errors import CustodyError, KeyDamaged, KeyExists, KeyLocked, KeyNotHere, UnknownKey
-from keys.files import PASSPHRASE, SCHEME, make_private_folder, new_sealed_key, write_private
+from keys.errors import CustodyError, KeyDamaged, KeyExists, KeyLocked, KeyNotHere, KeyUnsuitable, UnknownKey
+from keys.files import PASSPHRASE, SCHEME, SealedFileSigner, make_private_folder, new_sealed_key, write_private
+from keys.ring_file import KEYRING_FILE, RoleKey, RoleKeys, changed_ring, create_ring, read_ring
+from keys.signer_client import SIGNER_SCHEME, SocketSigner, address_of, ask_highest
+from keys.stores import PIN, open_store
 
 ROOT: Final = "root"
 TARGETS: Final = "targets"
@@ -28,21 +31,24 @@ TIMESTAMP: Final = "timestamp"
 OFFLINE: Final = (ROOT, TARGETS)
 ONLINE: Final = (DECISIONS, RELEASES, SNAPSHOT, TIMESTAMP)
 
-KEYRING_FILE: Final = "keyring.json"
-_FORMAT: Final = 1
 _PASSPHRASE_BYTES: Final = 32
 _ONLINE_FOLDER: Final = "online"
 _OFFLINE_FOLDER: Final = "offline"
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
 class Keyring:
     """The keys of one repository. Opening it reads public halves only; private ones are opened when first asked for.
+
+    A ``keyring.json`` that another process replaces is read anew at the next call. Threads may share an instance.
 
     Args:
         folder: Holds ``keyring.json``, ``online/`` and, unless ``passphrase`` is given, ``passphrase``.
         offline: Holds the offline key files and their ``passphrase``; by default ``offline-keys`` beside ``folder``.
         passphrase: Opens the online keys, instead of the file.
         offline_passphrase: Opens the offline keys, instead of the file.
+        pin: Asked for the PIN of a PKCS#11 token, with the name of the role; by default the file ``<role>.pin`` in
+            ``folder`` holds it.
 
     Raises:
         KeyNotHere: There is no ``keyring.json``.
@@ -56,63 +62,207 @@ class Keyring:
         *,
         passphrase: str | None = None,
         offline_passphrase: str | None = None,
+        pin: SecretsHandler | None = None,
     ) -> None:
+        self._folder: Final = folder.resolve()
         self._folders: Final = {
-            _ONLINE_FOLDER: folder.resolve() / "online",
+            _ONLINE_FOLDER: self._folder / "online",
             _OFFLINE_FOLDER: (folder.parent / "offline-keys" if offline is None else offline).resolve(),
         }
         self._passphrase_files: Final = {
-            _ONLINE_FOLDER: folder.resolve() / "passphrase",
-            _OFFLINE_FOLDER: self._folders[_OFFLINE_FOLDER] / "passphrase",
+            _ONLINE_FOLDER: self._folder / PASSPHRASE,
+            _OFFLINE_FOLDER: self._folders[_OFFLINE_FOLDER] / PASSPHRASE,
         }
         self._passphrases: Final = {_ONLINE_FOLDER: passphrase, _OFFLINE_FOLDER: offline_passphrase}
-        self._entries: Final = _read(folder / KEYRING_FILE)
-        self._open: Final[dict[str, Signer]] = {}
+        self._pin: Final = pin
+        self._read: tuple[tuple[int, int, int], dict[str, RoleKeys]] | None = None
+        self._open: Final[dict[tuple[str, str | None, str], Signer]] = {}
+        self._ring()
 
     def names(self) -> tuple[str, ...]:
-        """Names of all keys, sorted."""
-        return tuple(sorted(self._entries))
+        """Names of all roles that have keys, sorted."""
+        return tuple(sorted(self._ring()))
+
+    def keys(self, name: str) -> RoleKeys:
+        """All keys of a role and their threshold; raises UnknownKey."""
+        ring = self._ring()
+        try:
+            return ring[name]
+        except KeyError:
+            raise UnknownKey(f"no key is named {name!r}; there are {', '.join(sorted(ring))}") from None
 
     def public(self, name: str) -> SSlibKey:
-        """The public half of a key; raises UnknownKey."""
-        return self._entry(name)[1]
-
-    def signer(self, name: str) -> Signer:
-        """A signer for this key; the private key stays in memory from then on.
+        """The public half of a role's first key.
 
         Raises:
             UnknownKey: The keyring has no such name.
-            KeyNotHere: The private half is not in reach; the message names the key and where it was looked for.
+            KeyUnsuitable: It is a GnuPG key, which only clients in Python can verify; :meth:`keys` gives those too.
+        """
+        public = self.keys(name).keys[0].public
+        if not isinstance(public, SSlibKey):
+            raise KeyUnsuitable(
+                f"the {name} key is a {public.scheme} key, which only some clients can verify; "
+                "give the role a key of another kind"
+            )
+        return public
+
+    def signer(self, name: str, among: Collection[str] | None = None) -> Signer:
+        """A signer for the role's first key that can be reached; what it opens stays in memory from then on.
+
+        Args:
+            name: Of the role.
+            among: Only keys with these ids, such as those that clients know the role by.
+
+        Raises:
+            UnknownKey: The keyring has no such name, or none of its keys is among those.
+            KeyNotHere: No private half is in reach; the message names the key and where it was looked for.
+            KeyStoreMissing: The library or program that reaches its store is not installed.
             KeyLocked: Its passphrase is missing or wrong.
             KeyDamaged: Its file is not the key that belongs to the public half.
         """
-        if name not in self._open:
-            uri, public = self._entry(name)
-            try:
-                self._open[name] = self._signer(name, uri, public)
-            except CustodyError:
-                raise
-            except Exception as error:
-                raise KeyNotHere(
-                    f"the {name} key could not be reached through its {uri.partition(':')[0]}: URI: {error}"
-                ) from error
-        return self._open[name]
+        return next(iter(self._signers(name, among, 1)))
 
-    def _signer(self, name: str, uri: str, public: SSlibKey) -> Signer:
-        scheme, _, rest = uri.partition(":")
+    def sign(
+        self,
+        name: str,
+        payload: bytes,
+        *,
+        role: str,
+        among: Collection[str] | None = None,
+        threshold: int | None = None,
+    ) -> tuple[Signature, ...]:
+        """Sign with as many of a role's keys as its threshold asks for, the first that can be reached.
+
+        Args:
+            name: Of the role in the keyring.
+            payload: The signed part of the metadata, in canonical form.
+            role: Of the metadata, which is not always in the payload: a bin is signed with the key ``releases``. The
+                signer process judges by it.
+            among: Only keys with these ids.
+            threshold: Instead of the keyring's own.
+
+        Raises:
+            SigningRefused: The signer process says no.
+            SigningFailed: A store gave no signature.
+            CustodyError: As for :meth:`signer`; nothing is returned unless the threshold is reached.
+        """
+        wanted = self.keys(name).threshold if threshold is None else threshold
+        return tuple(
+            signer.sign_as(role, payload) if isinstance(signer, SocketSigner) else signer.sign(payload)
+            for signer in self._signers(name, among, wanted)
+        )
+
+    def highest_signed(self) -> int:
+        """The highest version that a signer process has signed, 0 without one: no number up to it may be used again.
+
+        A commit that was cut off after signing and before its first write leaves its number nowhere else.
+
+        Raises:
+            KeyNotHere: The signer process does not answer.
+        """
+        uris = [key.uri for role in self._ring().values() for key in role.keys if key.uri is not None]
+        sockets = {address_of(uri).socket for uri in uris if uri.startswith(f"{SIGNER_SCHEME}:")}
+        return max(map(ask_highest, sockets), default=0)
+
+    def replace(self, name: str, keys: Sequence[RoleKey], *, threshold: int = 1) -> None:
+        """Give a role these keys and no others, durably; other processes see it at their next call.
+
+        It changes neither root nor any delegation: clients go by those, not by this file.
+
+        Raises:
+            KeyUnsuitable: No key, one key twice, a threshold they cannot reach, or a name that is none.
+        """
+        if _NAME.fullmatch(name) is None:
+            raise KeyUnsuitable(f"{name!r} is no name of a role; expected a-z, 0-9 and ._- such as `timestamp`")
+        role = RoleKeys(tuple(keys), threshold)
+        with changed_ring(self._folder / KEYRING_FILE) as ring:
+            ring[name] = role
+
+    def add(self, name: str, key: RoleKey) -> None:
+        """Put a key behind those that a role has. Raises UnknownKey; KeyUnsuitable when it has that key already."""
+        with changed_ring(self._folder / KEYRING_FILE) as ring:
+            role = self._role_of(ring, name)
+            ring[name] = RoleKeys((*role.keys, key), role.threshold)
+
+    def drop(self, name: str, keyid: str) -> None:
+        """Take a key from a role; its private half stays where it is.
+
+        Raises:
+            UnknownKey: The role does not have it.
+            KeyUnsuitable: Those that are left cannot reach the threshold.
+        """
+        with changed_ring(self._folder / KEYRING_FILE) as ring:
+            role = self._role_of(ring, name)
+            left = tuple(key for key in role.keys if key.public.keyid != keyid)
+            if len(left) == len(role.keys):
+                raise UnknownKey(f"the role {name} has no key with the id {keyid}")
+            ring[name] = RoleKeys(left, role.threshold)
+
+    def make_key(self, name: str) -> RoleKey:
+        """Make an encrypted Ed25519 key file for a role, beside the others; it is in the keyring only once added.
+
+        Root and targets keys go into the offline folder, all others into ``online/``.
+
+        Raises:
+            KeyLocked: The folder's passphrase is not known.
+            OSError: The file could not be written; none is left behind.
+        """
+        if _NAME.fullmatch(name) is None:
+            raise KeyUnsuitable(f"{name!r} is no name of a role; expected a-z, 0-9 and ._- such as `timestamp`")
+        place = _OFFLINE_FOLDER if name in OFFLINE else _ONLINE_FOLDER
+        passphrase = self._passphrase(name, place)
+        make_private_folder(self._folders[place])
+        file = f"{name}-{secrets.token_hex(4)}.pem"
+        return RoleKey(f"{SCHEME}:{place}/{file}", new_sealed_key(self._folders[place] / file, passphrase))
+
+    def _signers(self, name: str, among: Collection[str] | None, wanted: int) -> list[Signer]:
+        keys = [key for key in self.keys(name).keys if among is None or key.public.keyid in among]
+        if not keys:
+            raise UnknownKey(f"none of the {name} keys in the keyring is one that clients know the role by")
+        signers: list[Signer] = []
+        errors: list[CustodyError] = []
+        for key in keys:
+            if len(signers) == wanted:
+                break
+            try:
+                signers.append(self._opened(name, key))
+            except CustodyError as error:
+                errors.append(error)
+        if len(signers) >= wanted:
+            return signers
+        if len(keys) == len(errors) == 1:
+            raise errors[0]
+        told = "; ".join(map(str, errors)) or "no others are in the keyring"
+        raise KeyNotHere(f"{wanted} {name} keys must sign and {len(signers)} can be reached: {told}") from (
+            errors[0] if errors else None
+        )
+
+    def _opened(self, name: str, key: RoleKey) -> Signer:
+        at = (name, key.uri, key.public.keyid)
+        if at not in self._open:
+            self._open[at] = self._signer(name, key)
+        return self._open[at]
+
+    def _signer(self, name: str, key: RoleKey) -> Signer:
+        if key.uri is None:
+            raise KeyNotHere(
+                f"the {name} key {key.public.keyid[:8]} is held by a person and never here; "
+                "let them sign a draft of the change"
+            )
+        scheme, _, rest = key.uri.partition(":")
         if scheme != SCHEME:
-            if scheme not in SIGNER_FOR_URI_SCHEME:
-                raise KeyDamaged(f"the {name} key has a URI of the unknown scheme {scheme!r}")
-            return Signer.from_priv_key_uri(uri, public)
+            return open_store(name, key.uri, key.public, lambda _: self._pin_of(name))
         place, _, file = rest.partition("/")
         if place not in self._folders or not file or Path(file).name != file:
             raise KeyDamaged(
-                f"the {name} key's URI is {uri!r}, expected {SCHEME}:online/<file> or {SCHEME}:offline/<file>"
+                f"the {name} key's URI is {key.uri!r}, expected {SCHEME}:online/<file> or {SCHEME}:offline/<file>"
             )
         path = self._folders[place] / file
         if not path.is_file():
             raise KeyNotHere(_advice(name, path, offline=place == _OFFLINE_FOLDER))
-        return Signer.from_priv_key_uri(f"{SCHEME}:{path}", public, lambda _: self._passphrase(name, place))
+        return SealedFileSigner.from_priv_key_uri(
+            f"{SCHEME}:{path}", key.public, lambda _: self._passphrase(name, place)
+        )
 
     def _passphrase(self, name: str, place: str) -> str:
         given = self._passphrases[place]
@@ -124,11 +274,33 @@ class Keyring:
         except FileNotFoundError as error:
             raise KeyLocked(f"the {name} key needs the passphrase in {file}; put it there or give it") from error
 
-    def _entry(self, name: str) -> tuple[str, SSlibKey]:
+    def _pin_of(self, name: str) -> str:
+        if self._pin is not None:
+            return self._pin(name)
+        file = self._folder / f"{name}.{PIN}"
         try:
-            return self._entries[name]
-        except KeyError:
-            raise UnknownKey(f"no key is named {name!r}; there are {', '.join(self.names())}") from None
+            return file.read_text(encoding="utf-8").strip()
+        except FileNotFoundError as error:
+            raise KeyLocked(f"the {name} key needs the token's PIN in {file}; put it there or give it") from error
+
+    def _ring(self) -> dict[str, RoleKeys]:
+        path = self._folder / KEYRING_FILE
+        try:
+            seen = path.stat()
+        except FileNotFoundError as error:
+            raise KeyNotHere(f"no keyring at {path}; `publish init` makes one") from error
+        stamp = (seen.st_ino, seen.st_mtime_ns, seen.st_size)
+        read = self._read
+        if read is None or read[0] != stamp:
+            # Looked at before it is read: a replacement in between is read twice, never missed.
+            self._read = read = (stamp, read_ring(path))
+        return read[1]
+
+    @staticmethod
+    def _role_of(ring: dict[str, RoleKeys], name: str) -> RoleKeys:
+        if name not in ring:
+            raise UnknownKey(f"no key is named {name!r}; there are {', '.join(sorted(ring))}")
+        return ring[name]
 
 
 def create_keyring(
@@ -158,7 +330,7 @@ def create_keyring(
         raise KeyExists(f"there is a keyring in {folder} already; nothing was changed")
     make_private_folder(folder / "online")
     make_private_folder(offline)
-    entries: dict[str, dict[str, Any]] = {}
+    ring: dict[str, RoleKeys] = {}
     for place, names, path, secret_file, given in (
         (_OFFLINE_FOLDER, OFFLINE, offline, offline / PASSPHRASE, offline_passphrase),
         (_ONLINE_FOLDER, ONLINE, folder / "online", folder / PASSPHRASE, passphrase),
@@ -168,13 +340,8 @@ def create_keyring(
             write_private(secret_file, f"{secret}\n".encode())
         for name in names:
             public = new_sealed_key(path / f"{name}.pem", secret)
-            entries[name] = {
-                "uri": f"{SCHEME}:{place}/{name}.pem",
-                "keyid": public.keyid,
-                "public": public.to_dict(),
-            }
-    text = json.dumps({"format": _FORMAT, "keys": entries}, indent=2, sort_keys=True)
-    write_private(folder / KEYRING_FILE, f"{text}\n".encode())
+            ring[name] = RoleKeys((RoleKey(f"{SCHEME}:{place}/{name}.pem", public),))
+    create_ring(folder / KEYRING_FILE, ring)
     return Keyring(folder, offline, passphrase=passphrase, offline_passphrase=offline_passphrase)
 
 
@@ -185,21 +352,3 @@ def _advice(name: str, path: Path, *, offline: bool) -> str:
             "bring the offline folder back for this step, or name the folder where it is"
         )
     return f"the {name} key is not at {path}; restore it from the backup, the server cannot sign without it"
-
-
-def _read(path: Path) -> Mapping[str, tuple[str, SSlibKey]]:
-    try:
-        stored = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise KeyNotHere(f"no keyring at {path}; `publish init` makes one") from error
-    except ValueError as error:
-        raise KeyDamaged(f"{path} is no JSON: {error}") from error
-    try:
-        if stored["format"] != _FORMAT:
-            raise KeyDamaged(f"{path} has format {stored['format']!r}, this version reads {_FORMAT}")
-        return {
-            str(name): (str(entry["uri"]), SSlibKey.from_dict(entry["keyid"], dict(entry["public"])))
-            for name, entry in stored["keys"].items()
-        }
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise KeyDamaged(f"{path} lacks or garbles a field: {error!r}") from error

@@ -140,19 +140,20 @@ def test_a_key_in_the_clear_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["sealed:online/../../x.pem", "sealed:elsewhere/x.pem", "sealed:x.pem", "sealed:online/", "nosuch:x"]
+    "uri",
+    ["sealed:online/../../x.pem", "sealed:elsewhere/x.pem", "sealed:x.pem", "sealed:online/", "nosuch:x", "file2:/x"],
 )
 def test_uris_that_lead_elsewhere_are_refused(uri: str, tmp_path: Path) -> None:
     create_keyring(tmp_path / "keys", tmp_path / "offline")
     file = tmp_path / "keys" / "keyring.json"
     stored = json.loads(file.read_text())
-    stored["keys"]["snapshot"]["uri"] = uri
+    stored["keys"]["snapshot"]["keys"][0]["uri"] = uri
     file.write_text(json.dumps(stored))
     with pytest.raises(KeyDamaged, match="the snapshot key"):
         Keyring(tmp_path / "keys").signer("snapshot")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2, "keys": {}}', '{"format": 1, "keys": {"root": {}}}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 3, "keys": {}}', '{"format": 1, "keys": {"root": {}}}'])
 def test_a_garbled_keyring_is_damage(text: str, tmp_path: Path) -> None:
     (tmp_path / "keyring.json").write_text(text)
     with pytest.raises(KeyDamaged):
