@@ -106,11 +106,21 @@ class Draft:
         releases = self.view.role(roles.RELEASES)
         if releases.expires <= self.now and any(roles.delegator(name) == roles.RELEASES for name in names):
             names |= {roles.RELEASES}  # a server that slept for months can publish before its first refresh
+        opened = [name for name in sorted(names) if name not in self.view.versions]
+        if opened:
+            names |= {roles.RELEASES}
         ordered = sorted(names, key=lambda name: (roles.delegator(name) == roles.RELEASES, name))
-        return {name: self._body(name, changed[name]) for name in ordered}
+        bodies = {name: self._body(name, changed[name]) for name in ordered}
+        for name in opened:
+            product = name.removeprefix(f"{roles.RELEASES}-")
+            bodies[roles.RELEASES] = roles.with_product(bodies[roles.RELEASES], product)
+        return bodies
 
     def _body(self, name: str, entries: Mapping[str, Entry | None]) -> dict[str, Any]:
-        body = self.view.role(name).body
+        if name in self.view.versions:
+            body = self.view.role(name).body
+        else:  # the first of its product, in the layout of paths
+            body = roles.holder_body(name, {}, self.serial, self.now)
         targets = dict(body["targets"])
         for path, entry in entries.items():
             if entry is None:

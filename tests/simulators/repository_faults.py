@@ -92,6 +92,9 @@ class FaultyStorage(LocalStorage):
     def sync_folder(self, path: Path) -> None:
         self._faults.step("sync_folder", lambda: None)
 
+    def sync_file_system(self, descriptor: int) -> None:
+        self._faults.step("sync_file_system", lambda: None)
+
 
 class FaultyProjection:
     """An index whose transaction is one step: it is there whole or not at all."""
