@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -56,6 +57,33 @@ class Blobs:
             raise CommitFailed(f"the upload could not be taken in: {error.strerror or error}; send it again") from error
         return blob
 
+    def stage_all(self, streams: Iterable[BinaryIO], *, limit: int | None) -> list[StagedBlob]:
+        """Take in many small files, made durable together. On an error none of them counts; they are swept when stale.
+
+        Raises:
+            UploadTooLarge: One has more than ``limit`` bytes.
+            CommitFailed: A stream or the disk failed.
+        """
+        staged = []
+        try:
+            with self._storage.together(self._staging) as is_synced:
+                for stream in streams:
+                    temporary = self._storage.temporary(self._staging)
+                    try:
+                        sha256, length = self._copy(stream, temporary, limit, sync=not is_synced)
+                        blob = StagedBlob(upload_id=new_id("upl"), sha256=sha256, length=length)
+                        # Nobody is told its id before the whole is durable.
+                        self._storage.rename(temporary, self._staged(blob))
+                    except BaseException:
+                        self._forget(temporary)
+                        raise
+                    staged.append(blob)
+            if not is_synced:
+                self._storage.sync_folder(self._staging)
+        except OSError as error:
+            raise CommitFailed(f"the uploads could not be taken in: {error.strerror or error}; send again") from error
+        return staged
+
     def staged(self, upload_id: str) -> StagedBlob:
         """Look up an upload by its id; raises UnknownUpload."""
         if is_id(upload_id, "upl"):
@@ -74,8 +102,8 @@ class Blobs:
                 return path.open("rb")
         raise UnknownUpload(f"the bytes of upload {blob.upload_id} are gone; send them again")
 
-    def keep(self, blob: StagedBlob) -> None:
-        """Give an upload its name among the blobs, durably. The same bytes twice are one blob.
+    def keep(self, blob: StagedBlob, *, sync: bool = True) -> None:
+        """Give an upload its name among the blobs, durably unless the caller syncs. The same bytes twice are one blob.
 
         Raises:
             UnknownUpload: It is neither staged nor kept.
@@ -93,7 +121,8 @@ class Blobs:
                 if not name.is_file():
                     raise UnknownUpload(f"the bytes of upload {blob.upload_id} are gone; send them again") from error
                 self._check_length(name, blob.length)
-            self._storage.sync_folder(name.parent)
+            if sync:
+                self._storage.sync_folder(name.parent)
         except OSError as error:
             raise CommitFailed(f"the blob could not be written: {error.strerror}; try again") from error
 
@@ -145,7 +174,7 @@ class Blobs:
             raise UnknownUpload(f"no upload {blob.upload_id[:80]!r}")
         return self._staging / f"{blob.upload_id}.{blob.sha256}"
 
-    def _copy(self, stream: BinaryIO, name: Path, limit: int | None) -> tuple[str, int]:
+    def _copy(self, stream: BinaryIO, name: Path, limit: int | None, *, sync: bool = True) -> tuple[str, int]:
         digest, length = hashlib.sha256(), 0
         descriptor = self._storage.create(name)
         try:
@@ -155,7 +184,8 @@ class Blobs:
                     raise UploadTooLarge(f"the upload has more than {limit} bytes, which is the most that is taken")
                 digest.update(chunk)
                 self._storage.write(descriptor, chunk)
-            self._storage.sync(descriptor)
+            if sync:
+                self._storage.sync(descriptor)
         finally:
             os.close(descriptor)
         return digest.hexdigest(), length

@@ -1,8 +1,9 @@
 """Another number of bins, online: all targets are signed into new bins, and ``releases`` delegates to those.
 
 One commit like any other: until its timestamp stands, every client sees the old bins, afterwards the new. Who is
-halfway goes on with the old files, which stay. The new names begin with a prefix that was never used; the old ones stay in the
-snapshot with the version they had, for clients refuse a snapshot that lost a name, and are not signed again.
+halfway goes on with the old files, which stay. The new names begin with a prefix that was never used; the old ones
+stay in the snapshot with the version they had, and are not signed again: clients refuse
+a snapshot that lost a name.
 
 Source: docs/adr/0040-bins-follow-the-number-of-targets.md
 """
