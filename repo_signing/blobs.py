@@ -58,7 +58,9 @@ class Blobs:
         return blob
 
     def stage_all(self, streams: Iterable[BinaryIO], *, limit: int | None) -> list[StagedBlob]:
-        """Take in many small files, made durable together. On an error none of them counts; they are swept when stale.
+        """Take in many small files, each held in memory whole, made durable together.
+
+        On an error none of them counts; what was written is swept when stale.
 
         Raises:
             UploadTooLarge: One has more than ``limit`` bytes.
@@ -68,15 +70,14 @@ class Blobs:
         try:
             with self._storage.together(self._staging) as is_synced:
                 for stream in streams:
-                    temporary = self._storage.temporary(self._staging)
-                    try:
-                        sha256, length = self._copy(stream, temporary, limit, sync=not is_synced)
-                        blob = StagedBlob(upload_id=new_id("upl"), sha256=sha256, length=length)
-                        # Nobody is told its id before the whole is durable.
-                        self._storage.rename(temporary, self._staged(blob))
-                    except BaseException:
-                        self._forget(temporary)
-                        raise
+                    # Small enough to be hashed before its file is made, so that the file has its name from the start.
+                    content = stream.read() if limit is None else stream.read(limit + 1)
+                    if limit is not None and len(content) > limit:
+                        raise UploadTooLarge(f"a file has more than {limit} bytes, which is the most that is taken")
+                    sha256 = hashlib.sha256(content).hexdigest()
+                    blob = StagedBlob(upload_id=new_id("upl"), sha256=sha256, length=len(content))
+                    # Nobody is told its id before the whole is durable.
+                    self._write_whole(self._staged(blob), content, sync=not is_synced)
                     staged.append(blob)
             if not is_synced:
                 self._storage.sync_folder(self._staging)
@@ -174,7 +175,7 @@ class Blobs:
             raise UnknownUpload(f"no upload {blob.upload_id[:80]!r}")
         return self._staging / f"{blob.upload_id}.{blob.sha256}"
 
-    def _copy(self, stream: BinaryIO, name: Path, limit: int | None, *, sync: bool = True) -> tuple[str, int]:
+    def _copy(self, stream: BinaryIO, name: Path, limit: int | None) -> tuple[str, int]:
         digest, length = hashlib.sha256(), 0
         descriptor = self._storage.create(name)
         try:
@@ -184,11 +185,19 @@ class Blobs:
                     raise UploadTooLarge(f"the upload has more than {limit} bytes, which is the most that is taken")
                 digest.update(chunk)
                 self._storage.write(descriptor, chunk)
+            self._storage.sync(descriptor)
+        finally:
+            os.close(descriptor)
+        return digest.hexdigest(), length
+
+    def _write_whole(self, name: Path, content: bytes, *, sync: bool) -> None:
+        descriptor = self._storage.create(name)
+        try:
+            self._storage.write(descriptor, content)
             if sync:
                 self._storage.sync(descriptor)
         finally:
             os.close(descriptor)
-        return digest.hexdigest(), length
 
     def _forget(self, path: Path) -> None:
         try:

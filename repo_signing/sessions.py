@@ -129,7 +129,7 @@ class UploadSessions:
     def _held(self, upload_id: str) -> Iterator[int]:
         path = self._part(upload_id)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = self._storage.reopen(path)
         except FileNotFoundError:
             raise _unknown(upload_id) from None
         try:

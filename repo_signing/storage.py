@@ -36,6 +36,10 @@ class LocalStorage:
         """Create a file that must be new; returns its descriptor, open for writing."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
 
+    def reopen(self, path: Path) -> int:
+        """Open a file that is there, to be read and written on."""
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
     def write(self, descriptor: int, content: bytes | memoryview) -> None:
         """Write all of ``content``."""
         rest = memoryview(content)

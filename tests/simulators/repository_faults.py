@@ -64,6 +64,11 @@ class FaultyStorage(LocalStorage):
         self._synced.discard(descriptor)
         return descriptor
 
+    def reopen(self, path: Path) -> int:
+        descriptor = super().reopen(path)
+        self._synced.discard(descriptor)
+        return descriptor
+
     def write(self, descriptor: int, content: bytes | memoryview) -> None:
         half = bytes(content)[: len(content) // 2]
         self._faults.step(
