@@ -14,6 +14,7 @@ from repo_signing.commit import Committer
 from repo_signing.draft import Draft
 from repo_signing.errors import (
     BatchRefused,
+    CommitFailed,
     InvalidRecord,
     InvalidTargetPath,
     PathTaken,
@@ -74,13 +75,10 @@ class Batch:
         """Sign what can be signed; see :meth:`repo_signing.repository.SignedRepository.publish_batch`."""
         if not partial:
             self._check_none_refused()
-        with self._storage.together(folder) as is_synced:
-            for place, (_, item) in list(self._paths.items()):
-                try:
-                    for staged in (item.staged, *(sbom.staged for sbom in item.sboms)):
-                        self._blobs.keep(staged, sync=not is_synced)
-                except UnknownUpload as error:
-                    self._refuse(place, error)
+        try:
+            self._keep_blobs(folder)
+        except OSError as error:
+            raise CommitFailed(f"the blobs could not be written: {error.strerror or error}; try again") from error
         if not partial:
             self._check_none_refused()
         if self._paths:
@@ -93,6 +91,15 @@ class Batch:
                 for staged in (item.staged, *(sbom.staged for sbom in item.sboms)):
                     self._blobs.drop(staged)
         return done
+
+    def _keep_blobs(self, folder: Path) -> None:
+        with self._storage.together(folder) as is_synced:
+            for place, (_, item) in list(self._paths.items()):
+                try:
+                    for staged in (item.staged, *(sbom.staged for sbom in item.sboms)):
+                        self._blobs.keep(staged, sync=not is_synced)
+                except UnknownUpload as error:
+                    self._refuse(place, error)
 
     def _sign(self, draft: Draft, partial: bool, now: datetime) -> dict[int, Outcome]:
         # Made anew each time: a commit may have to be built again.
