@@ -17,7 +17,7 @@ from api import docs, probes, tuf
 from api.auth.gate import check_permission, identify
 from api.errors import ApiError, from_domain, request_id
 from api.idempotency import once_only
-from api.operator import accounts, artifacts, audit, devices, groups, repository, rollouts
+from api.operator import accounts, artifacts, audit, batches, bins, devices, groups, repository, rollouts, uploads
 from api.operator.routes import PREFIX, Declaration, Error, Routes, now, services
 from api.wiring import Wavegate
 
@@ -31,6 +31,9 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     rollouts.api,
     repository.api,
     audit.api,
+    batches.api,
+    uploads.api,
+    bins.api,
 )
 
 SECURITY_HEADERS: Final = {
@@ -137,6 +140,8 @@ def _admit(declaration: Declaration) -> Response | None:
     wiring = services()
     if declaration.raw_body:
         request.max_content_length = wiring.settings.max_artifact_bytes
+    elif declaration.body_limit is not None:
+        request.max_content_length = max(declaration.body_limit, wiring.settings.max_body_bytes)
     named = request.environ.get("wavegate.org")
     if not declaration.public:
         idle = timedelta(minutes=wiring.settings.session_idle_minutes)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from api.wiring import Wavegate
+from repo_signing.roles import BINS
 
 log: Final = logging.getLogger("wavegate.jobs")
 
@@ -68,3 +69,7 @@ class Jobs:
         now = datetime.now(UTC)
         self._wiring.idempotency.forget(now=now)
         self._wiring.repository.recover(now=now)  # also drops uploads that nobody signed within a day
+        if self._wiring.repository.layout == BINS:
+            serial = self._wiring.repository.rebin(now=now)
+            if serial is not None:
+                log.info("spread over another number of bins: serial %s", serial)

@@ -47,7 +47,7 @@ class Meter(Collector):
         )
         soonest: dict[str, float] = {}
         for role in status.roles:
-            name = "releases-bins" if role.name.startswith("releases-") else role.name
+            name = "releases-bins" if role.name.startswith("releases") and "-" in role.name else role.name
             left = (role.expires - now).total_seconds()
             soonest[name] = min(left, soonest.get(name, left))
         for name, left in soonest.items():

@@ -20,6 +20,7 @@ from keys.keyring import create_keyring
 from keys.password import Passwords, PasswordSettings
 from keys.secret import API_KEY, new_secret, random_password, shown_prefix
 from repo_signing.ceremony import create_repository
+from repo_signing.roles import BINS
 from store.accounts import Accounts
 from store.artifacts import ArtifactIndex
 from store.database import Database
@@ -47,8 +48,10 @@ class Initialised:
     api_key: str
 
 
-def initialise(settings: Settings, *, org: str, admin: str, now: datetime) -> Initialised:
+def initialise(settings: Settings, *, org: str, admin: str, now: datetime, layout: str = BINS) -> Initialised:
     """Make a home. The folder must be absent or empty; everything in it is for its owner alone (0700, secrets 0600).
+
+    ``layout`` is that of the repository, ``bins`` or ``paths``, and stays.
 
     The API key belongs to an automation account of its own, role operator: what it creates, the admin can approve.
 
@@ -76,7 +79,7 @@ def initialise(settings: Settings, *, org: str, admin: str, now: datetime) -> In
         accounts.add_org(org, org, now=now)
         keyring = create_keyring(keys_folder(settings, org), home / "orgs" / org / "offline-keys")
         make_private_folder(repository_folder(settings, org).parent)
-        root_file = create_repository(repository_folder(settings, org), keyring, now=now)
+        root_file = create_repository(repository_folder(settings, org), keyring, now=now, layout=layout)
         create_device_ca(home / "device-ca", now=now, organisation=org)
         root_sha256 = hashlib.sha256(root_file).hexdigest()
         created = AuditEvent("repository.created", org, _SETUP, now, {"serial": 1, "root_sha256": root_sha256})

@@ -21,6 +21,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "logout": Entry("cli.commands.login", "logout", "Forget the stored login of this server."),
     "whoami": Entry("cli.commands.login", "whoami", "Show who the server takes you for, and what you may do."),
     "push": Entry("cli.commands.push", "push", "Publish one artifact, signed together with its SBOMs."),
+    "push-batch": Entry("cli.commands.push_batch", "push_batch", "Publish many artifacts in one commit."),
     "artifact": Entry("cli.commands.artifact", "artifact", "List, show, verify, amend and yank artifacts."),
     "sbom": Entry("cli.commands.sbom", "sbom", "Attach, list and fetch SBOMs."),
     "rollout": Entry("cli.commands.rollout", "rollout", "Carry a release to groups of devices, wave by wave."),

@@ -165,6 +165,19 @@ class Client:
         headers["Content-Length"] = str(upload.length)
         return _read(self._send("PUT", self._address(path), headers, upload)).told
 
+    def put_bytes(self, path: str, content: bytes) -> Any:
+        """Send bytes from memory."""
+        headers = self._headers() | {"Content-Type": "application/octet-stream"}
+        return _read(self._send("PUT", self._address(path), headers, content)).told
+
+    def send_piece(self, path: str, piece: Iterator[bytes], *, offset: int, length: int) -> int:
+        """Send the next ``length`` bytes of an upload once; returns where it stands then."""
+        headers = self._headers()
+        headers["Content-Type"] = "application/octet-stream"
+        headers["Content-Length"] = str(length)
+        headers["Content-Range"] = f"bytes {offset}-{offset + length - 1}/*"
+        return int(_read(self._send("PATCH", self._address(path), headers, piece)).told["offset"])
+
     def call(
         self,
         method: str,
@@ -206,7 +219,9 @@ class Client:
             address += "?" + "&".join(f"{quote(name)}={quote(_plain(value), safe='')}" for name, value in given.items())
         return address
 
-    def _send(self, method: str, address: str, headers: Mapping[str, str], body: bytes | Upload | None) -> _Reply:
+    def _send(
+        self, method: str, address: str, headers: Mapping[str, str], body: bytes | Upload | Iterator[bytes] | None
+    ) -> _Reply:
         import urllib3
 
         attempts = 1 if method == "PATCH" else self._patience.attempts

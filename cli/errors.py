@@ -103,6 +103,11 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "commit_failed": FAILURE,
     "index_ahead": FAILURE,
     "index_failed": FAILURE,
+    "wrong_layout": CONFLICT,
+    "batch_refused": CONFLICT,
+    "upload_offset_mismatch": CONFLICT,
+    "upload_busy": CONFLICT,
+    "upload_damaged": FAILURE,
     # sbom: the file is at fault, not the call
     "sbom_error": FAILURE,
     "invalid_sbom": FAILURE,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -56,6 +57,34 @@ class Blobs:
             raise CommitFailed(f"the upload could not be taken in: {error.strerror or error}; send it again") from error
         return blob
 
+    def stage_all(self, streams: Iterable[BinaryIO], *, limit: int | None) -> list[StagedBlob]:
+        """Take in many small files, each held in memory whole, made durable together.
+
+        On an error none of them counts; what was written is swept when stale.
+
+        Raises:
+            UploadTooLarge: One has more than ``limit`` bytes.
+            CommitFailed: A stream or the disk failed.
+        """
+        staged = []
+        try:
+            with self._storage.together(self._staging) as is_synced:
+                for stream in streams:
+                    # Small enough to be hashed before its file is made, so that the file has its name from the start.
+                    content = stream.read() if limit is None else stream.read(limit + 1)
+                    if limit is not None and len(content) > limit:
+                        raise UploadTooLarge(f"a file has more than {limit} bytes, which is the most that is taken")
+                    sha256 = hashlib.sha256(content).hexdigest()
+                    blob = StagedBlob(upload_id=new_id("upl"), sha256=sha256, length=len(content))
+                    # Nobody is told its id before the whole is durable.
+                    self._write_whole(self._staged(blob), content, sync=not is_synced)
+                    staged.append(blob)
+            if not is_synced:
+                self._storage.sync_folder(self._staging)
+        except OSError as error:
+            raise CommitFailed(f"the uploads could not be taken in: {error.strerror or error}; send again") from error
+        return staged
+
     def staged(self, upload_id: str) -> StagedBlob:
         """Look up an upload by its id; raises UnknownUpload."""
         if is_id(upload_id, "upl"):
@@ -74,8 +103,8 @@ class Blobs:
                 return path.open("rb")
         raise UnknownUpload(f"the bytes of upload {blob.upload_id} are gone; send them again")
 
-    def keep(self, blob: StagedBlob) -> None:
-        """Give an upload its name among the blobs, durably. The same bytes twice are one blob.
+    def keep(self, blob: StagedBlob, *, sync: bool = True) -> None:
+        """Give an upload its name among the blobs, durably unless the caller syncs. The same bytes twice are one blob.
 
         Raises:
             UnknownUpload: It is neither staged nor kept.
@@ -93,7 +122,8 @@ class Blobs:
                 if not name.is_file():
                     raise UnknownUpload(f"the bytes of upload {blob.upload_id} are gone; send them again") from error
                 self._check_length(name, blob.length)
-            self._storage.sync_folder(name.parent)
+            if sync:
+                self._storage.sync_folder(name.parent)
         except OSError as error:
             raise CommitFailed(f"the blob could not be written: {error.strerror}; try again") from error
 
@@ -159,6 +189,15 @@ class Blobs:
         finally:
             os.close(descriptor)
         return digest.hexdigest(), length
+
+    def _write_whole(self, name: Path, content: bytes, *, sync: bool) -> None:
+        descriptor = self._storage.create(name)
+        try:
+            self._storage.write(descriptor, content)
+            if sync:
+                self._storage.sync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _forget(self, path: Path) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,14 @@ from repo_signing.storage import LocalStorage
 _FIRST: Final = 1
 
 
-def create_repository(folder: Path, keyring: Keyring, *, now: datetime, storage: LocalStorage | None = None) -> bytes:
+def create_repository(
+    folder: Path,
+    keyring: Keyring,
+    *,
+    now: datetime,
+    storage: LocalStorage | None = None,
+    layout: str = roles.BINS,
+) -> bytes:
     """Sign the first version of every role into ``folder`` and return the root file that clients are given.
 
     The folder gets ``metadata/``, ``blobs/`` and ``staging/``; its parents must exist. Offline keys are used here and
@@ -29,6 +37,7 @@ def create_repository(folder: Path, keyring: Keyring, *, now: datetime, storage:
         keyring: Must reach every key, root and targets included.
         now: Roles expire from here.
         storage: Changes the disk.
+        layout: ``bins``, or ``paths`` for clients that read no succinct roles; it is the repository's for ever.
 
     Raises:
         RepositoryExists: There is one already; it is untouched.
@@ -37,7 +46,7 @@ def create_repository(folder: Path, keyring: Keyring, *, now: datetime, storage:
             the next call starts over.
     """
     disk = LocalStorage() if storage is None else storage
-    files = _signed_files(keyring, now)
+    files = _signed_files(keyring, now, layout)
     for part in (folder, folder / "metadata", folder / "blobs", folder / "staging"):
         disk.ensure_folder(part)
     metadata = folder / "metadata"
@@ -52,16 +61,22 @@ def create_repository(folder: Path, keyring: Keyring, *, now: datetime, storage:
     return files["1.root.json"]
 
 
-def _signed_files(keyring: Keyring, now: datetime) -> dict[str, bytes]:
+def _signed_files(keyring: Keyring, now: datetime, layout: str) -> dict[str, bytes]:
     top = (roles.ROOT, roles.TIMESTAMP, roles.SNAPSHOT, roles.TARGETS)
     decisions, releases = keyring.public(roles.DECISIONS), keyring.public(roles.RELEASES)
     bodies = {
         roles.TARGETS: roles.targets_body(decisions, releases, _FIRST, now),
         roles.DECISIONS: roles.holder_body(roles.DECISIONS, {}, _FIRST, now),
         roles.BRAKES: roles.holder_body(roles.BRAKES, {}, _FIRST, now),
-        roles.RELEASES: roles.releases_body(releases, _FIRST, now),
     }
-    bodies |= {name: roles.holder_body(name, {}, _FIRST, now) for name in roles.bin_names()}
+    if layout == roles.PATHS:
+        bodies[roles.RELEASES] = roles.paths_body(releases, _FIRST, now)
+        holders: Iterable[str] = [roles.REVOCATIONS]
+    else:
+        bodies[roles.RELEASES] = roles.releases_body(releases, _FIRST, now)
+        holders = roles.bin_names()
+    bodies |= {name: roles.holder_body(name, {}, _FIRST, now) for name in holders}
+    delegated = tuple(bodies)[1:]  # all but targets
     versions = dict.fromkeys(bodies, _FIRST)
     bodies[roles.ROOT] = roles.root_body({role: keyring.public(role) for role in top}, now)
     bodies[roles.SNAPSHOT] = roles.snapshot_body(versions, _FIRST, now)
@@ -74,7 +89,7 @@ def _signed_files(keyring: Keyring, now: datetime) -> dict[str, bytes]:
         timestamp=sign(keyring, roles.TIMESTAMP, timestamp),
         snapshot=signed[roles.SNAPSHOT],
         targets=signed[roles.TARGETS],
-        delegated={role: signed[role] for role in versions if role != roles.TARGETS},
+        delegated={role: signed[role] for role in delegated},
     )
     check_acceptable(offer, None, now)
     return {f"{_FIRST}.{role}.json": content for role, content in signed.items()} | {"timestamp.json": offer.timestamp}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -35,14 +36,24 @@ from repo_signing.paths import versioned_name
 from repo_signing.ports import Projection
 from repo_signing.proof import Offer, check_acceptable
 from repo_signing.records import is_artifact, read_artifact, read_changes
+from repo_signing.role_cache import Role, RoleFacts
 from repo_signing.storage import LocalStorage, read_or_none
-from repo_signing.view import Role, View
+from repo_signing.view import View
 
 # Requests take their moment before they queue, and time services step clocks; more than this is a wrong clock.
 CLOCK_TOLERANCE: Final = timedelta(seconds=60)
 BURNED_FILE: Final = "burned"
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A commit that was built by itself: ``bodies`` and ``written`` as :meth:`Committer.install` takes them."""
+
+    bodies: Mapping[str, Mapping[str, Any]]
+    written: Mapping[str, RoleFacts]
+    events: Sequence[AuditEvent]
 
 
 class Committer:
@@ -217,29 +228,60 @@ class Committer:
             ticket.fail(error)
 
     def _write(self, draft: Draft) -> View:
-        view, serial, now = draft.view, draft.serial, draft.now
-        bodies = draft.bodies()
+        return self.install(
+            draft.view, draft.serial, draft.now, draft.bodies(), new_snapshot=draft.is_renewed(roles.SNAPSHOT)
+        )
+
+    def install(
+        self,
+        view: View,
+        serial: int,
+        now: datetime,
+        bodies: Mapping[str, Mapping[str, Any]],
+        *,
+        written: Mapping[str, RoleFacts] | None = None,
+        new_snapshot: bool = False,
+    ) -> View:
+        """Sign, ask as a client, write, make visible: the last steps of every commit. To be called under the lock.
+
+        Args:
+            view: What the commit starts from.
+            serial: Its number.
+            now: Its moment.
+            bodies: Delegated roles to be signed, each delegator before what it delegates to.
+            written: Roles that the caller has signed, checked and written durably under this serial.
+            new_snapshot: Sign snapshot also when no role has changed.
+
+        Raises:
+            ClientWouldRefuse: Nothing of ``bodies`` was written.
+            OSError, RepositoryMoved: As the storage says; nothing is promised.
+        """
+        written = {} if written is None else written
         delegated = {name: self.signed_file(name, body) for name, body in bodies.items()}
-        changed = {name: Role.of(name, body) for name, body in bodies.items()}
-        snapshot, snapshot_bytes = view.snapshot, view.snapshot_bytes
+        changed = {name: (Role.of(name, body), len(delegated[name])) for name, body in bodies.items()}
+        known: dict[int, Mapping[str, Any]] = {id(delegated[name]): bodies[name] for name in bodies}
+        snapshot, snapshot_bytes, versions = view.snapshot, view.snapshot_bytes, view.versions
         files: dict[str, bytes] = {}
-        if changed or draft.is_renewed(roles.SNAPSHOT):
+        if changed or written or new_snapshot:
             # Names that once stood in the snapshot stay: clients refuse one that lost a name.
-            versions = dict(view.versions) | dict.fromkeys(changed, serial)
-            snapshot = Role.of(roles.SNAPSHOT, roles.snapshot_body(versions, serial, now))
-            snapshot_bytes = self.signed_file(roles.SNAPSHOT, snapshot.body)
+            versions = {**view.versions, **dict.fromkeys(changed, serial), **dict.fromkeys(written, serial)}
+            meta = {**view.snapshot.body["meta"], **roles.meta_rows([*changed, *written], serial)}
+            snapshot = Role.of(roles.SNAPSHOT, roles.snapshot_of_rows(meta, serial, now))
+            snapshot_bytes = sign(self._keyring, roles.SNAPSHOT, snapshot.body)
             files[f"{serial}.snapshot.json"] = snapshot_bytes
         files |= {f"{serial}.{name}.json": content for name, content in delegated.items()}
         body = roles.timestamp_body(snapshot.version, len(snapshot_bytes), serial, now)
-        timestamp_bytes = self.signed_file(roles.TIMESTAMP, body)
+        timestamp_bytes = sign(self._keyring, roles.TIMESTAMP, body)
         if changed and roles.RELEASES not in delegated and any(roles.delegator(n) == roles.RELEASES for n in changed):
             delegated = {roles.RELEASES: view.raw(roles.RELEASES)} | delegated
+        known |= {id(snapshot_bytes): snapshot.body, id(view.snapshot_bytes): view.snapshot.body}
         offer = Offer(
             root=view.root_bytes,
             timestamp=timestamp_bytes,
             snapshot=snapshot_bytes,
             targets=view.raw(roles.TARGETS),
             delegated=delegated,
+            known=known,
         )
         check_acceptable(offer, (view.timestamp_bytes, view.snapshot_bytes), now)
         if files:
@@ -247,7 +289,37 @@ class Committer:
         self._unsettled = True
         self.storage.replace(self.metadata / "timestamp.json", timestamp_bytes, base=view.timestamp_bytes)
         self._unsettled = False
-        return view.after((timestamp_bytes, Role.of(roles.TIMESTAMP, body)), (snapshot_bytes, snapshot), changed)
+        stamped = (timestamp_bytes, Role.of(roles.TIMESTAMP, body))
+        return view.after(stamped, (snapshot_bytes, snapshot), versions, changed, written)
+
+    def install_alone(self, now: datetime, prepare: Callable[[View, int, datetime], Prepared]) -> View:
+        """Commit by itself what is no change of targets; requests that come meanwhile wait and go next.
+
+        Args:
+            now: The commit's moment, if the last commit was not later.
+            prepare: Called once under the lock with the view, the serial and the moment.
+
+        Raises:
+            RepositoryError: As from :meth:`submit`. The serial is burned.
+        """
+        with self.lock:
+            self.catch_up()
+            view = self.view()
+            _check_clock(view, now)
+            serial, moment = self.next_serial(view), max(view.committed_at, now)
+            self._view = None
+            try:
+                ready = prepare(view, serial, moment)
+                committed = self.install(view, serial, moment, ready.bodies, written=ready.written)
+            except OSError as error:
+                raise CommitFailed(
+                    f"the repository could not be written: {error.strerror or error}; try again"
+                ) from error
+            finally:
+                self._highest = None  # part of it may be on disk under its number
+            self._view = committed
+            self._project(serial, [], ready.events)
+            return committed
 
     def public_key(self, name: str) -> SSlibKey:
         """The public half of a key of the keyring."""

@@ -16,6 +16,7 @@ from repo_signing import roles
 from repo_signing.errors import UnknownTarget
 from repo_signing.model import ArtifactRecord
 from repo_signing.records import Entry, artifact_entry, is_artifact, read_artifact, read_changes
+from repo_signing.role_cache import Role
 from repo_signing.view import View
 
 
@@ -34,6 +35,8 @@ class Draft:
         self.serial: Final = serial
         self.now: Final = now
         self._under: Final = under
+        # Held while the draft lives: a batch asks for its bins twice, and the view forgets more than it keeps.
+        self._held: Final[dict[str, Role]] = {} if under is None else under._held
         self._changes: Final[dict[str, Entry | None]] = {}
         self._renewals: Final[set[str]] = set()
 
@@ -50,7 +53,20 @@ class Draft:
         """The entry as it would be after the commit."""
         if path in self._changes:
             return self._changes[path]
-        return self.view.target(path) if self._under is None else self._under.target(path)
+        return self._standing(path) if self._under is None else self._under.target(path)
+
+    def _standing(self, path: str) -> Entry | None:
+        name = self.view.holder(path)
+        if name not in self.view.versions:
+            return None
+        entry: Entry | None = self._role(name).body["targets"].get(path)
+        return entry
+
+    def _role(self, name: str) -> Role:
+        found = self._held.get(name)
+        if found is None:
+            found = self._held[name] = self.view.role(name)
+        return found
 
     def put(self, path: str, entry: Entry | None) -> None:
         """Set an entry (None removes it); one that stands as asked is no change."""
@@ -106,11 +122,21 @@ class Draft:
         releases = self.view.role(roles.RELEASES)
         if releases.expires <= self.now and any(roles.delegator(name) == roles.RELEASES for name in names):
             names |= {roles.RELEASES}  # a server that slept for months can publish before its first refresh
+        opened = [name for name in sorted(names) if name not in self.view.versions]
+        if opened:
+            names |= {roles.RELEASES}
         ordered = sorted(names, key=lambda name: (roles.delegator(name) == roles.RELEASES, name))
-        return {name: self._body(name, changed[name]) for name in ordered}
+        bodies = {name: self._body(name, changed[name]) for name in ordered}
+        for name in opened:
+            product = name.removeprefix(f"{roles.RELEASES}-")
+            bodies[roles.RELEASES] = roles.with_product(bodies[roles.RELEASES], product)
+        return bodies
 
     def _body(self, name: str, entries: Mapping[str, Entry | None]) -> dict[str, Any]:
-        body = self.view.role(name).body
+        if name in self.view.versions:
+            body = self._role(name).body
+        else:  # the first of its product, in the layout of paths
+            body = roles.holder_body(name, {}, self.serial, self.now)
         targets = dict(body["targets"])
         for path, entry in entries.items():
             if entry is None:

@@ -17,11 +17,17 @@ RepositoryError
 ├── RepositoryMoved         somebody wrote without the lock
 ├── CommitFailed            the disk failed; nothing is promised, try again
 ├── IndexAhead              the index knows a later state than the folder
+├── WrongLayout             asked of a repository that is laid out otherwise
+├── BatchRefused            something in a batch was refused, so nothing of it is signed
+├── WrongOffset             an upload stands elsewhere
+├── UploadBusy              somebody else is sending to that upload
+├── UploadDamaged           what came is not what was to be sent
 └── IndexFailed             signed, and the index could not be brought up to it
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -97,3 +103,29 @@ class IndexAhead(RepositoryError):
 
 class IndexFailed(RepositoryError):
     code = "index_failed"
+
+
+class WrongLayout(RepositoryError):
+    code = "wrong_layout"
+
+
+class BatchRefused(RepositoryError):
+    """``details`` names the items: place in the batch and why."""
+
+    code = "batch_refused"
+
+    def __init__(self, message: str, details: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.details = list(details)
+
+
+class WrongOffset(RepositoryError):
+    code = "upload_offset_mismatch"
+
+
+class UploadBusy(RepositoryError):
+    code = "upload_busy"
+
+
+class UploadDamaged(RepositoryError):
+    code = "upload_damaged"

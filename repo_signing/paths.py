@@ -16,8 +16,10 @@ RESERVED: Final = frozenset({"decisions", "brakes", "revocations"})  # first seg
 _SEGMENT: Final = re.compile(r"[a-z0-9][a-z0-9._+-]{0,99}")
 # What stands beside an artifact carries its name and one of these endings.
 _COMPANION: Final = re.compile(r".+\.(?:sbom|att)\.[0-9]+\..+")
-_METADATA_NAME: Final = re.compile(r"timestamp\.json|[1-9][0-9]{0,15}\.[a-z0-9][a-z0-9-]{0,99}\.json")
-_VERSIONED_NAME: Final = re.compile(r"([1-9][0-9]{0,15})\.([a-z0-9][a-z0-9-]{0,99})\.json")
+_METADATA_NAME: Final = re.compile(r"timestamp\.json|[1-9][0-9]{0,15}\.[a-z0-9][a-z0-9._+-]{0,119}\.json")
+_VERSIONED_NAME: Final = re.compile(r"([1-9][0-9]{0,15})\.([a-z0-9][a-z0-9._+-]{0,119})\.json")
+# Most clients ask for dir/HASH.name, tough for HASH.dir/name.
+_HASHED_FOLDER: Final = re.compile(r"([0-9a-f]{64})\.([a-z0-9][a-z0-9._+-]{0,99})")
 _HASHED_NAME: Final = re.compile(r"([0-9a-f]{64})\.[a-z0-9][a-z0-9._+-]{0,199}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -96,9 +98,12 @@ def is_metadata_name(name: str) -> bool:
 
 
 def served_sha256(path: str) -> str | None:
-    """The SHA-256 in a served target name ``<dir>/<sha256>.<name>``, or None for any other text."""
+    """The SHA-256 in a served name ``<dir>/<sha256>.<name>`` or ``<sha256>.<dir>/<name>``; None for any other text."""
     *folders, last = path.split("/")
     match = _HASHED_NAME.fullmatch(last)
+    if match is None and (ahead := _HASHED_FOLDER.fullmatch(folders[0] if folders else "")) is not None:
+        folders[0] = ahead[2]
+        match = _HASHED_NAME.fullmatch(f"{ahead[1]}.{last}")
     if match is None or len(folders) not in (2, 3):
         return None
     if any(_SEGMENT.fullmatch(folder) is None for folder in folders):

@@ -56,20 +56,23 @@ def artifact_entry(record: ArtifactRecord, changes: Sequence[AuditEvent]) -> Ent
     custom: dict[str, Any] = {
         "kind": _ARTIFACT,
         "id": record.id,
-        "product": record.product,
-        "version": record.version,
-        "platform": record.platform,
         "channel": record.channel,
         "publisher": record.publisher.to_dict(),
         "created_at": _time_out(record.created_at),
-        # One text per line: a line break is a control character and cannot be signed.
-        "notes": record.notes.split("\n") if record.notes else [],
-        "labels": dict(record.labels),
-        "security": record.security,
-        "yanked": None if record.yanked is None else _yank_out(record.yanked),
-        "sboms": [_sbom_out(sbom) for sbom in record.sboms],
         "serial": record.serial,
     }
+    # What is usual is left out, and product, version and platform stand in the path: every client that fetches a bin
+    # reads the records of all its neighbours.
+    if record.notes:
+        custom["notes"] = record.notes.split("\n")  # a line break is a control character and cannot be signed
+    if record.labels:
+        custom["labels"] = dict(record.labels)
+    if record.security:
+        custom["security"] = True
+    if record.yanked is not None:
+        custom["yanked"] = _yank_out(record.yanked)
+    if record.sboms:
+        custom["sboms"] = [_sbom_out(sbom) for sbom in record.sboms]
     if changes:
         custom["changes"] = [_event_out(event) for event in changes]
     length = len(canonical(custom))
@@ -97,24 +100,25 @@ def read_artifact(path: str, entry: Mapping[str, Any]) -> ArtifactRecord:
     """Read the record back; raises RepositoryDamaged when a field is missing or garbled."""
     try:
         custom = entry["custom"]
-        yanked = custom["yanked"]
+        yanked = custom.get("yanked")
+        parts = split_artifact_path(path)
         return ArtifactRecord(
             id=custom["id"],
             path=path,
             length=entry["length"],
             sha256=sha256_of(entry),
-            product=custom["product"],
-            version=custom["version"],
-            platform=custom["platform"],
+            product=parts.product,
+            version=parts.version,
+            platform=parts.platform,
             channel=custom["channel"],
-            file_name=split_artifact_path(path).file_name,
+            file_name=parts.file_name,
             publisher=Actor.from_dict(custom["publisher"]),
             created_at=_time_in(custom["created_at"]),
-            notes="\n".join(custom["notes"]),
-            labels=dict(custom["labels"]),
-            security=custom["security"],
+            notes="\n".join(custom.get("notes", [])),
+            labels=dict(custom.get("labels", {})),
+            security=custom.get("security", False),
             yanked=None if yanked is None else _yank_in(yanked),
-            sboms=tuple(_sbom_in(stored) for stored in custom["sboms"]),
+            sboms=tuple(_sbom_in(stored) for stored in custom.get("sboms", [])),
             serial=custom["serial"],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from evidence.model import REPOSITORY, Actor
 from keys.keyring import Keyring
-from repo_signing import edits, upkeep
+from repo_signing import edits, roles, upkeep
+from repo_signing.batch import Batch, Outcome, Refused
 from repo_signing.blobs import Blobs
 from repo_signing.commit import Committer
 from repo_signing.draft import Draft
-from repo_signing.errors import CommitRefused, NoRepository, RepositoryDamaged, UnknownTarget
+from repo_signing.errors import (
+    CommitRefused,
+    InvalidRecord,
+    NoRepository,
+    RepositoryDamaged,
+    UnknownTarget,
+)
 from repo_signing.model import (
     ArtifactRecord,
     Finding,
@@ -25,7 +32,9 @@ from repo_signing.model import (
 )
 from repo_signing.paths import artifact_path, check_document_path, is_metadata_name, served_sha256
 from repo_signing.ports import Projection
+from repo_signing.rebin import Bins, bins_of, rebin
 from repo_signing.records import blob_entry, is_artifact, read_artifact, sha256_of
+from repo_signing.sessions import UploadSessions
 from repo_signing.storage import LocalStorage
 
 
@@ -53,6 +62,7 @@ class SignedRepository:
             raise NoRepository(f"no signed repository in {folder}; `publish init` makes one")
         self._committer: Final = Committer(folder, keyring, projection, disk)
         self._blobs: Final = Blobs(folder, disk)
+        self.uploads: Final = UploadSessions(folder, disk)  # large ones, in pieces
         self._metadata: Final = folder / "metadata"
         self._roots: Final[dict[str, bytes]] = {}
 
@@ -81,7 +91,31 @@ class SignedRepository:
         """Open an upload for reading; raises UnknownUpload."""
         return self._blobs.open(blob)
 
+    def stage_all(self, streams: Iterable[BinaryIO], *, limit: int | None = None) -> list[StagedBlob]:
+        """Take in many small files, made durable by one sync. Raises UploadTooLarge, CommitFailed; then none counts."""
+        return self._blobs.stage_all(streams, limit=limit)
+
     # Changes
+
+    def publish_batch(
+        self, items: Sequence[NewArtifact | Refused], *, partial: bool = False, now: datetime
+    ) -> list[Outcome]:
+        """Sign up to 10,000 artifacts and their SBOMs in one commit.
+
+        Args:
+            items: What :meth:`publish` takes. One that was refused beforehand stands as that.
+            partial: Sign the others when some are refused; otherwise all are signed or none is.
+            now: The commit's moment.
+
+        Returns:
+            Of each item what became of it, in their order. The same bytes again under the same path are no refusal.
+
+        Raises:
+            BatchRefused: Some were refused and ``partial`` was not asked for; nothing is signed, uploads stay.
+            InvalidRecord: No items, or too many.
+        """
+        batch = Batch(items, self._committer, self._blobs, self._committer.storage)
+        return batch.commit(partial=partial, folder=self._metadata, now=now)
 
     def publish(self, new: NewArtifact, *, now: datetime) -> tuple[ArtifactRecord, bool]:
         """Sign an artifact and its SBOMs as targets in one commit.
@@ -180,6 +214,35 @@ class SignedRepository:
         return self._committer.submit(lambda draft: upkeep.renew_due(draft, now, force=force), now)
 
     # Upkeep
+
+    def bins(self) -> Bins:
+        """How many bins there are, and how many there should be; raises WrongLayout when there are none."""
+        return bins_of(self._committer.view())
+
+    def rebin(self, *, bits: int | None = None, by: Actor = REPOSITORY, now: datetime) -> int | None:
+        """Spread all targets over ``2**bits`` bins; None takes the best number, if it is two powers off.
+
+        Publishing waits meanwhile, a second for some ten thousand targets, and goes on; clients notice nothing.
+
+        Returns:
+            The serial of the commit; None when there was nothing to do.
+
+        Raises:
+            WrongLayout: The repository has no bins.
+            InvalidRecord: ``bits`` is not 6 to 14.
+        """
+        found = self.bins()
+        wanted = bits if bits is not None else found.wanted_bits if found.is_off else found.bits
+        if not roles.BIN_BITS <= wanted <= roles.MAX_BIN_BITS:
+            raise InvalidRecord(f"bits is {wanted}, expected {roles.BIN_BITS} to {roles.MAX_BIN_BITS}")
+        if wanted == found.bits:
+            return None
+        return rebin(self._committer, wanted, by=by, subject=self._name(), now=now)
+
+    @property
+    def layout(self) -> str:
+        """``bins`` or ``paths``."""
+        return self._committer.view().layout
 
     def recover(self, *, now: datetime, by: Actor = REPOSITORY) -> list[Finding]:
         """Clear away what a crash left and bring the index up to what is signed; to be called at start. Cheap."""

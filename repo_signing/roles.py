@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import math
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from securesystemslib.signer import SSlibKey
-from tuf.api.metadata import SPECIFICATION_VERSION
+from tuf.api.metadata import SPECIFICATION_VERSION, Targets
 
 ROOT: Final = "root"
 TIMESTAMP: Final = "timestamp"
@@ -18,8 +21,16 @@ DECISIONS: Final = "decisions"
 BRAKES: Final = "brakes"
 RELEASES: Final = "releases"
 
-BIN_BITS: Final = 6  # 64 bins: the least that is worth it; docs/design aims at sqrt(5 N) for N targets
+BIN_BITS: Final = 6  # 64 bins: the least that is worth it
+MAX_BIN_BITS: Final = 14  # 16,384 bins: beyond, every client pays for a snapshot of more than half a megabyte
 BIN_PREFIX: Final = "releases"
+# Re-binning signs everything anew: half a power off costs clients nothing that they would notice, two powers do.
+BITS_OFF: Final = 2
+
+# How a repository is laid out, chosen when it is made.
+BINS: Final = "bins"  # succinct hash bins: the number of roles follows the number of targets
+PATHS: Final = "paths"  # a role per product: for clients that read no succinct roles
+REVOCATIONS: Final = "releases-revocations"  # what the bins hold of revocations, in the layout of paths
 
 OFFLINE_LIFE: Final = timedelta(days=365)
 TIMESTAMP_LIFE: Final = timedelta(hours=48)
@@ -29,6 +40,7 @@ DOCUMENTS_LIFE: Final = timedelta(days=7)
 RELEASES_LIFE: Final = timedelta(days=90)
 RELEASES_JITTER: Final = 0.1  # bins made in one commit come due spread over six days, not in one burst
 
+_BIN: Final = re.compile(rf"({BIN_PREFIX}[0-9]*)-[0-9a-f]+")
 _SPEC: Final = ".".join(SPECIFICATION_VERSION)
 _EXPIRES: Final = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -117,20 +129,82 @@ def targets_body(decisions: SSlibKey, releases: SSlibKey, version: int, now: dat
     }
 
 
-def releases_body(releases: SSlibKey, version: int, now: datetime) -> dict[str, Any]:
+def releases_body(
+    releases: SSlibKey, version: int, now: datetime, *, prefix: str = BIN_PREFIX, bits: int = BIN_BITS
+) -> dict[str, Any]:
     """The signed part of ``releases``: the hash bins and nothing else, so that re-binning needs no ceremony."""
     return _body("targets", RELEASES, version, now) | {
         "delegations": {
             "keys": {releases.keyid: releases.to_dict()},
             "succinct_roles": {
-                "bit_length": BIN_BITS,
+                "bit_length": bits,
                 "keyids": [releases.keyid],
-                "name_prefix": BIN_PREFIX,
+                "name_prefix": prefix,
                 "threshold": 1,
             },
         },
         "targets": {},
     }
+
+
+def rebinned_body(body: Mapping[str, Any], version: int, now: datetime, *, prefix: str, bits: int) -> dict[str, Any]:
+    """``releases`` with other bins; keys and threshold stay as they are."""
+    delegations = body["delegations"]
+    bins = dict(delegations["succinct_roles"]) | {"bit_length": bits, "name_prefix": prefix}
+    return renewed_body(RELEASES, body, version, now) | {"delegations": dict(delegations) | {"succinct_roles": bins}}
+
+
+def as_delegator(body: Mapping[str, Any]) -> Targets:
+    """A role's signed part in the form that can verify what it delegates to."""
+    return Targets.from_dict(copy.deepcopy(dict(body)))
+
+
+def paths_body(releases: SSlibKey, version: int, now: datetime) -> dict[str, Any]:
+    """The signed part of ``releases`` in the layout of paths, with the one role that is not of a product."""
+    return _body("targets", RELEASES, version, now) | {
+        "delegations": {
+            "keys": {releases.keyid: releases.to_dict()},
+            "roles": [_delegation(REVOCATIONS, releases, ["revocations/*/*"], terminating=True)],
+        },
+        "targets": {},
+    }
+
+
+def with_product(body: Mapping[str, Any], product: str) -> dict[str, Any]:
+    """``releases`` in the layout of paths, one product more; its role has the keys of those that are there."""
+    delegations = body["delegations"]
+    (first, *_) = delegations["roles"]
+    added = dict(first) | {"name": product_role(product), "paths": [f"{product}/*/*/*"]}
+    return dict(body) | {"delegations": dict(delegations) | {"roles": [*delegations["roles"], added]}}
+
+
+def product_role(first: str) -> str:
+    """The role of the layout of paths for target paths that begin with this segment."""
+    return f"{RELEASES}-{first}"
+
+
+def wanted_bits(targets: int) -> int:
+    """The power of two of bins next to ``sqrt(5 N)``: there snapshot and bin together are smallest for a client.
+
+    Source: docs/adr/0040-bins-follow-the-number-of-targets.md
+    """
+    return min(max(round(math.log2(5 * max(targets, 1)) / 2), BIN_BITS), MAX_BIN_BITS)
+
+
+def next_prefix(prefix: str) -> str:
+    """What the names of the next bins begin with: ``releases2``, ``releases3`` and so on, none ever again."""
+    return f"{BIN_PREFIX}{int(prefix.removeprefix(BIN_PREFIX) or 1) + 1}"
+
+
+def bin_prefix(role: str) -> str | None:
+    """The prefix of a bin's name; None for a name that is no bin's."""
+    match = _BIN.fullmatch(role)
+    return None if match is None else match[1]
+
+
+def bin_number(path: str, bits: int) -> int:
+    """The bin of a target path: the leading ``bits`` of its SHA-256 (TAP 15)."""
+    return int.from_bytes(hashlib.sha256(path.encode()).digest()[:4], "big") >> (32 - bits)
 
 
 def holder_body(role: str, targets: Mapping[str, Any], version: int, now: datetime) -> dict[str, Any]:
@@ -143,12 +217,22 @@ def renewed_body(role: str, body: Mapping[str, Any], version: int, now: datetime
     return dict(body) | {"version": version, "expires": time_out(now + life(role, version))}
 
 
-def snapshot_body(versions: Mapping[str, int], version: int, now: datetime) -> dict[str, Any]:
-    """The signed part of snapshot; ``versions`` by role name, without root, snapshot and timestamp.
+def meta_rows(names: Iterable[str], version: int) -> dict[str, Any]:
+    """What snapshot says of roles that all have this version.
 
     Only versions: hashes would make the file four times as long, and every role is signed by its own key anyway.
     """
+    return {f"{name}.json": {"version": version} for name in names}
+
+
+def snapshot_body(versions: Mapping[str, int], version: int, now: datetime) -> dict[str, Any]:
+    """The signed part of snapshot; ``versions`` by role name, without root, snapshot and timestamp."""
     meta = {f"{role}.json": {"version": number} for role, number in versions.items()}
+    return snapshot_of_rows(meta, version, now)
+
+
+def snapshot_of_rows(meta: Mapping[str, Any], version: int, now: datetime) -> dict[str, Any]:
+    """The same from rows as :func:`meta_rows` makes them."""
     return _body("snapshot", SNAPSHOT, version, now) | {"meta": meta}
 
 

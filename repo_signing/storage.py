@@ -6,16 +6,19 @@ by ``rename`` for ``timestamp.json`` alone. Nothing is written in place and noth
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from repo_signing.errors import RepositoryMoved
 
 TEMPORARY: Final = ".tmp-"  # how names of unfinished files start
+
+MANY: Final = 16  # files written at once from which one sync of the file system is cheaper than one of each
 
 _FILE_MODE: Final = 0o644  # metadata and blobs are public
 _FOLDER_MODE: Final = 0o755
@@ -32,6 +35,10 @@ class LocalStorage:
     def create(self, path: Path) -> int:
         """Create a file that must be new; returns its descriptor, open for writing."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
+
+    def reopen(self, path: Path) -> int:
+        """Open a file that is there, to be read and written on."""
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def write(self, descriptor: int, content: bytes | memoryview) -> None:
         """Write all of ``content``."""
@@ -67,7 +74,34 @@ class LocalStorage:
         finally:
             os.close(descriptor)
 
+    def sync_file_system(self, descriptor: int) -> None:
+        """Wait until everything written to the file system of an open folder is on the disk.
+
+        It fails when anything could not be written since the folder was opened.
+        """
+        if _libc is None or _libc.syncfs(descriptor) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+
     # What follows is composed of the above.
+
+    @contextmanager
+    def together(self, folder: Path) -> Iterator[bool]:
+        """Make what the block writes below ``folder`` durable at its end, all by one sync.
+
+        Yields True when files need no sync of their own; False on systems on which one sync for all would not tell
+        of an error (Linux before 5.8, others). A block that raises is not synced.
+        """
+        if not _CAN_SYNC_TOGETHER:
+            yield False
+            return
+        # Opened first: the kernel tells of the errors since then.
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield True
+            self.sync_file_system(descriptor)
+        finally:
+            os.close(descriptor)
 
     def temporary(self, folder: Path) -> Path:
         """A fresh name for an unfinished file in this folder."""
@@ -80,13 +114,18 @@ class LocalStorage:
             FileExistsError: A name was there; it is untouched. Files named before it stay.
             OSError: The disk failed; files named before stay.
         """
-        for name, content in files.items():
-            temporary = self._written(folder, content)
-            try:
-                self.link(temporary, folder / name)
-            finally:
-                self._discard(temporary)
-        self.sync_folder(folder)
+        if len(files) < MANY:
+            self._create_all(folder, files, sync=True)
+            self.sync_folder(folder)
+            return
+        with self.together(folder) as is_synced:
+            self._create_all(folder, files, sync=not is_synced)
+        if not is_synced:
+            self.sync_folder(folder)
+
+    def create_unsynced(self, folder: Path, files: Mapping[str, bytes]) -> None:
+        """Write files under names that must all be new, within a block of :meth:`together` that yielded True."""
+        self._create_all(folder, files, sync=False)
 
     def replace(self, path: Path, content: bytes, *, base: bytes | None) -> None:
         """Put ``content`` in the place of ``base`` at once: readers see the one or the other, whole.
@@ -116,13 +155,22 @@ class LocalStorage:
             self.make_folder(path)
         self.sync_folder(path.parent)
 
-    def _written(self, folder: Path, content: bytes) -> Path:
+    def _create_all(self, folder: Path, files: Mapping[str, bytes], *, sync: bool) -> None:
+        for name, content in files.items():
+            temporary = self._written(folder, content, sync=sync)
+            try:
+                self.link(temporary, folder / name)
+            finally:
+                self._discard(temporary)
+
+    def _written(self, folder: Path, content: bytes, *, sync: bool = True) -> Path:
         temporary = self.temporary(folder)
         descriptor = self.create(temporary)
         try:
             try:
                 self.write(descriptor, content)
-                self.sync(descriptor)
+                if sync:
+                    self.sync(descriptor)
             finally:
                 os.close(descriptor)
         except BaseException:
@@ -134,6 +182,25 @@ class LocalStorage:
         # What cannot be removed now is removed by the next recovery; the first error is the one to tell.
         with suppress(OSError):
             self.remove(temporary)
+
+
+def _can_sync_together() -> bool:
+    """Whether ``syncfs`` is there and tells of write errors: Linux from 5.8."""
+    if _libc is None or not hasattr(_libc, "syncfs") or os.uname().sysname != "Linux":
+        return False
+    major, minor = (int("".join(filter(str.isdigit, part)) or 0) for part in os.uname().release.split(".")[:2])
+    return (major, minor) >= (5, 8)
+
+
+def _load_libc() -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL(None, use_errno=True)
+    except OSError:
+        return None
+
+
+_libc: Final = _load_libc()
+_CAN_SYNC_TOGETHER: Final = _can_sync_together()
 
 
 def read_or_none(path: Path) -> bytes | None:

@@ -17,9 +17,10 @@ from repo_signing.errors import RepositoryDamaged
 from repo_signing.model import Finding, RepositoryStatus, RoleStatus
 from repo_signing.paths import versioned_name
 from repo_signing.ports import CountedProjection
-from repo_signing.records import is_artifact, sha256_of
+from repo_signing.records import sha256_of
+from repo_signing.role_cache import Role
 from repo_signing.storage import TEMPORARY
-from repo_signing.view import Role, View, read_root
+from repo_signing.view import View, read_root
 
 _FIRST_NAMED: Final = (roles.ROOT, roles.TIMESTAMP, roles.SNAPSHOT, roles.TARGETS)
 
@@ -27,11 +28,7 @@ _FIRST_NAMED: Final = (roles.ROOT, roles.TIMESTAMP, roles.SNAPSHOT, roles.TARGET
 def renew_due(draft: Draft, now: datetime, *, force: bool) -> list[str]:
     """Mark the online roles that are due, with ``force`` timestamp and snapshot anyway; returns their names."""
     view = draft.view
-    due = [
-        name
-        for name in sorted(view.versions)
-        if roles.is_due(name, view.role(name).version, view.role(name).expires, now)
-    ]
+    due = [name for name in view.standing() if roles.is_due(name, view.versions[name], view.facts(name).expires, now)]
     snapshot, timestamp = view.snapshot, view.timestamp
     if due or force or roles.is_due(roles.SNAPSHOT, snapshot.version, snapshot.expires, now):
         due.append(roles.SNAPSHOT)
@@ -43,20 +40,24 @@ def renew_due(draft: Draft, now: datetime, *, force: bool) -> list[str]:
 
 
 def status_of(view: View, projected_serial: int) -> RepositoryStatus:
-    """Describe a state; reads every role."""
+    """Describe a state; the first time in a process it reads every role."""
     described = [
         RoleStatus(name=roles.ROOT, version=view.root.version, expires=view.root.expires, targets=None),
         _status(view.timestamp),
         _status(view.snapshot),
         _status(view.role(roles.TARGETS)),
     ]
-    described += [_status(view.role(name)) for name in sorted(view.versions) if name not in _FIRST_NAMED]
+    facts = {name: view.facts(name) for name in view.standing() if name not in _FIRST_NAMED}
+    described += [
+        RoleStatus(name=name, version=one.version, expires=one.expires, targets=one.targets)
+        for name, one in facts.items()
+    ]
     return RepositoryStatus(
         serial=view.serial,
         projected_serial=projected_serial,
         root_version=view.root.version,
         root_sha256=view.root_sha256,
-        artifacts=sum(1 for role in view.bins() for entry in role.body["targets"].values() if is_artifact(entry)),
+        artifacts=sum(view.facts(name).artifacts for name in view.holders()),
         roles=tuple(described),
     )
 
@@ -101,7 +102,7 @@ class Inspection:
         ]
 
     def _damaged(self, view: View) -> Iterator[Finding]:
-        for name in sorted(view.versions):
+        for name in view.standing():
             try:
                 view.role(name)
             except RepositoryDamaged as error:
@@ -154,7 +155,7 @@ class Inspection:
 
     def blob_faults(self, view: View, *, deep: bool) -> Iterator[Finding]:
         """Blobs that are missing or of another length; with ``deep`` also those with other bytes."""
-        for name in sorted(view.versions):
+        for name in view.standing():
             for path, entry in sorted(view.role(name).body["targets"].items()):
                 fault = self._blob_fault(entry, deep=deep)
                 if fault is not None:

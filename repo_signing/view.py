@@ -6,11 +6,10 @@ not lend its signature to what somebody put there.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,22 +23,8 @@ from repo_signing.canonical import encode
 from repo_signing.errors import NoRepository, RepositoryDamaged
 from repo_signing.model import ArtifactRecord
 from repo_signing.records import Entry, is_artifact, read_artifact
+from repo_signing.role_cache import Role, RoleCache, RoleFacts
 from repo_signing.storage import read_or_none
-
-
-@dataclass(frozen=True, slots=True)
-class Role:
-    """One version of a role; ``body`` is its signed part and must not be changed."""
-
-    name: str
-    version: int
-    expires: datetime
-    body: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, name: str, body: Mapping[str, Any]) -> Role:
-        """Wrap a signed part."""
-        return cls(name, int(body["version"]), roles.time_in(body["expires"]), body)
 
 
 class View:
@@ -54,18 +39,21 @@ class View:
         root_bytes: bytes,
         timestamp: tuple[bytes, Role],
         snapshot: tuple[bytes, Role],
-        known: Mapping[str, Role],
+        cache: RoleCache,
+        versions: Mapping[str, int] | None = None,
     ) -> None:
         self._metadata: Final = metadata
         self.root: Final = root
         self.root_bytes: Final = root_bytes
         self.timestamp_bytes, self.timestamp = timestamp
         self.snapshot_bytes, self.snapshot = snapshot
-        self.versions: Final[Mapping[str, int]] = {
+        self.versions: Final[Mapping[str, int]] = versions or {
             name.removesuffix(".json"): int(meta["version"]) for name, meta in self.snapshot.body["meta"].items()
         }
-        self._roles: Final = {name: role for name, role in known.items() if self.versions.get(name) == role.version}
-        self._delegators: Final[dict[str, Targets]] = {}
+        # The number of this state: the highest version of anything in it.
+        self.serial: Final = max(self.timestamp.version, self.snapshot.version, *self.versions.values())
+        self._cache: Final = cache
+        self._delegators: Final[dict[str, Root | Targets]] = {}
 
     @classmethod
     def load(cls, metadata: Path, previous: View | None = None) -> View:
@@ -91,18 +79,29 @@ class View:
             raise RepositoryDamaged(f"timestamp.json names no snapshot: {error!r}") from error
         snapshot_bytes = _read(metadata / f"{number}.snapshot.json")
         snapshot = Role.of(roles.SNAPSHOT, verified(snapshot_bytes, root, roles.SNAPSHOT, number))
-        known = {} if previous is None else previous._roles
-        return cls(metadata, root, root_bytes, (timestamp_bytes, timestamp), (snapshot_bytes, snapshot), known)
+        cache = RoleCache() if previous is None else previous._cache
+        return cls(metadata, root, root_bytes, (timestamp_bytes, timestamp), (snapshot_bytes, snapshot), cache)
 
-    def after(self, timestamp: tuple[bytes, Role], snapshot: tuple[bytes, Role], changed: Mapping[str, Role]) -> View:
-        """The state after a commit that this process made and verified."""
-        known = dict(self._roles) | dict(changed)
-        return View(self._metadata, self.root, self.root_bytes, timestamp, snapshot, known)
+    def after(
+        self,
+        timestamp: tuple[bytes, Role],
+        snapshot: tuple[bytes, Role],
+        versions: Mapping[str, int],
+        changed: Mapping[str, tuple[Role, int]],
+        facts: Mapping[str, RoleFacts],
+    ) -> View:
+        """The state after a commit that this process made and verified.
 
-    @property
-    def serial(self) -> int:
-        """The number of this state."""
-        return max(self.timestamp.version, self.snapshot.version, *self.versions.values())
+        Args:
+            versions: Of all roles of the snapshot.
+            changed: Roles signed in it, with the lengths of their files.
+            facts: Of those whose content was not kept.
+        """
+        for role, length in changed.values():
+            self._cache.put(role, length)
+        for name, one in facts.items():
+            self._cache.put_facts(name, one)
+        return View(self._metadata, self.root, self.root_bytes, timestamp, snapshot, self._cache, versions)
 
     @property
     def committed_at(self) -> datetime:
@@ -120,11 +119,17 @@ class View:
             return self.timestamp
         if name == roles.SNAPSHOT:
             return self.snapshot
-        found = self._roles.get(name)
+        found = self._cache.role(name, self.versions.get(name, 0))
         if found is None:
-            body = verified(self.raw(name), self.delegator(roles.delegator(name)), name, self.versions[name])
-            found = self._roles[name] = Role.of(name, body)
+            raw = self.raw(name)
+            found = Role.of(name, verified(raw, self.delegator(roles.delegator(name)), name, self.versions[name]))
+            self._cache.put(found, len(raw))
         return found
+
+    def facts(self, name: str) -> RoleFacts:
+        """Version, expiry and numbers of targets of a role; reads it when it was never read before."""
+        found = self._cache.facts(name, self.versions[name])
+        return RoleFacts.of(self.role(name)) if found is None else found
 
     def raw(self, name: str) -> bytes:
         """The file of a role below snapshot, as it is on disk."""
@@ -138,7 +143,7 @@ class View:
         if name == roles.ROOT:
             return self.root
         if name not in self._delegators:
-            self._delegators[name] = Targets.from_dict(copy.deepcopy(dict(self.role(name).body)))
+            self._delegators[name] = roles.as_delegator(self.role(name).body)
         return self._delegators[name]
 
     def holder(self, path: str) -> str:
@@ -146,25 +151,54 @@ class View:
         first, _, rest = path.partition("/")
         if first in (roles.DECISIONS, roles.BRAKES) and rest.count("/") == 1:
             return first
-        releases = self.delegator(roles.RELEASES)
-        if (
-            not isinstance(releases, Targets)
-            or releases.delegations is None
-            or releases.delegations.succinct_roles is None
-        ):
-            raise RepositoryDamaged("the role releases delegates to no bins")
-        return releases.delegations.succinct_roles.get_role_for_target(path)
+        if self.bins_of is None:
+            return roles.product_role(first)
+        prefix, bits = self.bins_of
+        return f"{prefix}-{roles.bin_number(path, bits):0{len(f'{2**bits - 1:x}')}x}"
+
+    @cached_property
+    def bins_of(self) -> tuple[str, int] | None:
+        """Prefix and bits of the hash bins; None in the layout of paths."""
+        delegations = self.role(roles.RELEASES).body["delegations"]
+        if "roles" in delegations:
+            return None
+        try:
+            return delegations["succinct_roles"]["name_prefix"], delegations["succinct_roles"]["bit_length"]
+        except (KeyError, TypeError) as error:
+            raise RepositoryDamaged("the role releases delegates to no bins and no products") from error
+
+    @property
+    def layout(self) -> str:
+        """How the repository is laid out: ``bins`` or ``paths``."""
+        return roles.PATHS if self.bins_of is None else roles.BINS
+
+    def standing(self) -> list[str]:
+        """The roles of the snapshot that clients can reach, by name: all but the bins before the last re-binning."""
+        return sorted(name for name in self.versions if not self._is_retired(name))
+
+    def _is_retired(self, name: str) -> bool:
+        if self.bins_of is None:
+            return False
+        prefix = roles.bin_prefix(name)
+        return prefix is not None and prefix != self.bins_of[0]
 
     def target(self, path: str) -> Entry | None:
         """The signed entry of a target path, or None."""
-        entry: Entry | None = self.role(self.holder(path)).body["targets"].get(path)
+        name = self.holder(path)
+        if name not in self.versions:
+            return None  # of a product that nothing was published of
+        entry: Entry | None = self.role(name).body["targets"].get(path)
         return entry
 
     def bins(self) -> Iterator[Role]:
         """All roles that hold artifacts and SBOMs, by name."""
-        for name in sorted(self.versions):
-            if name not in (roles.TARGETS, roles.RELEASES, roles.DECISIONS, roles.BRAKES):
-                yield self.role(name)
+        for name in self.holders():
+            yield self.role(name)
+
+    def holders(self) -> list[str]:
+        """Names of the roles that hold artifacts and SBOMs."""
+        others = (roles.TARGETS, roles.RELEASES, roles.DECISIONS, roles.BRAKES)
+        return [name for name in self.standing() if name not in others]
 
     def artifacts(self) -> Iterator[ArtifactRecord]:
         """All signed artifacts, by bin and path."""

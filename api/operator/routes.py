@@ -86,6 +86,7 @@ class Declaration:
     public: bool
     raw_body: bool
     shown_once: str | None = None
+    body_limit: int | None = None
 
     @property
     def session_only(self) -> bool:
@@ -113,6 +114,7 @@ class Routes(APIBlueprint):
         raw_body: bool = False,
         media_types: Sequence[str] = (),
         shown_once: str | None = None,
+        body_limit: int | None = None,
     ) -> Callable[[View], View]:
         """Declare ``method rule``.
 
@@ -123,8 +125,9 @@ class Routes(APIBlueprint):
             also: Further statuses with the same answer.
             raw_body: The body is bytes, streamed to the view and not read before.
             shown_once: Field of the answer that holds a secret, kept nowhere.
+            body_limit: Bytes of the largest JSON body, where the setting is too small by its nature.
         """
-        declaration = Declaration(permission, public, raw_body, shown_once)
+        declaration = Declaration(permission, public, raw_body, shown_once, body_limit)
         responses: dict[str, Any] = {}
         for code in (status, *also):
             if answer is not None:

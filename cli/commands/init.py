@@ -15,9 +15,16 @@ from cli.options import output_option
 @click.command()
 @click.option("--org", metavar="SLUG", default="acme", show_default=True, help="Slug of the organisation.")
 @click.option("--admin", metavar="EMAIL", default="admin@localhost", show_default=True, help="The first admin.")
+@click.option(
+    "--layout",
+    type=click.Choice(["bins", "paths"]),
+    default="bins",
+    show_default=True,
+    help="paths: a role per product, for TUF clients without succinct roles (tough); it cannot be changed later.",
+)
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings file (TOML).")
 @output_option
-def init(invocation: Invocation, org: str, admin: str, config: Path | None) -> None:
+def init(invocation: Invocation, org: str, admin: str, layout: str, config: Path | None) -> None:
     """Make a home: database, signed repository with all its keys, device CA, the first admin and an API key.
 
     The home is WAVEGATE_HOME. Password and key are shown once, here. A home that exists is left as it is.
@@ -26,7 +33,7 @@ def init(invocation: Invocation, org: str, admin: str, config: Path | None) -> N
     from api.setup import SetupRefused, initialise
 
     try:
-        made = initialise(read_settings(config=config), org=org, admin=admin, now=datetime.now(UTC))
+        made = initialise(read_settings(config=config), org=org, admin=admin, now=datetime.now(UTC), layout=layout)
     except (InvalidSettings, SetupRefused) as error:
         raise click.ClickException(str(error)) from error
     answer = {

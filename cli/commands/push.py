@@ -38,6 +38,14 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 @click.option("--security", is_flag=True, help="Mark it as a security update.")
 @click.option("--file-name", metavar="NAME", help="Name devices see. [default: the file's own]")
 @click.option("--sha256", metavar="HEX", help="Refuse to publish unless the server received these very bytes.")
+@click.option(
+    "--resume",
+    "resumed",
+    metavar="UPLOAD",
+    flag_value="",
+    is_flag=False,
+    help="Send in pieces that survive a cut connection, as is done above 1 GiB; with UPLOAD go on with an earlier one.",
+)
 @server_options
 def push(
     invocation: Invocation,
@@ -52,6 +60,7 @@ def push(
     security: bool,
     file_name: str | None,
     sha256: str | None,
+    resumed: str | None,
 ) -> None:
     """Publish FILE, signed together with its SBOMs.
 
@@ -61,13 +70,13 @@ def push(
     In a GitHub job the answer is also written to GITHUB_OUTPUT.
     """
     # The server judges this, too; asking first spares the upload of a file that could never be named so.
-    _check_names(product, version, platform, channel, file_name or file.name)
+    check_names(product, version, platform, channel, file_name or file.name)
     client = invocation.client()
-    upload_ids = [_send(client, sbom, None)["upload_id"] for sbom in sboms]
+    upload_ids = [_send(client, sbom, None, invocation)["upload_id"] for sbom in sboms]
     artifact = client.post(
         "/artifacts",
         {
-            "upload_id": _send(client, file, sha256)["upload_id"],
+            "upload_id": _send(client, file, sha256, invocation, resumed)["upload_id"],
             "product": product,
             "version": version,
             "platform": platform,
@@ -112,7 +121,7 @@ def write_github_output(answer: dict[str, Any]) -> None:
             file.write(f"{name}<<{delimiter}\n{text}\n{delimiter}\n")
 
 
-def _check_names(product: str, version: str, platform: str, channel: str, file_name: str) -> None:
+def check_names(product: str, version: str, platform: str, channel: str, file_name: str) -> None:
     from cli.errors import UsageFault
 
     try:
@@ -123,16 +132,23 @@ def _check_names(product: str, version: str, platform: str, channel: str, file_n
         raise UsageFault(str(error), hint=hint) from error
 
 
-def _send(client: Client, path: Path, expected_sha256: str | None) -> dict[str, Any]:
+def _send(
+    client: Client, path: Path, expected_sha256: str | None, invocation: Invocation, resumed: str | None = None
+) -> dict[str, Any]:
     from cli.client import Upload
     from cli.errors import UsageFault, VerificationFailed
+    from cli.resume import ABOVE, Resumable
 
     if expected_sha256 is not None and len(expected_sha256) != 64:
         raise UsageFault(f"--sha256 takes 64 hex digits, found {len(expected_sha256)} characters")
     with path.open("rb", buffering=0) as file:
         length = os.fstat(file.fileno()).st_size
-        with _progress(path.name, length) as advance:
-            staged: dict[str, Any] = client.upload("/artifacts/content", Upload(file, length, advance))
+        with progress(path.name, length) as advance:
+            staged: dict[str, Any]
+            if resumed is not None or length > ABOVE:
+                staged = Resumable(client, invocation.note).send(file, advance, resumed or None)
+            else:
+                staged = client.upload("/artifacts/content", Upload(file, length, advance))
     if staged["length"] != length:
         raise VerificationFailed(
             f"{path}: sent {length} bytes, the server received {staged['length']}", hint="push again"
@@ -147,7 +163,7 @@ def _send(client: Client, path: Path, expected_sha256: str | None) -> dict[str, 
 
 
 @contextmanager
-def _progress(name: str, length: int) -> Iterator[Callable[[int], None]]:
+def progress(name: str, length: int) -> Iterator[Callable[[int], None]]:
     """A bar on stderr while the block runs; on anything but a terminal nothing at all."""
     import sys
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from cli.commands.repo_rebin import rebin
 from cli.invocation import Invocation
 from cli.options import server_options
 from cli.text import fields, moment, table
@@ -74,6 +75,9 @@ def refresh(invocation: Invocation) -> None:
         told,
         lambda: f"serial {told['serial']}, signed again: {', '.join(told['roles']) or 'nothing was due'}",
     )
+
+
+repo.add_command(rebin)
 
 
 def _left(seconds: int) -> str:

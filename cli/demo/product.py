@@ -38,7 +38,9 @@ class Product:
     end the server is asked to stop, and killed when it does not.
     """
 
-    def __init__(self, folder: Path, *, told: Callable[[str], None] = lambda _: None, **settings: str) -> None:
+    def __init__(
+        self, folder: Path, *, told: Callable[[str], None] = lambda _: None, layout: str = "bins", **settings: str
+    ) -> None:
         self.folder = folder
         self.home = folder / "home"
         listen, device_listen = free_addresses(2)
@@ -49,6 +51,7 @@ class Product:
         self.admin_email = ""
         self.server: subprocess.Popen[bytes] | None = None
         self._told = told
+        self._layout = layout
         self._variables = {
             "WAVEGATE_HOME": str(self.home),
             "WAVEGATE_LISTEN": listen,
@@ -72,7 +75,7 @@ class Product:
 
     def start(self) -> None:
         """Make the home, start the server and wait until it is ready, log in as the admin."""
-        made = self.publish("init", "--admin", "admin@demo.example")
+        made = self.publish("init", "--admin", "admin@demo.example", "--layout", self._layout)
         self.org, self.root, self.api_key = made["org"], Path(made["root"]), made["api_key"]
         self.admin_email = made["admin"]["email"]
         self.serve()

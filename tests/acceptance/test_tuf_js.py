@@ -96,3 +96,26 @@ def test_tuf_js_refuses_an_artifact_whose_bytes_were_exchanged(published: Publis
     blob.write_bytes(ARTIFACT_BYTES[:-1] + b"!")
     told = published.fetch(tmp_path / "client", published.artifact)
     assert told["refused"] == "LengthOrHashMismatchError"
+
+
+def test_tuf_js_reads_a_repository_laid_out_by_paths_and_one_whose_bins_were_changed(tmp_path: Path) -> None:
+    for layout in ("paths", "bins"):
+        folder = tmp_path / layout
+        folder.mkdir()
+        file = folder / "firmware.bin"
+        file.write_bytes(ARTIFACT_BYTES)
+        with Product(folder, layout=layout) as product:
+            product.start()
+            push = ("push", str(file), "--version", "1.0.0", "--product")
+            for name in ("lamp", "pump"):
+                product.publish(*push, name, person=None)
+            published = Published(product, "lamp/1.0.0/any/firmware.bin", "", b"")
+            paths = (published.artifact, "pump/1.0.0/any/firmware.bin", "nobody/1.0.0/any/firmware.bin")
+            if layout == "bins":
+                published.fetch(folder / "client", *paths)
+                product.publish("repo", "rebin", "--bits", "8", person=None)
+            for client in ("client", "new-client"):
+                got = published.fetch(folder / client, *paths)["targets"]
+                assert [None if one is None else one["length"] for one in got.values()] == [22_000, 22_000, None]
+            told = product.publish("artifact", "verify", published.artifact, "--root", str(product.root))
+            assert told["verified"][0]["length"] == 22_000

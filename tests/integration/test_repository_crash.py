@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import hashlib
+import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from repo_signing.errors import IndexAhead, IndexFailed, RepositoryError
+from repo_signing.model import NewArtifact
 from repo_signing.repository import SignedRepository
 from tests.simulators.repository import ANN, RepositoryHome, StockClient, publish, sbom_upload
 from tests.simulators.repository_faults import Crash, Faults, FaultyProjection, FaultyStorage
@@ -46,9 +48,45 @@ def yank(repository: SignedRepository, now: datetime) -> None:
     repository.yank(OLD, reason="broken", by=ANN, now=now)
 
 
+def publish_many(repository: SignedRepository, now: datetime) -> None:
+    blobs = repository.stage_all(io.BytesIO(f"part {number}".encode()) for number in range(3))
+    items = [
+        NewArtifact(
+            staged=blob,
+            product="app",
+            version=f"2.{number}",
+            platform="linux",
+            channel="stable",
+            file_name="app.bin",
+            publisher=ANN,
+        )
+        for number, blob in enumerate(blobs)
+    ]
+    assert all(outcome.refused is None for outcome in repository.publish_batch(items, now=now))
+
+
+def send_in_pieces(repository: SignedRepository, now: datetime) -> None:
+    upload = repository.uploads.begin()
+    repository.uploads.append(upload, io.BytesIO(b"app "), offset=0, limit=None)
+    repository.uploads.append(upload, io.BytesIO(b"2.0"), offset=4, limit=None)
+    staged = repository.uploads.complete(upload, sha256=hashlib.sha256(b"app 2.0").hexdigest())
+    new = NewArtifact(
+        staged=staged,
+        product="app",
+        version="2.0",
+        platform="linux",
+        channel="stable",
+        file_name="app.bin",
+        publisher=ANN,
+    )
+    repository.publish(new, now=now)
+
+
 # What each change leaves for clients to fetch.
 ACTIONS: dict[str, tuple[Action, dict[str, bytes | None]]] = {
     "publish": (publish_new, {NEW: b"app 2.0", f"{NEW}.sbom.0.cyclonedx-json": b"sbom of 2.0"}),
+    "batch": (publish_many, {f"app/2.{number}/linux/app.bin": f"part {number}".encode() for number in range(3)}),
+    "pieces": (send_in_pieces, {NEW: b"app 2.0"}),
     "attach": (attach, {f"{OLD}.sbom.0.cyclonedx-json": b"sbom of 1.0"}),
     "decide": (decide, {DECISION: b'{"open": 1}', BRAKE: None}),
     "refresh": (refresh, {OLD: b"app 1.0"}),

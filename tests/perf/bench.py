@@ -26,6 +26,9 @@ BENCHES: Final = {  # modules, each with `measure(folder) -> list[Result]`; impo
     "start": "tests.perf.start_up",
     "large": "tests.perf.large_publish",
     "many": "tests.perf.many_artifacts",
+    "scale": "tests.perf.scale",
+    "batch": "tests.perf.batch",
+    "ingest": "tests.perf.ingest",
     "idle": "tests.perf.idle_client",
 }
 RESULTS: Final = Path("bench-results.json")

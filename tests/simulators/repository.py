@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import unquote
 
 from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import Updater
@@ -101,6 +102,7 @@ class RepositoryFetcher(FetcherInterface):
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         kind, _, name = url.removeprefix("http://repository/").partition("/")
+        name = unquote(name)  # as every web server does
         path = self.repository.metadata_file(name) if kind == "metadata" else self.repository.target_file(name)
         if path is None:
             self.answers.append((name, 404, 0))

@@ -64,6 +64,11 @@ class FaultyStorage(LocalStorage):
         self._synced.discard(descriptor)
         return descriptor
 
+    def reopen(self, path: Path) -> int:
+        descriptor = super().reopen(path)
+        self._synced.discard(descriptor)
+        return descriptor
+
     def write(self, descriptor: int, content: bytes | memoryview) -> None:
         half = bytes(content)[: len(content) // 2]
         self._faults.step(
@@ -91,6 +96,9 @@ class FaultyStorage(LocalStorage):
 
     def sync_folder(self, path: Path) -> None:
         self._faults.step("sync_folder", lambda: None)
+
+    def sync_file_system(self, descriptor: int) -> None:
+        self._faults.step("sync_file_system", lambda: None)
 
 
 class FaultyProjection:

@@ -42,6 +42,7 @@ def test_help_names_every_command_with_a_line() -> None:
         "logout",
         "whoami",
         "push",
+        "push-batch",
         "artifact",
         "sbom",
         "rollout",

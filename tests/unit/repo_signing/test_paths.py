@@ -119,11 +119,12 @@ def test_metadata_names() -> None:
     assert versioned_name("timestamp.json") is None
     assert is_metadata_name("timestamp.json")
     assert is_metadata_name("1.root.json")
+    assert versioned_name("7.releases-app_2.x+y.json") == (7, "releases-app_2.x+y")
     for name in (
         "root.json",
         "0.root.json",
         "01.root.json",
-        "1.a.b.json",
+        "1..a.json",
         "1.../x.json",
         "1.root.json\n",
         "keyring.json",
