@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, Final, cast
 
 from securesystemslib.exceptions import StorageError
 from tuf.api.exceptions import (
@@ -114,8 +114,7 @@ class View:
     def yanked(self, target: TargetFile) -> bool:
         """Whether the artifact's signed record says that nobody is to install it any more."""
         custom = target.unrecognized_fields.get("custom")
-        record: Any = custom.get("wavegate") if isinstance(custom, Mapping) else None
-        return isinstance(record, Mapping) and bool(record.get("yanked"))
+        return isinstance(custom, Mapping) and bool(custom.get("yanked"))
 
     def download(self, target: TargetFile, still_wanted: Callable[[], None]) -> Path:
         """Fetch and verify an artifact into the home's store; the file is safe on disk when this returns.

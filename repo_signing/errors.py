@@ -10,6 +10,7 @@ RepositoryError
 ├── UploadTooLarge          more bytes than the limit
 ├── UploadCutShort          fewer bytes than announced
 ├── PathTaken               the path is signed with other bytes
+├── ArtifactWithdrawn       it was taken out for good; its path stays closed
 ├── CommitRefused           the caller's own condition did not hold any more
 ├── ClockBehind             the clock is behind the last commit
 ├── ClientWouldRefuse       a stock client would not accept the result
@@ -17,7 +18,9 @@ RepositoryError
 ├── RepositoryMoved         somebody wrote without the lock
 ├── CommitFailed            the disk failed; nothing is promised, try again
 ├── IndexAhead              the index knows a later state than the folder
-└── IndexFailed             signed, and the index could not be brought up to it
+├── IndexFailed             signed, and the index could not be brought up to it
+├── MirrorRefused           the mirror folder is another repository's, or ahead of this one
+└── BackupRefused           the backup cannot be made there, or not restored from
 """
 
 from __future__ import annotations
@@ -67,6 +70,10 @@ class PathTaken(RepositoryError):
     code = "path_taken"
 
 
+class ArtifactWithdrawn(RepositoryError):
+    code = "artifact_withdrawn"
+
+
 class CommitRefused(RepositoryError):
     code = "commit_refused"
 
@@ -97,3 +104,11 @@ class IndexAhead(RepositoryError):
 
 class IndexFailed(RepositoryError):
     code = "index_failed"
+
+
+class MirrorRefused(RepositoryError):
+    code = "mirror_refused"
+
+
+class BackupRefused(RepositoryError):
+    code = "backup_refused"

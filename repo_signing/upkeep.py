@@ -78,7 +78,7 @@ class Inspection:
         self._now: Final = now
 
     def recover(self) -> list[Finding]:
-        """What a crash can leave behind: orphans above the chain, unfinished files, an index behind; and old uploads."""
+        """What a crash can leave: orphans above the chain, unfinished files, an index behind; and old uploads."""
         view = self._committer.view()
         return [*self._leftovers(view), *self._stale_uploads(), *self._index_behind(view)]
 
@@ -188,7 +188,7 @@ class Inspection:
         projection = self._committer.projection
         if not isinstance(projection, CountedProjection) or projection.projected_serial() != view.serial:
             return
-        signed, indexed = status_of(view, 0).artifacts, projection.artifact_count()
+        signed, indexed = sum(1 for _ in view.artifacts()), projection.artifact_count()
         if signed != indexed:
             if self._repair:
                 rebuild(self._committer)
@@ -202,6 +202,11 @@ class Inspection:
         if self._repair:
             self._committer.storage.remove(path)
         return Finding(kind=kind, what=f"{path.name} {why}", repaired=self._repair)
+
+
+def named_blobs(view: View) -> set[str]:
+    """Digests of everything that is signed as a target now; reads every role."""
+    return {sha256_of(entry) for name in view.versions for entry in view.role(name).body["targets"].values()}
 
 
 def tell_repairs(committer: Committer, findings: list[Finding], *, by: Actor, subject: str, now: datetime) -> None:

@@ -64,9 +64,9 @@ class SignedTree:
         return hashlib.sha256(self.root).hexdigest()
 
     def add_artifact(self, path: str, content: bytes, **record: object) -> TargetFile:
-        """Sign an artifact into its bin; ``record`` is the ``custom.wavegate`` of the target."""
+        """Sign an artifact into its bin; ``record`` is the ``custom`` of the target."""
         target = TargetFile.from_data(path, content, ["sha256"])
-        target.unrecognized_fields["custom"] = {"wavegate": {"yanked": None, **record}}
+        target.unrecognized_fields["custom"] = {"yanked": None, **record}
         role = self.bins.get_role_for_target(path)
         self._roles[role].targets[path] = target
         self._place(path, content)
@@ -74,8 +74,10 @@ class SignedTree:
         return target
 
     def put_document(self, path: str, document: bytes | None) -> None:
-        """Sign a decision or brake, or remove it."""
+        """Sign a decision, brake or list of revocations, or remove it."""
         role = path.partition("/")[0]
+        if role == "revocations":
+            role = self.bins.get_role_for_target(path)
         self._roles[role].targets.pop(path, None)
         if document is not None:
             self._roles[role].targets[path] = TargetFile.from_data(path, document, ["sha256"])
@@ -131,7 +133,7 @@ class SignedTree:
             {
                 "decisions": delegated("decisions", ["decisions/*/*"], terminating=True),
                 "brakes": delegated("brakes", ["brakes/*/*"], terminating=True),
-                "releases": delegated("releases", ["*/*/*/*"], terminating=False),
+                "releases": delegated("releases", ["*/*/*/*", "revocations/*/*"], terminating=False),
             },
         )
         self._roles["releases"].delegations = Delegations(keys, None, self.bins)
