@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
@@ -12,6 +12,7 @@ from evidence.model import REPOSITORY, Actor
 from keys.keyring import Keyring
 from repo_signing import edits, upkeep, withdrawal
 from repo_signing.blobs import Blobs
+from repo_signing.collection import Collected, Sweep, collected
 from repo_signing.commit import Committer
 from repo_signing.draft import Draft
 from repo_signing.errors import CommitRefused, NoRepository, RepositoryDamaged, UnknownTarget
@@ -234,6 +235,30 @@ class SignedRepository:
             view = self._committer.view()
         # Without the lock: hashing gigabytes must not hold up a publish, and blobs that are signed do not change.
         return [*findings, *inspection.blob_faults(view, deep=deep)]
+
+    def collect(
+        self, *, needed: Collection[str] = (), dry_run: bool = False, now: datetime, by: Actor = REPOSITORY
+    ) -> Collected:
+        """Take away metadata and blobs that no client can ask for any more; see :mod:`repo_signing.collection`.
+
+        Args:
+            needed: Digests of blobs that an active rollout names.
+            dry_run: Only say what would go.
+            now: Ages count from here.
+            by: Who is told to have collected, in the event ``repository.collected``.
+
+        Raises:
+            RepositoryDamaged: Something that is kept cannot be read; nothing was taken away.
+            CommitFailed: The disk failed; what is left goes next time.
+        """
+        sweep = Sweep(self._committer, self._blobs, self._quarantine, needed=needed, now=now)
+        sweep.mark()  # reading everything takes its time, and most of it need not hold up a publish
+        with self._committer.lock:
+            outcome = sweep.sweep(dry_run=dry_run)
+            if not dry_run and not outcome.is_empty():
+                event = collected(outcome, self._name(), by, now)
+                self._committer.projection.project(self._committer.view().serial, [], [event])
+        return outcome
 
     def rebuild(self) -> int:
         """Make the index anew from signed metadata; returns the number of artifacts."""
