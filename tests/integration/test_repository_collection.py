@@ -99,7 +99,7 @@ def test_a_blob_taken_away_before_its_commit_is_put_back_by_the_commit(home: Rep
         kept(blob)  # type: ignore[arg-type]
         repository._blobs.path(sha256(b"app 1.0")).unlink()
 
-    repository._blobs.keep = keep_and_lose  # type: ignore[method-assign,assignment]
+    repository._blobs.keep = keep_and_lose  # type: ignore[method-assign]
     publish(repository, "1.0", home.now)
     assert StockClient(repository, home.folder / "client", home.root).fetch("app/1.0/linux/app.bin") == b"app 1.0"
 
@@ -141,7 +141,8 @@ def test_a_crash_at_any_step_leaves_a_whole_repository_and_the_next_goes_on(
     for case in every_crash(home, tmp_path / "cases", lambda one: one.collect(now=now)):
         for path in case.metadata.glob("*.snapshot.json"):
             meta = json.loads(path.read_bytes())["signed"]["meta"]
-            assert [name for name, one in meta.items() if not (case.metadata / f"{one['version']}.{name}").exists()] == []
+            named = [f"{one['version']}.{name}" for name, one in meta.items()]
+            assert [name for name in named if not (case.metadata / name).exists()] == []
         reader = quick(case)
         for name in ("client", "new"):
             device = StockClient(reader, case.folder / name, case.root)

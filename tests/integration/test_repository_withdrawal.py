@@ -58,12 +58,10 @@ def test_the_path_of_a_withdrawn_artifact_is_closed_for_any_bytes(home: Reposito
     for content in (b"other bytes", b"app 2.0"):
         with pytest.raises(ArtifactWithdrawn, match=r"was withdrawn by Ann \(wrong\) and its path is never used again"):
             publish(repository, "2.0", home.now, content=content)
-    for refused in (
-        lambda: repository.yank(BAD, reason="x", by=ANN, now=home.now),
-        lambda: repository.attach_sbom(BAD, sbom_upload(repository, b"late"), by=ANN, now=home.now),
-    ):
-        with pytest.raises(ArtifactWithdrawn):
-            refused()
+    with pytest.raises(ArtifactWithdrawn):
+        repository.yank(BAD, reason="x", by=ANN, now=home.now)
+    with pytest.raises(ArtifactWithdrawn):
+        repository.attach_sbom(BAD, sbom_upload(repository, b"late"), by=ANN, now=home.now)
     with pytest.raises(UnknownTarget):
         repository.withdraw("app/9/linux/app.bin", reason="x", by=ANN, now=home.now)
 
