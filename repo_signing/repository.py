@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
-from evidence.model import REPOSITORY, Actor
+from evidence.model import REPOSITORY, Actor, AuditEvent
 from keys.keyring import Keyring
 from repo_signing import edits, upkeep, withdrawal
 from repo_signing.blobs import Blobs
@@ -259,6 +259,35 @@ class SignedRepository:
                 event = collected(outcome, self._name(), by, now)
                 self._committer.projection.project(self._committer.view().serial, [], [event])
         return outcome
+
+    def jump(
+        self, above: int, *, now: datetime, by: Actor = REPOSITORY, told: Mapping[str, object] | None = None
+    ) -> int:
+        """Sign every online role anew with a serial beyond ``above``, so that clients that saw later states come back.
+
+        An index that knows a later state than the folder is made anew first; one that is behind is brought up. Root and
+        targets keep their versions: their keys are offline.
+
+        Args:
+            above: At least what any client may have seen.
+            now: The commit's moment.
+            by: Who is told to have restored, in the event ``repository.restored``.
+            told: What else the event says.
+
+        Returns:
+            The new serial.
+        """
+        with self._committer.lock:
+            before = self._committer.view().serial
+            if self._committer.projected_serial() > before:
+                upkeep.rebuild(self._committer)
+            self._committer.burn(above)
+            self._committer.submit(upkeep.renew_everything, now)
+            serial = self._committer.view().serial
+            data: dict[str, object] = {"from_serial": before, "serial": serial, **(told or {})}
+            event = AuditEvent("repository.restored", self._name(), by, now, data)
+            self._committer.projection.project(serial, [], [event])
+        return serial
 
     def rebuild(self) -> int:
         """Make the index anew from signed metadata; returns the number of artifacts."""

@@ -42,6 +42,13 @@ def renew_due(draft: Draft, now: datetime, *, force: bool) -> list[str]:
     return due
 
 
+def renew_everything(draft: Draft) -> None:
+    """Mark every role whose key is online."""
+    for name in (*draft.view.versions, roles.SNAPSHOT, roles.TIMESTAMP):
+        if name != roles.TARGETS:
+            draft.renew(name)
+
+
 def status_of(view: View, projected_serial: int) -> RepositoryStatus:
     """Describe a state; reads every role."""
     described = [
