@@ -53,11 +53,16 @@ def _parse(command: click.Command, name: str, words: list[str], parent: click.Co
     """Parse without running, so that an unknown option, a missing one or a spare argument is an error."""
     with click.Context(command, info_name=name, parent=parent, obj=Invocation()) as context:
         if not isinstance(command, click.Group):
-            # Files named in examples are not here: their options take any path.
-            for parameter in command.params:
-                if isinstance(parameter.type, click.Path | click.File):
-                    parameter.type = click.STRING
-            command.parse_args(context, list(words))
+            # Files named in examples are not here: their options take any path, for as long as this parses.
+            types = [parameter.type for parameter in command.params]
+            try:
+                for parameter in command.params:
+                    if isinstance(parameter.type, click.Path | click.File):
+                        parameter.type = click.STRING
+                command.parse_args(context, list(words))
+            finally:
+                for parameter, kind in zip(command.params, types, strict=True):
+                    parameter.type = kind
             return
         assert words, f"{name} needs a command"
         found = command.get_command(context, words[0])
