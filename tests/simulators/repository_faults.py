@@ -116,9 +116,12 @@ class FaultyProjection:
 
 
 def every_crash(
-    home: RepositoryHome, folder: Path, action: Callable[[SignedRepository], object]
+    home: RepositoryHome, folder: Path, action: Callable[[SignedRepository], object], *, stride: int = 1
 ) -> Iterator[RepositoryHome]:
-    """Copies of ``home`` in which ``action`` died: before each of its steps, after the last, and in mid-write."""
+    """Copies of ``home`` in which ``action`` died: before each of its steps, after the last, and in mid-write.
+
+    With a ``stride`` only every so many steps, and each of the last twelve: those of a commit's end.
+    """
 
     def run(at: int | None, how: str) -> tuple[Faults, RepositoryHome]:
         copied = folder / f"{at}-{how}"
@@ -136,6 +139,8 @@ def every_crash(
     cases = [(at, "before") for at in range(len(steps))] + [(len(steps) - 1, "after")]
     cases += [(at, "torn") for at, step in enumerate(steps) if step == "write"]
     for at, how in cases:
+        if at % stride and at < len(steps) - 12:
+            continue
         faults, case = run(at, how)
         assert faults.is_dead
         yield case

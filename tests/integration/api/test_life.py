@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime, timedelta
 
+from api.jobs import Jobs
 from tests.integration.api.conftest import Home
 
 
@@ -89,3 +91,14 @@ def test_the_state_of_the_repository_says_what_to_look_after(home: Home) -> None
     told = home.call("GET", "/repository").get_json()
     assert told["warnings"] == []
     assert {role["outlook"] for role in told["roles"]} == {"ok"}
+
+
+def test_the_nightly_collection_runs_when_it_is_due_and_then_waits_a_day(home: Home) -> None:
+    jobs = Jobs(home.wiring)
+    due = jobs._collect_at
+    assert timedelta(minutes=59) < due - datetime.now(UTC) <= timedelta(hours=1)
+    jobs._tidy()
+    assert jobs._collect_at == due
+    jobs._collect_at = datetime.now(UTC)
+    jobs._tidy()
+    assert timedelta(hours=23) < jobs._collect_at - datetime.now(UTC) <= timedelta(hours=24)
