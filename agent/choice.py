@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from itertools import zip_longest
@@ -37,6 +37,7 @@ class Situation:
     running: Release | None
     ended: Mapping[str, Ended]
     now: datetime
+    revoked: Mapping[str, str] = field(default_factory=dict)  # SHA-256 to reason, from the product's signed list
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +52,18 @@ class Choice:
 def choose(decisions: Sequence[Decision], brakes: Sequence[Brake], situation: Situation) -> Choice:
     """Judge the decisions and brakes of one product that the device's groups have.
 
-    Steps, in this order: (1) a brake that says roll back what runs; (2) decisions whose cohort has the device; (3) of
-    these the one submitted last, for it supersedes; (4) its brake; (5) attempt, time, expiry; (6) artifact for the
-    platform; (7) same bytes; (8) versions. A braked decision is not stepped over to an older one: who stopped the
-    newest rollout did not ask for the one before.
+    Steps, in this order: (0) what runs was revoked; (1) a brake that says roll back what runs; (2) decisions whose
+    cohort has the device; (3) of these the one submitted last, for it supersedes; (4) its brake; (5) attempt, time,
+    expiry; (6) artifact for the platform, not revoked; (7) same bytes; (8) versions. A braked decision is not stepped
+    over to an older one: who stopped the newest rollout did not ask for the one before.
     """
     running = situation.running
     ended = None if running is None else situation.ended.get(running.rollout)
-    if running is not None and (ended is None or ended.progress is Progress.SUCCEEDED):  # (1)
-        # A return that was tried and could not be made is not tried for ever; its report has told.
+    if running is not None and (ended is None or ended.progress is Progress.SUCCEEDED):
+        if running.sha256 in situation.revoked:  # (0)
+            why = f"told to leave {running.version}: revoked: {situation.revoked[running.sha256]}"
+            return Choice(Act.RETURN, why, running)
+        # (1) A return that was tried and could not be made is not tried for ever; its report has told.
         back = next((b for b in brakes if b.stance is Stance.ROLL_BACK and _meets(b, running)), None)
         if back is not None:
             return Choice(Act.RETURN, f"told to leave {running.version}: {back.reason}", running)
@@ -112,6 +116,8 @@ def _judge(decision: Decision, situation: Situation) -> Choice:
     if artifact is None:  # (6)
         offered = ", ".join(sorted(decision.artifacts)) or "none"
         return Choice(Act.NOTHING, _runs(running, f"{version} is for {offered}, this device is {situation.platform}"))
+    if artifact.sha256 in situation.revoked:
+        return Choice(Act.NOTHING, _runs(running, f"{version} was revoked: {situation.revoked[artifact.sha256]}"))
     release = _release(decision, artifact, attempt)
     if running is not None and running.sha256 == artifact.sha256:  # (7)
         return Choice(Act.ADOPT, _runs(running, "up to date"), release)

@@ -12,7 +12,7 @@ from typing import Final
 
 from agent.choice import Act, Choice, Situation, braked, choose
 from agent.config import AgentConfig
-from agent.documents import brakes_for, decisions_for
+from agent.documents import brakes_for, decisions_for, revoked
 from agent.errors import RepositoryAway, RepositoryRefused
 from agent.home import Home
 from agent.hooks import Hooks
@@ -102,13 +102,21 @@ class Agent:
             running=self.state.running.get(product),
             ended=self.state.ended,
             now=self._clock(),
+            revoked=revoked(view, product),
         )
         decisions = decisions_for(view, self._identity.org, product, self.state.groups)
         return choose(decisions, self._brakes(product, self.state.running.get(product), view), situation)
 
-    def brake_on(self, release: Release, view: View) -> Brake | None:
-        """What stops the rollout of a release; raises RepositoryAway, RepositoryRefused."""
-        return braked(release.rollout, release.wave, self._brakes(release.product, release, view))
+    def stop_on(self, release: Release, view: View) -> str | None:
+        """Why a release must not go on: a brake's reason, or that it was revoked; None when it may.
+
+        Raises RepositoryAway, RepositoryRefused.
+        """
+        why = revoked(view, release.product).get(release.sha256)
+        if why is not None:
+            return f"revoked: {why}"
+        brake = braked(release.rollout, release.wave, self._brakes(release.product, release, view))
+        return None if brake is None else brake.reason
 
     def close(self) -> None:
         """Hang up; the state stays."""
@@ -125,7 +133,12 @@ class Agent:
         elif choice.act is Act.ADOPT:
             self._steps.adopt(choice.release)
         elif choice.act is Act.RETURN:
-            self._steps.leave(choice.release, choice.words)
+            before = self.state.previous.get(product)
+            revocations = revoked(view, product)
+            if before is not None and before.sha256 in revocations:
+                before = None  # from one bad release to another is no way back
+            code = "revoked" if choice.release.sha256 in revocations else "rolled_back"
+            self._steps.leave(choice.release, before, code, choice.words)
 
     def _refresh(self) -> View | None:
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from agent.errors import RepositoryRefused
@@ -67,3 +68,21 @@ def brakes_for(view: View, org: str, product: str, groups: Sequence[str]) -> lis
         else:
             _LOG.warning("%s is left out: it is for %s/%s/%s", path, brake.org, brake.product, brake.group)
     return found
+
+
+def revoked(view: View, product: str) -> Mapping[str, str]:
+    """The product's revoked artifacts, SHA-256 to reason; empty when there is no list.
+
+    Raises RepositoryRefused also for a list that cannot be read, as for a brake.
+    """
+    path = f"revocations/{product}/all.json"
+    document = view.document(path)
+    if document is None:
+        return {}
+    try:
+        fields = json.loads(document)
+        if (fields["_type"], fields["format"], fields["product"]) != ("wavegate-revocations", 1, product):
+            raise ValueError("its type, format or product is another")
+        return {str(one["sha256"]): str(one["reason"]) for one in fields["revoked"]}
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise RepositoryRefused(f"{path} cannot be read: {error!r}") from error

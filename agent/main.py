@@ -173,8 +173,8 @@ def cli() -> None:
 @click.option(
     "--root",
     "root_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A root.json that the server's must equal, beside the token's word.",
+    type=click.Path(exists=True, path_type=Path),
+    help="A root.json, or the folder of a bundle, that the server's root must equal, beside the token's word.",
 )
 @click.option("--tls-ca", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CAs to trust for https.")
 @click.option("--allow-http", is_flag=True, help="Enrol over plain http with another host than this one.")
@@ -224,7 +224,7 @@ def enroll_command(  # one parameter an option
         url=url,
         token=text,
         name=name or socket.gethostname(),
-        root=None if root_file is None else root_file.read_bytes(),
+        root=None if root_file is None else (root_file / "root.json" if root_file.is_dir() else root_file).read_bytes(),
         allow_http=allow_http,
     )
     where = _home(home)

@@ -28,7 +28,6 @@ from agent.home import Home
 from agent.hooks import INSTALL, ROLLBACK, Hooks, Outcome
 from agent.state import Ended, Memory, PendingReport, Progress, Release, State, Step, Work
 from agent.trust import Repository, View
-from rollout.decision import Brake
 
 MAX_TRIES: Final = 3  # of one step that keeps being cut off or failing
 
@@ -50,8 +49,8 @@ class Advice(Protocol):
     def choose(self, product: str, view: View) -> Choice:
         """What to do about a product."""
 
-    def brake_on(self, release: Release, view: View) -> Brake | None:
-        """What stops the rollout of this release."""
+    def stop_on(self, release: Release, view: View) -> str | None:
+        """Why this release must not go on; None when it may."""
 
 
 class Steps:
@@ -109,15 +108,15 @@ class Steps:
         ended = Ended(attempt=release.attempt, progress=Progress.SUCCEEDED, version=release.version)
         self._finish(self._memory.state, release, ended)
 
-    def leave(self, running: Release, why: str) -> None:
-        """Return from what runs to what ran before."""
+    def leave(self, running: Release, before: Release | None, code: str, why: str) -> None:
+        """Return from what runs to ``before``; with None there is no way back, and that is told."""
         self._roll_back(
             Work(
                 step=Step.ROLLING_BACK,
                 release=running,
-                before=self._memory.state.previous.get(running.product),
+                before=before,
                 ending=Progress.ROLLED_BACK,
-                code="rolled_back",
+                code=code,
                 detail=why,
             )
         )
@@ -195,10 +194,10 @@ class Steps:
         self._record(work)
         outcome = Outcome(False)
         for left in reversed(range(self._config.health_tries)):
-            brake = self._brake_on(release)
-            if brake is not None:
+            stop = self._stop_on(release)
+            if stop is not None:
                 # Installed and not yet confirmed: it goes back, whether the brake says stop or roll back.
-                why = f"stopped before it was confirmed: {brake.reason}"
+                why = f"stopped before it was confirmed: {stop}"
                 back = replace(work, step=Step.ROLLING_BACK, tries=0, ending=Progress.ROLLED_BACK)
                 self._roll_back(replace(back, code="rolled_back", detail=why))
                 return
@@ -212,9 +211,9 @@ class Steps:
                 self._around.sleep(self._config.health_pause_seconds)
         self._fail(work, "health_failed", outcome.detail)
 
-    def _brake_on(self, release: Release) -> Brake | None:
+    def _stop_on(self, release: Release) -> str | None:
         try:
-            return self._advice.brake_on(release, self._repository.refresh())
+            return self._advice.stop_on(release, self._repository.refresh())
         except (RepositoryAway, RepositoryRefused):
             return None  # nobody can be asked; the health command judges
 

@@ -17,7 +17,19 @@ from api import docs, probes, tuf
 from api.auth.gate import check_permission, identify
 from api.errors import ApiError, from_domain, request_id
 from api.idempotency import once_only
-from api.operator import accounts, artifacts, audit, batches, bins, devices, groups, repository, rollouts, uploads
+from api.operator import (
+    accounts,
+    artifacts,
+    audit,
+    batches,
+    bins,
+    devices,
+    groups,
+    repository,
+    repository_life,
+    rollouts,
+    uploads,
+)
 from api.operator.routes import PREFIX, Declaration, Error, Routes, now, services
 from api.wiring import Wavegate
 
@@ -34,6 +46,7 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     batches.api,
     uploads.api,
     bins.api,
+    repository_life.api,
 )
 
 SECURITY_HEADERS: Final = {

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
+from api.life import COLLECT_EVERY, FIRST_COLLECTION, Alarm, canary_job, collect
 from api.wiring import Wavegate
 from repo_signing.roles import BINS
 
@@ -30,6 +31,12 @@ class Jobs:
             self._thread("refresh", settings.refresh_seconds, self._refresh),
             self._thread("housekeeping", _HOUSEKEEPING_SECONDS, self._tidy),
         ]
+        began = datetime.now(UTC)
+        self._alarm = Alarm()
+        self._collect_at = began + FIRST_COLLECTION
+        self._canary = canary_job(wiring, began)
+        if self._canary is not None:
+            self._threads.append(self._thread("canary", settings.canary_seconds, self._probe))
 
     def start(self) -> None:
         """Begin; every job takes its first turn at once."""
@@ -61,9 +68,16 @@ class Jobs:
         self._wiring.rollouts.tick(self._wiring.org, datetime.now(UTC))
 
     def _refresh(self) -> None:
-        signed = self._wiring.repository.refresh(now=datetime.now(UTC))
+        try:
+            signed = self._wiring.repository.refresh(now=datetime.now(UTC))
+        finally:
+            self._alarm.look(self._wiring, datetime.now(UTC))
         if signed:
             log.info("signed anew before they expire: %s", ", ".join(signed))
+
+    def _probe(self) -> None:
+        if self._canary is not None:
+            self._canary.turn(datetime.now(UTC))
 
     def _tidy(self) -> None:
         now = datetime.now(UTC)
@@ -73,3 +87,13 @@ class Jobs:
             serial = self._wiring.repository.rebin(now=now)
             if serial is not None:
                 log.info("spread over another number of bins: serial %s", serial)
+        if now >= self._collect_at:
+            outcome = collect(self._wiring, now=now)
+            self._collect_at = now + COLLECT_EVERY
+            if not outcome.is_empty():
+                log.info(
+                    "collected %s metadata files and %s blobs, %s bytes",
+                    len(outcome.metadata),
+                    len(outcome.blobs) + len(outcome.quarantined),
+                    outcome.freed,
+                )

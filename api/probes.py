@@ -13,8 +13,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from api.canary import canary_folder, canary_url, last_reading
 from api.operator.routes import services
 from api.wiring import Wavegate
+from repo_signing.outlook import warnings
 
 blueprint: Final = Blueprint("probes", __name__)
 
@@ -58,6 +60,7 @@ class Meter(Collector):
             "wavegate_projected_serial", "Serial up to which the index is complete.", value=status.projected_serial
         )
         yield GaugeMetricFamily("wavegate_artifacts", "Signed artifacts.", value=status.artifacts)
+        yield from _canary_metrics(self._wiring, now)
         devices = self._wiring.fleet.count_devices(self._wiring.org, filters={})
         yield GaugeMetricFamily("wavegate_devices", "Devices, whatever their status.", value=devices)
 
@@ -79,7 +82,10 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """The database answers and the repository is signed for longer than clients need."""
+    """The database answers, and clients will go on accepting the repository.
+
+    ``degraded`` answers 200: requests are served as ever, and somebody should look before clients notice.
+    """
     now = datetime.now(UTC)
     checks: dict[str, object] = {}
     ready = True
@@ -92,9 +98,25 @@ def readyz() -> Response:
     status = services().repository.status(now=now)
     role = min(status.roles, key=lambda one: one.expires)
     left = int((role.expires - now).total_seconds())
-    checks["repository"] = {"first_to_expire": role.name, "expires_in_seconds": left}
+    late = [line for _, line in warnings(status.roles, now)]
+    checks["repository"] = {"first_to_expire": role.name, "expires_in_seconds": left, "warnings": late}
     ready = ready and left > _LEAST_LIFE_SECONDS
-    return _json({"status": "ready" if ready else "not ready", "checks": checks}, 200 if ready else 503)
+    reading = last_reading(canary_folder(services().settings, services().org))
+    if canary_url(services().settings, services().org) is None:
+        checks["canary"] = "off"
+    elif reading is None:
+        checks["canary"] = "not yet"
+    else:
+        checks["canary"] = {
+            "ok": reading.ok,
+            "serial": reading.serial,
+            "at": reading.at,
+            "error": reading.error,
+            "failures": reading.failures,
+        }
+    degraded = bool(late) or (isinstance(checks["canary"], dict) and reading is not None and not reading.ok)
+    said = "not ready" if not ready else "degraded" if degraded else "ready"
+    return _json({"status": said, "checks": checks}, 200 if ready else 503)
 
 
 @blueprint.get("/metrics")
@@ -102,6 +124,21 @@ def metrics() -> Response:
     """Prometheus text."""
     meter = current_meter()
     return Response(generate_latest(meter.registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def _canary_metrics(wiring: Wavegate, now: datetime) -> Iterator[GaugeMetricFamily]:
+    reading = last_reading(canary_folder(wiring.settings, wiring.org))
+    if reading is None:
+        return
+    age = (now - datetime.fromisoformat(reading.at)).total_seconds()
+    for name, told, value in (
+        ("ok", "Whether the canary's last reading found all well (1) or not (0).", float(reading.ok)),
+        ("serial", "Serial that the canary's last reading asked for.", float(reading.serial)),
+        ("age_seconds", "Seconds since the canary's last reading.", age),
+        ("seconds", "Seconds that the canary's last reading took.", reading.seconds),
+        ("failures", "Failed readings in a row.", float(reading.failures)),
+    ):
+        yield GaugeMetricFamily(f"wavegate_canary_{name}", told, value=value)
 
 
 def _json(body: object, status: int) -> Response:

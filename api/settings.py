@@ -48,6 +48,8 @@ class Settings:
     max_body_bytes: int = 1024**2
     scheduler_seconds: float = 1.0
     refresh_seconds: float = 60.0
+    canary_seconds: float = 5.0
+    canary_url: str = ""
     check_in_seconds: int = 300
     session_hours: int = 12
     session_idle_minutes: int = 60
@@ -71,6 +73,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     "max_body_bytes": "largest JSON body accepted, in bytes",
     "scheduler_seconds": "seconds between two looks at the rollouts (0.05 to 3600)",
     "refresh_seconds": "seconds between two looks at what must be re-signed (1 to 3600)",
+    "canary_seconds": "seconds between two looks whether the canary has a new state to read (0.2 to 3600)",
+    "canary_url": "URL where the canary reads the repository; empty: `public_url`; `off`: no canary",
     "check_in_seconds": "seconds a device waits between two heartbeats (1 to 86400)",
     "session_hours": "hours after which a console session ends (1 to 720)",
     "session_idle_minutes": "minutes without a request after which a console session ends (1 to 43200)",
@@ -87,6 +91,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "max_body_bytes": (1024, 2**30),
     "scheduler_seconds": (0.05, 3600),
     "refresh_seconds": (1, 3600),
+    "canary_seconds": (0.2, 3600),
     "check_in_seconds": (1, 86_400),
     "session_hours": (1, 720),
     "session_idle_minutes": (1, 43_200),
@@ -160,6 +165,7 @@ def _build(found: Mapping[str, object]) -> Settings:
         device_listen=device_listen,
         public_url=_public_url(str(found.get("public_url", f"http://{listen}"))),
         device_endpoint=str(_address("device_endpoint", str(found.get("device_endpoint", device_listen)))),
+        canary_url=_canary_url(str(found.get("canary_url", ""))),
         log_level=level,
         **plain,  # type: ignore[arg-type]  # numbers by name, checked just above
     )
@@ -179,6 +185,15 @@ def _public_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise InvalidSettings(f"public_url is {url!r}, expected http://host[:port] or https://host[:port]")
+    return url.rstrip("/")
+
+
+def _canary_url(url: str) -> str:
+    if url in ("", "off"):
+        return url
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise InvalidSettings(f"canary_url is {url!r}, expected http(s)://host[:port], `off`, or nothing")
     return url.rstrip("/")
 
 

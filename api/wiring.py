@@ -89,19 +89,24 @@ def keys_folder(settings: Settings, org: str) -> Path:
     return settings.home / "orgs" / org / "keys"
 
 
+def organisation_of(settings: Settings) -> str:
+    """The organisation of a finished home; raises NotInitialised."""
+    marker = settings.home / MARKER
+    if not marker.is_file():
+        raise NotInitialised(f"{settings.home} is no Wavegate home; make one with `publish init`, or set WAVEGATE_HOME")
+    return marker.read_text("utf-8").strip()
+
+
 def open_wavegate(settings: Settings) -> Wavegate:
     """Open a home that ``publish init`` made; brings the database to this program's version.
 
     Raises:
         NotInitialised: There is no home, or its making was cut short.
     """
-    marker = settings.home / MARKER
-    if not marker.is_file():
-        raise NotInitialised(f"{settings.home} is no Wavegate home; make one with `publish init`, or set WAVEGATE_HOME")
+    org = organisation_of(settings)
     db = Database(settings.database_url)
     db.migrate()
     accounts = Accounts(db)
-    org = marker.read_text("utf-8").strip()
     artifacts = ArtifactIndex(db, org)
     repository = SignedRepository(repository_folder(settings, org), Keyring(keys_folder(settings, org)), artifacts)
     fleet = SqlFleet(db)

@@ -22,7 +22,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "whoami": Entry("cli.commands.login", "whoami", "Show who the server takes you for, and what you may do."),
     "push": Entry("cli.commands.push", "push", "Publish one artifact, signed together with its SBOMs."),
     "push-batch": Entry("cli.commands.push_batch", "push_batch", "Publish many artifacts in one commit."),
-    "artifact": Entry("cli.commands.artifact", "artifact", "List, show, verify, amend and yank artifacts."),
+    "artifact": Entry(
+        "cli.commands.artifact", "artifact", "List, show, verify, amend, yank, withdraw, revoke artifacts."
+    ),
     "sbom": Entry("cli.commands.sbom", "sbom", "Attach, list and fetch SBOMs."),
     "rollout": Entry("cli.commands.rollout", "rollout", "Carry a release to groups of devices, wave by wave."),
     "group": Entry("cli.commands.group", "group", "Name sets of devices."),

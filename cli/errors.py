@@ -108,6 +108,9 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "upload_offset_mismatch": CONFLICT,
     "upload_busy": CONFLICT,
     "upload_damaged": FAILURE,
+    "artifact_withdrawn": CONFLICT,
+    "mirror_refused": CONFLICT,
+    "backup_refused": CONFLICT,
     # sbom: the file is at fault, not the call
     "sbom_error": FAILURE,
     "invalid_sbom": FAILURE,
@@ -159,6 +162,7 @@ HINTS: Final[dict[str, str]] = {
     "unauthenticated": "run `publish login`, or set WAVEGATE_API_KEY",
     "permission_denied": "`publish whoami` shows what you may do",
     "session_required": "after `publish login` your login goes before WAVEGATE_API_KEY where a person is needed",
+    "artifact_withdrawn": "`publish artifact show` says who withdrew it and why",
     "path_taken": "published bytes never change; raise the version",
     "plan_changed": "look at the plan as it is now: `publish rollout show`",
     "rollout_changed": "somebody else was first; look again with `publish rollout show`",

@@ -26,6 +26,7 @@ COLOURS: Final[dict[str, str]] = {
     "failed": "red",
     "revoked": "red",
     "yanked": "red",
+    "withdrawn": "red",
     "superseded": "bright_black",
     "stopped": "bright_black",
 }

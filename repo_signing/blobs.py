@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -161,6 +161,10 @@ class Blobs:
         if hashlib.sha256(content).hexdigest() != sha256:
             raise RepositoryDamaged(f"the blob {sha256} holds other bytes; restore it from a backup or mirror")
         return content
+
+    def all(self) -> Iterator[Path]:
+        """Every kept blob, and what else lies beside them."""
+        yield from sorted(self._blobs.glob("??/*"))
 
     def temporary(self) -> list[Path]:
         """Unfinished files among the blobs; to be asked under the repository lock, where nobody is writing."""

@@ -35,7 +35,7 @@ from repo_signing.model import ArtifactRecord
 from repo_signing.paths import versioned_name
 from repo_signing.ports import Projection
 from repo_signing.proof import Offer, check_acceptable
-from repo_signing.records import is_artifact, read_artifact, read_changes
+from repo_signing.records import is_record, read_artifact, read_changes
 from repo_signing.role_cache import Role, RoleFacts
 from repo_signing.storage import LocalStorage, read_or_none
 from repo_signing.view import View
@@ -394,7 +394,7 @@ def _since(view: View, projected: int) -> tuple[list[ArtifactRecord], list[Audit
         if role.version <= projected:
             continue
         for path, entry in sorted(role.body["targets"].items()):
-            if is_artifact(entry) and entry["custom"]["serial"] > projected:
+            if is_record(entry) and entry["custom"]["serial"] > projected:
                 records.append(read_artifact(path, entry))
                 # An empty index is being made anew: what happened was told when it happened.
                 events.extend(read_changes(entry) if projected else [])

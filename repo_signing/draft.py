@@ -13,9 +13,18 @@ from typing import Any, Final
 
 from evidence.model import AuditEvent
 from repo_signing import roles
-from repo_signing.errors import UnknownTarget
+from repo_signing.errors import ArtifactWithdrawn, UnknownTarget
 from repo_signing.model import ArtifactRecord
-from repo_signing.records import Entry, artifact_entry, is_artifact, read_artifact, read_changes
+from repo_signing.records import (
+    Entry,
+    artifact_entry,
+    is_artifact,
+    is_record,
+    read_artifact,
+    read_changes,
+    withdrawn_entry,
+    withdrawn_path,
+)
 from repo_signing.role_cache import Role
 from repo_signing.view import View
 
@@ -86,28 +95,51 @@ class Draft:
         return role in self._renewals
 
     def artifact(self, path: str) -> ArtifactRecord:
-        """The record of a signed artifact; raises UnknownTarget."""
+        """The record of a signed artifact; raises UnknownTarget, ArtifactWithdrawn."""
         entry = self.target(path)
         if entry is None or not is_artifact(entry):
+            self.refuse_withdrawn(path)
             raise UnknownTarget(f"no artifact is signed at {path!r}; look it up in the list of artifacts")
         return read_artifact(path, entry)
 
     def put_artifact(self, record: ArtifactRecord, event: AuditEvent | None) -> None:
         """Set an artifact's record; ``event`` tells what changed, None that it is new."""
-        before = self.target(record.path)
-        told: list[AuditEvent] = []
-        if before is not None and before["custom"]["serial"] == self.serial:
-            told = read_changes(before)  # this commit changed it already
+        told = self._told(record.path)  # this commit may have changed it already
         if event is not None:
             told.append(event)
         self.put(record.path, artifact_entry(record, told))
+
+    def withdrawn(self, path: str) -> ArtifactRecord | None:
+        """The record of the artifact that was withdrawn from this path, if one was."""
+        entry = self.target(withdrawn_path(path))
+        return None if entry is None else read_artifact(path, entry)
+
+    def refuse_withdrawn(self, path: str) -> None:
+        """Raises ArtifactWithdrawn when the path is closed."""
+        record = self.withdrawn(path)
+        if record is not None and record.withdrawn is not None:
+            raise ArtifactWithdrawn(
+                f"{path} was withdrawn by {record.withdrawn.by.name} ({record.withdrawn.reason}) and its path is never "
+                "used again; publish a new version"
+            )
+
+    def put_withdrawn(self, record: ArtifactRecord, event: AuditEvent, notice: bytes) -> None:
+        """Take an artifact out of its place and keep its record; ``notice`` must be among the blobs."""
+        place = withdrawn_path(record.path)
+        told = [*self._told(record.path), *self._told(place), event]
+        self.put(record.path, None)
+        self.put(place, withdrawn_entry(record, told, notice))
+
+    def _told(self, path: str) -> list[AuditEvent]:
+        before = self.target(path)
+        return read_changes(before) if before is not None and before["custom"]["serial"] == self.serial else []
 
     def artifacts(self) -> list[tuple[ArtifactRecord, list[AuditEvent]]]:
         """Records that this draft sets, by path, each with the events of its change."""
         return [
             (read_artifact(path, entry), read_changes(entry))
             for path, entry in sorted(self._changes.items())
-            if entry is not None and is_artifact(entry)
+            if entry is not None and is_record(entry)
         ]
 
     def bodies(self) -> dict[str, dict[str, Any]]:

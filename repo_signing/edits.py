@@ -28,6 +28,7 @@ def publish(draft: Draft, path: str, new: NewArtifact, now: datetime) -> tuple[A
         if sha256_of(standing) != new.staged.sha256:
             raise taken(path, sha256_of(standing), new.staged.sha256)
         return attach(draft, path, new.sboms, new.publisher, now), False
+    draft.refuse_withdrawn(path)
     check_channel(new.channel)
     record = ArtifactRecord(
         id=new_id("art"),
@@ -106,11 +107,16 @@ def yank(draft: Draft, path: str, reason: str, by: Actor, now: datetime) -> Arti
     record = draft.artifact(path)
     if record.yanked is not None:
         return record
-    said = " ".join(reason.split())  # one line
+    said = one_line(reason)
     after = replace(record, yanked=Yank(reason=said, by=by, at=now), serial=draft.serial)
     told: dict[str, object] = {"path": path, "reason": said}
     draft.put_artifact(after, AuditEvent("artifact.yanked", record.id, by, now, told))
     return after
+
+
+def one_line(text: str) -> str:
+    """A reason as it is signed: line breaks and tabs cannot be."""
+    return " ".join(text.split())
 
 
 def _lines(text: str) -> str:

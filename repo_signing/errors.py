@@ -10,6 +10,7 @@ RepositoryError
 ├── UploadTooLarge          more bytes than the limit
 ├── UploadCutShort          fewer bytes than announced
 ├── PathTaken               the path is signed with other bytes
+├── ArtifactWithdrawn       it was taken out for good; its path stays closed
 ├── CommitRefused           the caller's own condition did not hold any more
 ├── ClockBehind             the clock is behind the last commit
 ├── ClientWouldRefuse       a stock client would not accept the result
@@ -22,7 +23,9 @@ RepositoryError
 ├── WrongOffset             an upload stands elsewhere
 ├── UploadBusy              somebody else is sending to that upload
 ├── UploadDamaged           what came is not what was to be sent
-└── IndexFailed             signed, and the index could not be brought up to it
+├── IndexFailed             signed, and the index could not be brought up to it
+├── MirrorRefused           the mirror folder is another repository's, or ahead of this one
+└── BackupRefused           the backup cannot be made there, or not restored from
 """
 
 from __future__ import annotations
@@ -71,6 +74,10 @@ class UploadCutShort(RepositoryError):
 
 class PathTaken(RepositoryError):
     code = "path_taken"
+
+
+class ArtifactWithdrawn(RepositoryError):
+    code = "artifact_withdrawn"
 
 
 class CommitRefused(RepositoryError):
@@ -129,3 +136,11 @@ class UploadBusy(RepositoryError):
 
 class UploadDamaged(RepositoryError):
     code = "upload_damaged"
+
+
+class MirrorRefused(RepositoryError):
+    code = "mirror_refused"
+
+
+class BackupRefused(RepositoryError):
+    code = "backup_refused"

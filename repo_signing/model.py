@@ -37,6 +37,16 @@ class Yank:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawal:
+    """Why an artifact was taken out of the repository; ``revoked``: devices that run it are to leave it as well."""
+
+    reason: str
+    by: Actor
+    at: datetime
+    revoked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactRecord:
     """What is signed of an artifact. ``length`` in bytes, ``sha256`` lower-case hex, ``path`` its target path.
 
@@ -60,6 +70,7 @@ class ArtifactRecord:
     yanked: Yank | None = None
     sboms: tuple[SbomRecord, ...] = ()
     serial: int = 0
+    withdrawn: Withdrawal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +140,8 @@ class Finding:
     """One thing that a check found not as it should be.
 
     ``kind`` is one of ``damaged_metadata``, ``expired_role``, ``orphan_metadata``, ``temporary_file``,
-    ``stale_upload``, ``missing_blob``, ``damaged_blob``, ``index_behind``, ``index_ahead`` and ``index_differs``;
-    ``what`` says it in words.
+    ``stale_upload``, ``withdrawn_blob``, ``missing_blob``, ``damaged_blob``, ``index_behind``, ``index_ahead`` and
+    ``index_differs``; ``what`` says it in words.
     """
 
     kind: str

@@ -6,6 +6,7 @@ the audit events of a commit whose index update was cut short can be told again 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,7 +14,7 @@ from typing import Any, Final
 from evidence.model import Actor, AuditEvent
 from repo_signing.canonical import canonical
 from repo_signing.errors import InvalidRecord, RepositoryDamaged
-from repo_signing.model import ArtifactRecord, SbomRecord, Yank
+from repo_signing.model import ArtifactRecord, SbomRecord, Withdrawal, Yank
 from repo_signing.paths import split_artifact_path
 
 # A bin of python-tuf's default limit (5 MB) then holds at least 30 of the largest records.
@@ -21,6 +22,7 @@ MAX_RECORD_BYTES: Final = 128 * 1024
 
 _ARTIFACT: Final = "artifact"
 _SBOM: Final = "sbom"
+_WITHDRAWN: Final = "withdrawn"
 
 Entry = dict[str, Any]
 
@@ -53,16 +55,40 @@ def sha256_of(entry: Mapping[str, Any]) -> str:
 
 def artifact_entry(record: ArtifactRecord, changes: Sequence[AuditEvent]) -> Entry:
     """The target entry of an artifact; raises InvalidRecord when it cannot be signed."""
+    return blob_entry(record.sha256, record.length) | {"custom": _checked(_record_out(record), changes)}
+
+
+def withdrawn_entry(record: ArtifactRecord, changes: Sequence[AuditEvent], notice: bytes) -> Entry:
+    """The entry that keeps the record of a withdrawn artifact; its own bytes are ``notice``, for anybody to read."""
+    custom = _record_out(record) | {
+        "kind": _WITHDRAWN,
+        "path": record.path,
+        "length": record.length,
+        "sha256": record.sha256,
+        "withdrawn": None if record.withdrawn is None else _withdrawal_out(record.withdrawn),
+    }
+    digest = hashlib.sha256(notice).hexdigest()
+    return blob_entry(digest, len(notice)) | {"custom": _checked(custom, changes)}
+
+
+def withdrawn_path(path: str) -> str:
+    """Where the record of a withdrawn artifact is kept. From the path alone, so that a look-up needs no search."""
+    return f"revocations/{path.partition('/')[0]}/{hashlib.sha256(path.encode()).hexdigest()}.json"
+
+
+def _record_out(record: ArtifactRecord) -> dict[str, Any]:
     custom: dict[str, Any] = {
         "kind": _ARTIFACT,
         "id": record.id,
+        "product": record.product,
+        "version": record.version,
+        "platform": record.platform,
         "channel": record.channel,
         "publisher": record.publisher.to_dict(),
         "created_at": _time_out(record.created_at),
         "serial": record.serial,
     }
-    # What is usual is left out, and product, version and platform stand in the path: every client that fetches a bin
-    # reads the records of all its neighbours.
+    # What is usual is left out: every client that fetches a bin reads the records of all its neighbours.
     if record.notes:
         custom["notes"] = record.notes.split("\n")  # a line break is a control character and cannot be signed
     if record.labels:
@@ -73,6 +99,10 @@ def artifact_entry(record: ArtifactRecord, changes: Sequence[AuditEvent]) -> Ent
         custom["yanked"] = _yank_out(record.yanked)
     if record.sboms:
         custom["sboms"] = [_sbom_out(sbom) for sbom in record.sboms]
+    return custom
+
+
+def _checked(custom: dict[str, Any], changes: Sequence[AuditEvent]) -> dict[str, Any]:
     if changes:
         custom["changes"] = [_event_out(event) for event in changes]
     length = len(canonical(custom))
@@ -80,7 +110,7 @@ def artifact_entry(record: ArtifactRecord, changes: Sequence[AuditEvent]) -> Ent
         raise InvalidRecord(
             f"the record has {length} bytes, at most {MAX_RECORD_BYTES} can be signed; shorten the notes"
         )
-    return blob_entry(record.sha256, record.length) | {"custom": custom}
+    return custom
 
 
 def sbom_entry(artifact: ArtifactRecord, sbom: SbomRecord) -> Entry:
@@ -96,22 +126,34 @@ def is_artifact(entry: Mapping[str, Any]) -> bool:
     return isinstance(custom, dict) and custom.get("kind") == _ARTIFACT
 
 
+def is_record(entry: Mapping[str, Any]) -> bool:
+    """Say whether a target entry carries an artifact's record: a standing one's, or a withdrawn one's."""
+    custom = entry.get("custom")
+    return isinstance(custom, dict) and custom.get("kind") in (_ARTIFACT, _WITHDRAWN)
+
+
 def read_artifact(path: str, entry: Mapping[str, Any]) -> ArtifactRecord:
-    """Read the record back; raises RepositoryDamaged when a field is missing or garbled."""
+    """Read the record back; a withdrawn artifact's has the path it had, not ``path``.
+
+    Raises RepositoryDamaged when a field is missing or garbled.
+    """
     try:
         custom = entry["custom"]
-        yanked = custom.get("yanked")
-        parts = split_artifact_path(path)
+        yanked, withdrawn = custom.get("yanked"), custom.get("withdrawn")
+        if custom["kind"] == _WITHDRAWN:
+            path, length, sha256 = custom["path"], custom["length"], custom["sha256"]
+        else:
+            length, sha256 = entry["length"], sha256_of(entry)
         return ArtifactRecord(
             id=custom["id"],
             path=path,
-            length=entry["length"],
-            sha256=sha256_of(entry),
-            product=parts.product,
-            version=parts.version,
-            platform=parts.platform,
+            length=length,
+            sha256=sha256,
+            product=custom["product"],
+            version=custom["version"],
+            platform=custom["platform"],
             channel=custom["channel"],
-            file_name=parts.file_name,
+            file_name=split_artifact_path(path).file_name,
             publisher=Actor.from_dict(custom["publisher"]),
             created_at=_time_in(custom["created_at"]),
             notes="\n".join(custom.get("notes", [])),
@@ -120,6 +162,7 @@ def read_artifact(path: str, entry: Mapping[str, Any]) -> ArtifactRecord:
             yanked=None if yanked is None else _yank_in(yanked),
             sboms=tuple(_sbom_in(stored) for stored in custom.get("sboms", [])),
             serial=custom["serial"],
+            withdrawn=None if withdrawn is None else _withdrawal_in(withdrawn),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RepositoryDamaged(f"the signed record of {path} lacks or garbles a field: {error!r}") from error
@@ -153,6 +196,19 @@ def _yank_out(yank: Yank) -> dict[str, Any]:
 
 def _yank_in(stored: Mapping[str, Any]) -> Yank:
     return Yank(reason=stored["reason"], by=Actor.from_dict(stored["by"]), at=_time_in(stored["at"]))
+
+
+def _withdrawal_out(one: Withdrawal) -> dict[str, Any]:
+    return {"reason": one.reason, "by": one.by.to_dict(), "at": _time_out(one.at), "revoked": one.revoked}
+
+
+def _withdrawal_in(stored: Mapping[str, Any]) -> Withdrawal:
+    return Withdrawal(
+        reason=stored["reason"],
+        by=Actor.from_dict(stored["by"]),
+        at=_time_in(stored["at"]),
+        revoked=stored["revoked"],
+    )
 
 
 def _event_out(event: AuditEvent) -> dict[str, Any]:

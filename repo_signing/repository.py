@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
-from evidence.model import REPOSITORY, Actor
+from evidence.model import REPOSITORY, Actor, AuditEvent
 from keys.keyring import Keyring
-from repo_signing import edits, roles, upkeep
+from repo_signing import edits, roles, upkeep, withdrawal
 from repo_signing.batch import Batch, Outcome, Refused
 from repo_signing.blobs import Blobs
+from repo_signing.collection import Collected, Sweep, collected
 from repo_signing.commit import Committer
 from repo_signing.draft import Draft
 from repo_signing.errors import (
@@ -32,10 +33,13 @@ from repo_signing.model import (
 )
 from repo_signing.paths import artifact_path, check_document_path, is_metadata_name, served_sha256
 from repo_signing.ports import Projection
+from repo_signing.quarantine import Quarantine
 from repo_signing.rebin import Bins, bins_of, rebin
 from repo_signing.records import blob_entry, is_artifact, read_artifact, sha256_of
 from repo_signing.sessions import UploadSessions
 from repo_signing.storage import LocalStorage
+
+T = TypeVar("T")
 
 
 class SignedRepository:
@@ -63,6 +67,7 @@ class SignedRepository:
         self._committer: Final = Committer(folder, keyring, projection, disk)
         self._blobs: Final = Blobs(folder, disk)
         self.uploads: Final = UploadSessions(folder, disk)  # large ones, in pieces
+        self._quarantine: Final = Quarantine(folder, self._blobs, disk)
         self._metadata: Final = folder / "metadata"
         self._roots: Final[dict[str, bytes]] = {}
 
@@ -130,6 +135,7 @@ class SignedRepository:
             InvalidTargetPath: Product, version, platform or file name is outside the grammar.
             InvalidRecord: Notes, labels or another field cannot be signed, or the record is too large.
             PathTaken: The path is signed with other bytes; it stays as it is.
+            ArtifactWithdrawn: What was published there was withdrawn.
             UnknownUpload: An upload is unknown or was used up.
         """
         path = artifact_path(new.product, new.version, new.platform, new.file_name)
@@ -138,10 +144,13 @@ class SignedRepository:
             raise edits.taken(path, sha256_of(standing), new.staged.sha256)
         uploads = [new.staged, *(sbom.staged for sbom in new.sboms)]
         if standing is None:
+            self._refuse_withdrawn(path)
             self._blobs.keep(new.staged)
         for sbom in new.sboms:
             self._blobs.keep(sbom.staged)
-        outcome = self._committer.submit(lambda draft: edits.publish(draft, path, new, now), now)
+        outcome = self._committer.submit(
+            lambda draft: self._with_blobs(uploads, edits.publish(draft, path, new, now)), now
+        )
         for upload in uploads:
             self._blobs.drop(upload)
         return outcome
@@ -157,7 +166,9 @@ class SignedRepository:
         """
         self._require_artifact(path)
         self._blobs.keep(sbom.staged)
-        record = self._committer.submit(lambda draft: edits.attach(draft, path, [sbom], by, now), now)
+        record = self._committer.submit(
+            lambda draft: self._with_blobs([sbom.staged], edits.attach(draft, path, [sbom], by, now)), now
+        )
         self._blobs.drop(sbom.staged)
         return record
 
@@ -173,6 +184,22 @@ class SignedRepository:
         One that is yanked already stays so with its first reason. Raises UnknownTarget, InvalidRecord.
         """
         return self._committer.submit(lambda draft: edits.yank(draft, path, reason, by, now), now)
+
+    def withdraw(self, path: str, *, reason: str, by: Actor, now: datetime, revoke: bool = False) -> ArtifactRecord:
+        """Take an artifact out of the repository: it is not served any more, and its path is closed for good.
+
+        Its bytes are kept aside for 30 days, its record and SBOMs stay signed. With ``revoke`` it is also put on the
+        signed list that makes devices leave it. Raises UnknownTarget, InvalidRecord.
+        """
+
+        def change(draft: Draft) -> ArtifactRecord:
+            record = withdrawal.withdraw(draft, self._blobs, path, reason=reason, revoke=revoke, by=by, now=now)
+            self._quarantine.prepare(record.sha256)
+            return record
+
+        record = self._committer.submit(change, now)
+        self._settle_quarantine()
+        return record
 
     def commit_documents(
         self, changes: Mapping[str, bytes | None], *, only_if: Callable[[], bool] | None = None, now: datetime
@@ -248,6 +275,7 @@ class SignedRepository:
         """Clear away what a crash left and bring the index up to what is signed; to be called at start. Cheap."""
         with self._committer.lock:
             findings = upkeep.Inspection(self._committer, self._blobs, repair=True, now=now).recover()
+            findings += self._settle_quarantine()
             upkeep.tell_repairs(self._committer, findings, by=by, subject=self._name(), now=now)
         return findings
 
@@ -270,6 +298,59 @@ class SignedRepository:
             view = self._committer.view()
         # Without the lock: hashing gigabytes must not hold up a publish, and blobs that are signed do not change.
         return [*findings, *inspection.blob_faults(view, deep=deep)]
+
+    def collect(
+        self, *, needed: Collection[str] = (), dry_run: bool = False, now: datetime, by: Actor = REPOSITORY
+    ) -> Collected:
+        """Take away metadata and blobs that no client can ask for any more; see :mod:`repo_signing.collection`.
+
+        Args:
+            needed: Digests of blobs that an active rollout names.
+            dry_run: Only say what would go.
+            now: Ages count from here.
+            by: Who is told to have collected, in the event ``repository.collected``.
+
+        Raises:
+            RepositoryDamaged: Something that is kept cannot be read; nothing was taken away.
+            CommitFailed: The disk failed; what is left goes next time.
+        """
+        sweep = Sweep(self._committer, self._blobs, self._quarantine, needed=needed, now=now)
+        sweep.mark()  # reading everything takes its time, and most of it need not hold up a publish
+        with self._committer.lock:
+            outcome = sweep.sweep(dry_run=dry_run)
+            if not dry_run and not outcome.is_empty():
+                event = collected(outcome, self._name(), by, now)
+                self._committer.projection.project(self._committer.view().serial, [], [event])
+        return outcome
+
+    def jump(
+        self, above: int, *, now: datetime, by: Actor = REPOSITORY, told: Mapping[str, object] | None = None
+    ) -> int:
+        """Sign every online role anew with a serial beyond ``above``, so that clients that saw later states come back.
+
+        An index that knows a later state than the folder is made anew first; one that is behind is brought up. Root and
+        targets keep their versions: their keys are offline.
+
+        Args:
+            above: At least what any client may have seen.
+            now: The commit's moment.
+            by: Who is told to have restored, in the event ``repository.restored``.
+            told: What else the event says.
+
+        Returns:
+            The new serial.
+        """
+        with self._committer.lock:
+            before = self._committer.view().serial
+            if self._committer.projected_serial() > before:
+                upkeep.rebuild(self._committer)
+            self._committer.burn(above)
+            self._committer.submit(upkeep.renew_everything, now)
+            serial = self._committer.view().serial
+            data: dict[str, object] = {"from_serial": before, "serial": serial, **(told or {})}
+            event = AuditEvent("repository.restored", self._name(), by, now, data)
+            self._committer.projection.project(serial, [], [event])
+        return serial
 
     def rebuild(self) -> int:
         """Make the index anew from signed metadata; returns the number of artifacts."""
@@ -348,9 +429,32 @@ class SignedRepository:
             draft.put(path, entry)
         return draft.view.serial if draft.is_empty() else draft.serial
 
+    def _with_blobs(self, uploads: Sequence[StagedBlob], outcome: T) -> T:
+        # Between the upload's naming and this commit a collection or withdrawal may have taken the blob away.
+        for upload in uploads:
+            if not self._blobs.path(upload.sha256).is_file():
+                self._blobs.keep(upload)
+        return outcome
+
+    def _settle_quarantine(self) -> list[Finding]:
+        try:
+            with self._committer.lock:
+                set_aside = self._quarantine.settle(lambda: upkeep.named_blobs(self._committer.view()))
+        except OSError:
+            return []  # it is signed that nobody is to have it; the next recovery takes it away
+        return [
+            Finding(kind="withdrawn_blob", what=f"{sha256} was withdrawn and still served", repaired=True)
+            for sha256 in set_aside
+        ]
+
     def _require_artifact(self, path: str) -> None:
         if self.find(path) is None:
+            self._refuse_withdrawn(path)
             raise UnknownTarget(f"no artifact is signed at {path!r}; look it up in the list of artifacts")
+
+    def _refuse_withdrawn(self, path: str) -> None:
+        view = self._committer.view()
+        Draft(view, view.serial, view.committed_at).refuse_withdrawn(path)
 
     def _name(self) -> str:
         return self._metadata.parent.parent.name  # the folder is <home>/orgs/<org>/repository

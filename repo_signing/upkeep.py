@@ -39,6 +39,13 @@ def renew_due(draft: Draft, now: datetime, *, force: bool) -> list[str]:
     return due
 
 
+def renew_everything(draft: Draft) -> None:
+    """Mark every role whose key is online."""
+    for name in (*draft.view.standing(), roles.SNAPSHOT, roles.TIMESTAMP):
+        if name != roles.TARGETS:
+            draft.renew(name)
+
+
 def status_of(view: View, projected_serial: int) -> RepositoryStatus:
     """Describe a state; the first time in a process it reads every role."""
     described = [
@@ -189,7 +196,7 @@ class Inspection:
         projection = self._committer.projection
         if not isinstance(projection, CountedProjection) or projection.projected_serial() != view.serial:
             return
-        signed, indexed = status_of(view, 0).artifacts, projection.artifact_count()
+        signed, indexed = sum(1 for _ in view.artifacts()), projection.artifact_count()
         if signed != indexed:
             if self._repair:
                 rebuild(self._committer)
@@ -203,6 +210,11 @@ class Inspection:
         if self._repair:
             self._committer.storage.remove(path)
         return Finding(kind=kind, what=f"{path.name} {why}", repaired=self._repair)
+
+
+def named_blobs(view: View) -> set[str]:
+    """Digests of everything that is signed as a target now; reads every role."""
+    return {sha256_of(entry) for name in view.standing() for entry in view.role(name).body["targets"].values()}
 
 
 def tell_repairs(committer: Committer, findings: list[Finding], *, by: Actor, subject: str, now: datetime) -> None:

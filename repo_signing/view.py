@@ -22,7 +22,7 @@ from repo_signing import roles
 from repo_signing.canonical import encode
 from repo_signing.errors import NoRepository, RepositoryDamaged
 from repo_signing.model import ArtifactRecord
-from repo_signing.records import Entry, is_artifact, read_artifact
+from repo_signing.records import Entry, is_record, read_artifact
 from repo_signing.role_cache import Role, RoleCache, RoleFacts
 from repo_signing.storage import read_or_none
 
@@ -201,10 +201,10 @@ class View:
         return [name for name in self.standing() if name not in others]
 
     def artifacts(self) -> Iterator[ArtifactRecord]:
-        """All signed artifacts, by bin and path."""
+        """All signed artifacts, by bin and path; those that were withdrawn, too."""
         for role in self.bins():
             for path, entry in sorted(role.body["targets"].items()):
-                if is_artifact(entry):
+                if is_record(entry):
                     yield read_artifact(path, entry)
 
 

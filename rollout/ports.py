@@ -109,7 +109,7 @@ class Releases(Protocol):
         """Signed artifacts of a release by platform; empty when there is none."""
 
     def blocked(self, org: str, artifact_ids: Sequence[str]) -> Mapping[str, str]:
-        """Of these artifacts, those that may not be offered (yanked), each with the reason."""
+        """Of these artifacts, those that may not be offered (yanked, withdrawn), each with the reason."""
 
 
 class Groups(Protocol):

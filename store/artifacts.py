@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from sqlalchemy.sql import Select
 
 from evidence.model import Actor, AuditEvent
-from repo_signing.model import ArtifactRecord, SbomRecord, Yank
+from repo_signing.model import ArtifactRecord, SbomRecord, Withdrawal, Yank
 from repo_signing.records import published
 from rollout.model import ArtifactRef
 from store.audit import append
@@ -206,7 +206,8 @@ class SqlReleases:
                 artifact_rows.c.sha256,
             )
             .where(artifact_rows.c.org == org, artifact_rows.c.product == product, artifact_rows.c.version == version)
-            .order_by(artifact_rows.c.platform, artifact_rows.c.id)
+            # A withdrawn one only where there is no other: it is then refused by its reason, not as unknown.
+            .order_by(artifact_rows.c.platform, artifact_rows.c.withdrawn.is_(None), artifact_rows.c.id)
         )
         if channel is not None:
             query = query.where(artifact_rows.c.channel == channel)
@@ -217,12 +218,14 @@ class SqlReleases:
             }
 
     def blocked(self, org: str, artifact_ids: Sequence[str]) -> Mapping[str, str]:
-        """Of these artifacts, those that may not be offered (yanked), each with the reason."""
-        query = select(artifact_rows.c.id, artifact_rows.c.yanked).where(
-            artifact_rows.c.org == org, artifact_rows.c.id.in_(artifact_ids), artifact_rows.c.yanked.is_not(None)
+        """Of these artifacts, those that may not be offered (yanked, withdrawn), each with the reason."""
+        query = select(artifact_rows.c.id, artifact_rows.c.yanked, artifact_rows.c.withdrawn).where(
+            artifact_rows.c.org == org,
+            artifact_rows.c.id.in_(artifact_ids),
+            or_(artifact_rows.c.yanked.is_not(None), artifact_rows.c.withdrawn.is_not(None)),
         )
         with self._database.read() as connection:
-            return {row.id: row.yanked["reason"] for row in connection.execute(query)}
+            return {row.id: (row.withdrawn or row.yanked)["reason"] for row in connection.execute(query)}
 
 
 def _insert(connection: Connection, org: str, records: Sequence[ArtifactRecord]) -> None:
@@ -237,7 +240,7 @@ def _insert(connection: Connection, org: str, records: Sequence[ArtifactRecord])
 
 
 def _artifact_row(org: str, record: ArtifactRecord) -> dict[str, object]:
-    yanked = record.yanked
+    yanked, withdrawn = record.yanked, record.withdrawn
     return {
         "id": record.id,
         "org": org,
@@ -254,14 +257,20 @@ def _artifact_row(org: str, record: ArtifactRecord) -> dict[str, object]:
         "notes": record.notes,
         "labels": dict(record.labels),
         "security": record.security,
-        "yanked": yanked
-        and {"reason": yanked.reason, "by": yanked.by.to_dict(), "at": yanked.at.isoformat().replace("+00:00", "Z")},
+        "yanked": yanked and {"reason": yanked.reason, "by": yanked.by.to_dict(), "at": _time_out(yanked.at)},
         "serial": record.serial,
+        "withdrawn": withdrawn
+        and {
+            "reason": withdrawn.reason,
+            "by": withdrawn.by.to_dict(),
+            "at": _time_out(withdrawn.at),
+            "revoked": withdrawn.revoked,
+        },
     }
 
 
 def _to_artifact(row: AnyRow, with_sboms: tuple[SbomRecord, ...]) -> ArtifactRecord:
-    yanked = row.yanked
+    yanked, withdrawn = row.yanked, row.withdrawn
     return ArtifactRecord(
         id=row.id,
         path=row.path,
@@ -285,7 +294,18 @@ def _to_artifact(row: AnyRow, with_sboms: tuple[SbomRecord, ...]) -> ArtifactRec
         ),
         sboms=with_sboms,
         serial=row.serial,
+        withdrawn=withdrawn
+        and Withdrawal(
+            reason=withdrawn["reason"],
+            by=Actor.from_dict(withdrawn["by"]),
+            at=datetime.fromisoformat(withdrawn["at"]),
+            revoked=withdrawn["revoked"],
+        ),
     )
+
+
+def _time_out(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _sbom_row(org: str, artifact_id: str, position: int, sbom: SbomRecord) -> dict[str, object]:

@@ -127,6 +127,7 @@ artifacts = Table(
     Column("security", Boolean, nullable=False),
     Column("yanked", JsonText),
     Column("serial", BigInteger, nullable=False),
+    Column("withdrawn", JsonText),
     UniqueConstraint("org", "path"),
     Index("ix_artifacts_org_product_version", "org", "product", "version"),
 )

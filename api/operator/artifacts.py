@@ -73,6 +73,15 @@ class Yanked(BaseModel):
     at: datetime
 
 
+class Withdrawn(BaseModel):
+    """Why it was taken out of the repository; `revoked`: devices that run it are told to leave it."""
+
+    reason: str
+    by: By
+    at: datetime
+    revoked: bool
+
+
 class Artifact(BaseModel):
     """A signed artifact. `serial` is the state of the repository that holds this record."""
 
@@ -92,6 +101,7 @@ class Artifact(BaseModel):
     labels: dict[str, str]
     security: bool
     yanked: Yanked | None
+    withdrawn: Withdrawn | None
     sboms: list[Sbom]
 
 
@@ -201,6 +211,18 @@ def yank_artifact(path: IdPath, body: Reason) -> Response:
     return reply(artifact(yanked))
 
 
+@api.on("POST", "/artifacts/{id}/withdraw", Artifact, permission=Permission.ARTIFACTS_YANK)
+def withdraw_artifact(path: IdPath, body: Reason) -> Response:
+    """Take an artifact out of the repository for good; its record stays"""
+    return _taken_out(path, body, revoke=False)
+
+
+@api.on("POST", "/artifacts/{id}/revoke", Artifact, permission=Permission.ARTIFACTS_YANK)
+def revoke_artifact(path: IdPath, body: Reason) -> Response:
+    """Withdraw an artifact and make devices that run it leave it"""
+    return _taken_out(path, body, revoke=True)
+
+
 @api.on("PUT", "/artifacts/{id}/sboms", Sbom, permission=Permission.SBOMS_WRITE, status=201, raw_body=True)
 def attach_sbom(path: IdPath) -> Response:
     """Sign an SBOM beside an artifact that stands"""
@@ -259,7 +281,7 @@ def wanted(body: Publish) -> NewArtifact:
 
 def artifact(record: ArtifactRecord) -> Artifact:
     """An artifact as the API shows it."""
-    yanked = record.yanked
+    yanked, withdrawn = record.yanked, record.withdrawn
     return Artifact(
         id=record.id,
         target_path=record.path,
@@ -277,8 +299,18 @@ def artifact(record: ArtifactRecord) -> Artifact:
         labels=dict(record.labels),
         security=record.security,
         yanked=None if yanked is None else Yanked(reason=yanked.reason, by=_by(yanked.by), at=yanked.at),
+        withdrawn=None
+        if withdrawn is None
+        else Withdrawn(reason=withdrawn.reason, by=_by(withdrawn.by), at=withdrawn.at, revoked=withdrawn.revoked),
         sboms=[_sbom(one) for one in record.sboms],
     )
+
+
+def _taken_out(path: IdPath, body: Reason, *, revoke: bool) -> Response:
+    record = _found(path.id)
+    gone = services().repository.withdraw(record.path, reason=body.reason, revoke=revoke, by=caller().actor, now=now())
+    services().rollouts.tick(services().org, now())
+    return reply(artifact(gone))
 
 
 def _by(actor: Any) -> By:

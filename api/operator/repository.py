@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from api.auth.permissions import Permission
 from api.operator.routes import Body, Routes, caller, now, reply, services
 from evidence.model import AuditEvent
+from repo_signing.outlook import outlook, warnings
 
 api = Routes("repository", "Repository")
 
@@ -22,6 +23,7 @@ class RoleStatus(BaseModel):
     expires: datetime
     expires_in_seconds: int
     targets: int | None
+    outlook: str
 
 
 class Repository(BaseModel):
@@ -36,6 +38,7 @@ class Repository(BaseModel):
     metadata_url: str
     targets_url: str
     roles: list[RoleStatus]
+    warnings: list[str]
 
 
 class Refreshed(BaseModel):
@@ -87,9 +90,11 @@ def get_repository() -> Response:
                 expires=role.expires,
                 expires_in_seconds=int((role.expires - now()).total_seconds()),
                 targets=role.targets,
+                outlook=outlook(role, now()).value,
             )
             for role in status.roles
         ],
+        warnings=[line for _, line in warnings(status.roles, now())],
     )
     return reply(answer)
 

@@ -15,7 +15,7 @@ from cli.text import fields, moment, size, table
 
 @click.group()
 def artifact() -> None:
-    """List, show, verify, amend and yank artifacts.
+    """List, show, verify, amend, yank, withdraw and revoke artifacts.
 
     Where a command takes ARTIFACT, give its id (art_…) or its target path (product/version/platform/file).
     """
@@ -54,7 +54,7 @@ def list_(
                     size(item["length"]),
                     len(item["sboms"]),
                     moment(item["created_at"]),
-                    "yanked" if item["yanked"] else "active",
+                    state_of(item),
                 )
                 for item in items
             ],
@@ -108,6 +108,27 @@ def yank(invocation: Invocation, artifact_: str, reason: str) -> None:
     found = find_artifact(client, artifact_)
     yanked = client.post(f"/artifacts/{found['id']}/yank", {"reason": reason})
     invocation.emit(yanked, lambda: f"yanked {yanked['target_path']} ({yanked['id']})")
+
+
+@artifact.command("withdraw")
+@click.argument("artifact_", metavar="ARTIFACT")
+@click.option("--reason", required=True, metavar="TEXT", help="Why it is taken out.")
+@server_options
+def withdraw(invocation: Invocation, artifact_: str, reason: str) -> None:
+    """Take an artifact out of the repository: nobody can download it any more, and its path is closed for good.
+
+    Its record stays, and its bytes are kept aside on the server for 30 days. Devices that run it go on.
+    """
+    _take_out(invocation, artifact_, "withdraw", reason)
+
+
+@artifact.command("revoke")
+@click.argument("artifact_", metavar="ARTIFACT")
+@click.option("--reason", required=True, metavar="TEXT", help="Why devices must leave it.")
+@server_options
+def revoke(invocation: Invocation, artifact_: str, reason: str) -> None:
+    """Withdraw an artifact and make every device that runs it go back to what it ran before, at its next poll."""
+    _take_out(invocation, artifact_, "revoke", reason)
 
 
 @artifact.command()
@@ -179,8 +200,22 @@ def locate(client: Any, artifact_: str, org: str | None) -> tuple[str, dict[str,
     return find_artifact(client, artifact_)["target_path"], place
 
 
+def state_of(item: dict[str, Any]) -> str:
+    """One word: active, yanked, withdrawn or revoked; the gravest that holds."""
+    if item["withdrawn"]:
+        return "revoked" if item["withdrawn"]["revoked"] else "withdrawn"
+    return "yanked" if item["yanked"] else "active"
+
+
+def _take_out(invocation: Invocation, artifact_: str, verb: str, reason: str) -> None:
+    client = invocation.client()
+    found = find_artifact(client, artifact_)
+    gone = client.post(f"/artifacts/{found['id']}/{verb}", {"reason": reason})
+    invocation.emit(gone, lambda: f"{state_of(gone)} {gone['target_path']} ({gone['id']})")
+
+
 def _describe(item: dict[str, Any]) -> str:
-    yanked = item["yanked"]
+    yanked, withdrawn = item["yanked"], item["withdrawn"]
     return fields(
         [
             ("id", item["id"]),
@@ -194,6 +229,11 @@ def _describe(item: dict[str, Any]) -> str:
             ("note", item["notes"]),
             ("labels", item["labels"]),
             ("yanked", f"{moment(yanked['at'])}: {yanked['reason']}" if yanked else None),
+            *(
+                [(state_of(item), f"{moment(withdrawn['at'])} by {withdrawn['by']['name']}: {withdrawn['reason']}")]
+                if withdrawn
+                else []
+            ),
             *(
                 ("sbom", f"{sbom['id']}  {sbom['format']} {sbom['spec_version']}, {sbom['components']} components")
                 for sbom in item["sboms"]

@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
+from cli.commands import repo_home, repo_life
 from cli.commands.repo_rebin import rebin
 from cli.invocation import Invocation
 from cli.options import server_options
-from cli.text import fields, moment, table
+from cli.text import fields, moment, table, visible
 
 _DAY = 86_400  # seconds
 _HOUR = 3_600  # seconds
@@ -39,10 +40,18 @@ def status(invocation: Invocation) -> None:
             ]
         )
         roles = [
-            (role["name"], role["version"], role["targets"], moment(role["expires"]), _left(role["expires_in_seconds"]))
+            (
+                role["name"],
+                role["version"],
+                role["targets"],
+                moment(role["expires"]),
+                _left(role["expires_in_seconds"]),
+                role["outlook"],
+            )
             for role in told["roles"]
         ]
-        return head + "\n\n" + table(("role", "version", "targets", "expires", "left"), roles)
+        warned = "".join(f"warning: {visible(line)}\n" for line in told["warnings"])
+        return f"{warned}{head}\n\n" + table(("role", "version", "targets", "expires", "left", "outlook"), roles)
 
     invocation.emit(told, table_)
 
@@ -86,3 +95,14 @@ def _left(seconds: int) -> str:
     if seconds < _DAY:
         return f"{seconds // _HOUR} h {seconds % _HOUR // 60} min"
     return f"{seconds // _DAY} d"
+
+
+for _command in (
+    repo_life.gc,
+    repo_life.bundle,
+    repo_home.sync,
+    repo_home.backup,
+    repo_home.restore,
+    repo_home.rebuild_db,
+):
+    repo.add_command(_command)

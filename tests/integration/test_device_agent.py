@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -340,3 +342,69 @@ def test_a_decision_that_names_other_bytes_than_the_signed_release_is_refused(be
 
     assert bench.commands.ran == []
     assert bench.server.results == [("rol_1", 1, "failed", "artifact_refused")]
+
+
+def revoke(bench: DeviceBench, *contents: bytes) -> None:
+    entries = [{"sha256": hashlib.sha256(one).hexdigest(), "reason": "leaks keys"} for one in contents]
+    document = {"_type": "wavegate-revocations", "format": 1, "product": "app", "revoked": entries}
+    bench.tree.put_document("revocations/app/all.json", json.dumps(document).encode())
+
+
+def test_a_device_leaves_what_was_revoked_and_does_not_install_it_again(bench: DeviceBench) -> None:
+    bench.offer("1.0", "rol_1")
+    bench.poll()
+    second = bench.offer("2.0", "rol_2", minutes=1)
+    bench.poll()
+
+    revoke(bench, b"2.0" * 1000)
+    state = bench.poll()
+
+    assert bench.commands.installed == b"1.0" * 1000
+    assert bench.server.results[-1] == ("rol_2", 1, "rolled_back", "revoked")
+    assert state.running["app"].version == "1.0"
+    bench.put(replace(second, rollout="rol_3", submitted_at=NOON + timedelta(minutes=2)))
+    assert bench.poll().words["app"] == "runs 1.0; 2.0 was revoked: leaks keys"
+    assert bench.commands.ran[-1] == ("rollback", "1.0")
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["the first there was", "the one before is revoked as well"])
+def test_a_revoked_release_with_nothing_to_return_to_runs_on_and_says_so_once(bench: DeviceBench, both: bool) -> None:
+    rollout = "rol_1"
+    bench.offer("1.0", "rol_1")
+    bench.poll()
+    if both:
+        rollout = "rol_2"
+        bench.offer("2.0", "rol_2", minutes=1)
+        bench.poll()
+    revoke(bench, b"1.0" * 1000, b"2.0" * 1000)
+
+    bench.poll()
+    state = bench.poll()
+
+    assert bench.server.results[-1] == (rollout, 1, "failed", "nothing_to_return_to")
+    assert [one[3] for one in bench.server.results].count("nothing_to_return_to") == 1
+    assert state.running["app"].rollout == rollout
+    assert [action for action, _ in bench.commands.ran].count("rollback") == 0
+
+
+def test_what_is_revoked_while_it_is_being_confirmed_goes_back(bench: DeviceBench) -> None:
+    bench.offer("1.0", "rol_1")
+    bench.poll()
+    bench.offer("2.0", "rol_2", minutes=1)
+    bench.commands.ill = {"2.0"}
+    bench.commands.before_health = lambda: revoke(bench, b"2.0" * 1000)
+
+    bench.poll()
+
+    assert bench.commands.installed == b"1.0" * 1000
+    assert bench.server.results[-1] == ("rol_2", 1, "rolled_back", "rolled_back")
+
+
+def test_a_list_of_revocations_that_cannot_be_read_stops_the_product(bench: DeviceBench) -> None:
+    bench.tree.put_document("revocations/app/all.json", b'{"_type": "wavegate-revocations", "format": 2}')
+    bench.offer("1.0", "rol_1")
+
+    state = bench.poll()
+
+    assert bench.commands.ran == []
+    assert "revocations/app/all.json cannot be read" in state.repository_trouble

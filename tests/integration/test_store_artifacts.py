@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from evidence.model import Actor, ActorKind, AuditEvent
-from repo_signing.model import ArtifactRecord, SbomRecord, Yank
+from repo_signing.model import ArtifactRecord, SbomRecord, Withdrawal, Yank
 from rollout.model import ArtifactRef
 from store.artifacts import ArtifactFilter, ArtifactIndex, SqlReleases
 from store.audit import AuditLog
@@ -132,11 +132,16 @@ def test_a_release_is_its_newest_artifact_for_each_platform(index: ArtifactIndex
     assert releases.artifacts("rival", "player", "9", None) == {}
 
 
-def test_only_yanked_artifacts_are_blocked(index: ArtifactIndex, database: Database) -> None:
+def test_only_yanked_and_withdrawn_artifacts_are_blocked(index: ArtifactIndex, database: Database) -> None:
     yank = Yank(reason="bricks devices", by=CI, at=NOON)
-    index.project(1, [an_artifact(1), replace(an_artifact(2), yanked=yank)], [])
+    gone = Withdrawal(reason="leaks keys", by=CI, at=NOON)
+    both = replace(an_artifact(3), yanked=yank, withdrawn=gone)
+    index.project(1, [an_artifact(1), replace(an_artifact(2), yanked=yank), both], [])
     releases = SqlReleases(database)
-    assert releases.blocked("acme", ["art_1", "art_2", "art_9"]) == {"art_2": "bricks devices"}
+    assert releases.blocked("acme", ["art_1", "art_2", "art_3", "art_9"]) == {
+        "art_2": "bricks devices",
+        "art_3": "leaks keys",
+    }
     assert releases.blocked("acme", []) == {}
     assert releases.blocked("rival", ["art_2"]) == {}
 

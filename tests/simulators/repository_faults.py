@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from evidence.model import AuditEvent
 from repo_signing.model import ArtifactRecord
+from repo_signing.repository import SignedRepository
 from repo_signing.storage import LocalStorage
 from tests.simulators.projection import ProjectionSimulator
+from tests.simulators.repository import RepositoryHome
 
 T = TypeVar("T")
 
@@ -116,3 +121,35 @@ class FaultyProjection:
 
     def clear(self) -> None:
         self._faults.step("clear", self._index.clear)
+
+
+def every_crash(
+    home: RepositoryHome, folder: Path, action: Callable[[SignedRepository], object], *, stride: int = 1
+) -> Iterator[RepositoryHome]:
+    """Copies of ``home`` in which ``action`` died: before each of its steps, after the last, and in mid-write.
+
+    With a ``stride`` only every so many steps, and each of the last twelve: those of a commit's end.
+    """
+
+    def run(at: int | None, how: str) -> tuple[Faults, RepositoryHome]:
+        copied = folder / f"{at}-{how}"
+        shutil.copytree(home.folder, copied, copy_function=os.link)
+        case = RepositoryHome(copied, copy.deepcopy(home.projection), home.root, home.now)
+        faults = Faults(at, how)
+        with suppress(Crash):
+            action(case.open(FaultyStorage(faults), FaultyProjection(case.projection, faults)))
+        return faults, case
+
+    counted, whole = run(None, "before")
+    steps = counted.steps
+    shutil.rmtree(whole.folder)
+    assert steps, "an action without steps tests nothing"
+    cases = [(at, "before") for at in range(len(steps))] + [(len(steps) - 1, "after")]
+    cases += [(at, "torn") for at, step in enumerate(steps) if step == "write"]
+    for at, how in cases:
+        if at % stride and at < len(steps) - 12:
+            continue
+        faults, case = run(at, how)
+        assert faults.is_dead
+        yield case
+        shutil.rmtree(case.folder)

@@ -74,8 +74,10 @@ class SignedTree:
         return target
 
     def put_document(self, path: str, document: bytes | None) -> None:
-        """Sign a decision or brake, or remove it."""
+        """Sign a decision, brake or list of revocations, or remove it."""
         role = path.partition("/")[0]
+        if role == "revocations":
+            role = self.bins.get_role_for_target(path)
         self._roles[role].targets.pop(path, None)
         if document is not None:
             self._roles[role].targets[path] = TargetFile.from_data(path, document, ["sha256"])
@@ -131,7 +133,7 @@ class SignedTree:
             {
                 "decisions": delegated("decisions", ["decisions/*/*"], terminating=True),
                 "brakes": delegated("brakes", ["brakes/*/*"], terminating=True),
-                "releases": delegated("releases", ["*/*/*/*"], terminating=False),
+                "releases": delegated("releases", ["*/*/*/*", "revocations/*/*"], terminating=False),
             },
         )
         self._roles["releases"].delegations = Delegations(keys, None, self.bins)

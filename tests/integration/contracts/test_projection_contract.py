@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from evidence.model import REPOSITORY, Actor, ActorKind, AuditEvent
-from repo_signing.model import ArtifactRecord, SbomRecord, Yank
+from repo_signing.model import ArtifactRecord, SbomRecord, Withdrawal, Yank
 from repo_signing.ports import CountedProjection
 from store.artifacts import ArtifactIndex
 from store.audit import AuditLog
@@ -70,6 +70,14 @@ def test_an_artifact_is_published_once_and_then_replaced(subject: Subject) -> No
     assert subject.projection.projected_serial() == 8
     assert subject.projection.artifact_count() == 1
     assert [event.tag for event in subject.events()] == ["artifact.published", "artifact.yanked"]
+
+
+def test_a_withdrawn_artifact_keeps_its_row(subject: Subject) -> None:
+    subject.projection.project(7, [FULL], [])
+    gone = replace(FULL, withdrawn=Withdrawal(reason="leaks", by=CI, at=NOON, revoked=True), serial=8)
+    subject.projection.project(8, [gone], [])
+    assert subject.at_path(FULL.path) == gone
+    assert subject.projection.artifact_count() == 1
 
 
 def test_the_published_event_tells_what_was_published_and_by_whom(subject: Subject) -> None:

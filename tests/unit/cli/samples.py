@@ -32,6 +32,7 @@ ARTIFACT: dict[str, Any] = {
     "labels": {"team": "edge"},
     "security": False,
     "yanked": None,
+    "withdrawn": None,
     "sboms": [SBOM],
 }
 

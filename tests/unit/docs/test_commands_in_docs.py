@@ -52,7 +52,9 @@ def test_every_page_that_is_linked_to_is_there(page: Path) -> None:
 
 def _parse(command: click.Command, name: str, words: list[str], parent: click.Context | None = None) -> None:
     """Parse without running, so that an unknown option, a missing one or a spare argument is an error."""
-    with click.Context(command, info_name=name, parent=parent, obj=Invocation()) as context:
+    # click remembers in the command how its help is called; the programs say -h, too.
+    helps = ["-h", "--help"]
+    with click.Context(command, info_name=name, parent=parent, obj=Invocation(), help_option_names=helps) as context:
         if not isinstance(command, click.Group):
             # Files named in examples are not here: options take any path, in a copy of the command.
             lenient = copy.copy(command)

@@ -1,0 +1,174 @@
+"""Collecting what no client can ask for any more: mark from every snapshot that may still be held, then sweep.
+
+A client that was away comes back with the snapshot of its last poll in hand, or is in the middle of a poll. So kept are
+the ten newest snapshots, and each that was current at some moment of the last seven days, longer than any timestamp
+lives; with them every role version and blob they name. Roots are kept for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from evidence.model import Actor, AuditEvent
+from repo_signing import roles
+from repo_signing.blobs import Blobs
+from repo_signing.commit import Committer
+from repo_signing.errors import CommitFailed, RepositoryDamaged
+from repo_signing.paths import is_sha256, versioned_name
+from repo_signing.quarantine import Quarantine
+from repo_signing.storage import read_or_none
+from repo_signing.view import View
+
+KEPT_FOR: Final = timedelta(days=7)  # three times a timestamp's life; also a week for a mirror to follow
+KEPT_VERSIONS: Final = 10
+# An upload is named among the blobs shortly before it is signed, and waits at most a day for that.
+BLOB_GRACE: Final = timedelta(days=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """What a collection took away, or would take: names of metadata files, digests, and bytes in all."""
+
+    metadata: tuple[str, ...]
+    blobs: tuple[str, ...]
+    quarantined: tuple[str, ...]
+    freed: int
+    dry_run: bool
+
+    def is_empty(self) -> bool:
+        """Say whether there was nothing to take."""
+        return not (self.metadata or self.blobs or self.quarantined)
+
+
+class Sweep:
+    """One collection. :meth:`mark` may run ahead without the lock, :meth:`sweep` runs under it.
+
+    Args:
+        committer: Whose folder is collected.
+        blobs: Of the same folder.
+        quarantine: Of the same folder.
+        needed: Digests of blobs that stay although nothing signed may name them.
+        now: Ages count from here.
+    """
+
+    def __init__(
+        self, committer: Committer, blobs: Blobs, quarantine: Quarantine, *, needed: Collection[str], now: datetime
+    ) -> None:
+        self._metadata: Final = committer.metadata
+        self._committer: Final = committer
+        self._blobs: Final = blobs
+        self._quarantine: Final = quarantine
+        self._needed: Final = frozenset(needed)
+        self._now: Final = now
+        self._named: Final[dict[str, frozenset[str]]] = {}  # digests by role file; those files never change
+
+    def mark(self) -> tuple[set[str], set[str]]:
+        """Names of metadata files and digests of blobs that stay; raises RepositoryDamaged."""
+        view = self._committer.view()
+        files: set[str] = set()
+        for version, snapshot in self._kept_snapshots(view):
+            files.add(f"{version}.{roles.SNAPSHOT}.json")
+            files.update(f"{meta['version']}.{name}" for name, meta in snapshot["meta"].items())
+        files.update(f"{number}.{name}.json" for name, number in view.versions.items())
+        blobs = set(self._needed)
+        for name in files:
+            if not name.endswith(f".{roles.SNAPSHOT}.json"):
+                blobs |= self._targets_of(name)
+        return files, blobs
+
+    def sweep(self, *, dry_run: bool) -> Collected:
+        """Take away what is not marked. To be called under the lock; raises RepositoryDamaged, CommitFailed.
+
+        Snapshots go before the roles they name, so a snapshot that is there has all its roles, whenever this is cut
+        short; the next collection goes on where this one ended.
+        """
+        files, named = self.mark()
+        metadata = sorted(self._swept_metadata(files), key=lambda path: (versioned_name(path.name) or (0, ""))[::-1])
+        metadata.sort(key=lambda path: not path.name.endswith(f".{roles.SNAPSHOT}.json"))
+        blobs = list(self._swept_blobs(named))
+        aside = self._quarantine.overdue(self._now)
+        freed = sum(path.stat().st_size for path in (*metadata, *blobs, *aside))
+        if not dry_run:
+            try:
+                for path in (*metadata, *blobs, *aside):
+                    self._committer.storage.remove(path)
+            except OSError as error:
+                raise CommitFailed(f"the collection was cut short: {error.strerror}; run it again") from error
+        return Collected(
+            metadata=tuple(path.name for path in metadata),
+            blobs=tuple(path.name for path in blobs),
+            quarantined=tuple(path.name for path in aside),
+            freed=freed,
+            dry_run=dry_run,
+        )
+
+    def _kept_snapshots(self, view: View) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Newest first. A snapshot was current until the next one was signed."""
+        versions = sorted(
+            (named[0] for named in self._versioned() if named[1] == roles.SNAPSHOT and named[0] <= view.serial),
+            reverse=True,
+        )
+        replaced_at: datetime | None = None
+        for place, version in enumerate(versions):
+            body = self._body(f"{version}.{roles.SNAPSHOT}.json")
+            if place < KEPT_VERSIONS or replaced_at is None or self._now - replaced_at <= KEPT_FOR:
+                yield version, body
+            else:
+                return  # all older ones were replaced earlier
+            replaced_at = roles.time_in(body["expires"]) - roles.SNAPSHOT_LIFE
+
+    def _swept_metadata(self, kept: set[str]) -> Iterator[Path]:
+        serial = self._committer.view().serial
+        for path in sorted(self._metadata.iterdir()):
+            named = versioned_name(path.name)
+            # What is above the serial is a crashed commit's; recovery burns its number before it removes it.
+            if named is not None and named[1] != roles.ROOT and named[0] <= serial and path.name not in kept:
+                yield path
+
+    def _swept_blobs(self, named: set[str]) -> Iterator[Path]:
+        for path in self._blobs.all():
+            if is_sha256(path.name) and path.name not in named:
+                touched = datetime.fromtimestamp(path.stat().st_ctime, UTC)
+                if self._now - touched > BLOB_GRACE:
+                    yield path
+
+    def _targets_of(self, name: str) -> frozenset[str]:
+        found = self._named.get(name)
+        if found is None:
+            targets = self._body(name)["targets"].values()
+            found = self._named[name] = frozenset(entry["hashes"]["sha256"] for entry in targets)
+        return found
+
+    def _versioned(self) -> Iterator[tuple[int, str]]:
+        for path in self._metadata.iterdir():
+            named = versioned_name(path.name)
+            if named is not None:
+                yield named
+
+    def _body(self, name: str) -> Mapping[str, Any]:
+        content = read_or_none(self._metadata / name)
+        try:
+            if content is None:
+                raise ValueError("it is missing")
+            body: Mapping[str, Any] = orjson.loads(content)["signed"]
+        except (ValueError, KeyError, TypeError) as error:
+            # Who cannot read what is named must not take away what is not.
+            raise RepositoryDamaged(f"{name} cannot be read ({error}); nothing was collected, run a check") from error
+        return body
+
+
+def collected(outcome: Collected, subject: str, by: Actor, now: datetime) -> AuditEvent:
+    """The event of a collection."""
+    told: dict[str, object] = {
+        "metadata": len(outcome.metadata),
+        "blobs": len(outcome.blobs),
+        "quarantined": list(outcome.quarantined),
+        "freed": outcome.freed,
+    }
+    return AuditEvent("repository.collected", subject, by, now, told)
