@@ -9,15 +9,16 @@ securesystemslib as it stands.
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, Signer, SSlibKey
 
 from keys.errors import CustodyError, KeyDamaged, KeyExists, KeyLocked, KeyNotHere, UnknownKey
-from keys.files import PASSPHRASE, SCHEME, make_private_folder, new_sealed_key, write_private
+from keys.files import PASSPHRASE, SCHEME, make_private_folder, new_sealed_key, sync_folder, write_private
 
 ROOT: Final = "root"
 TARGETS: Final = "targets"
@@ -66,7 +67,8 @@ class Keyring:
             _OFFLINE_FOLDER: self._folders[_OFFLINE_FOLDER] / "passphrase",
         }
         self._passphrases: Final = {_ONLINE_FOLDER: passphrase, _OFFLINE_FOLDER: offline_passphrase}
-        self._entries: Final = _read(folder / KEYRING_FILE)
+        self._file: Final = folder.resolve() / KEYRING_FILE
+        self._entries = _read(self._file)
         self._open: Final[dict[str, Signer]] = {}
 
     def names(self) -> tuple[str, ...]:
@@ -76,6 +78,39 @@ class Keyring:
     def public(self, name: str) -> SSlibKey:
         """The public half of a key; raises UnknownKey."""
         return self._entry(name)[1]
+
+    def name_of(self, keyid: str) -> str | None:
+        """Name of the key with this keyid, or None; a keyid not seen before is looked for in the file as it is now."""
+        found = self._find(keyid)
+        if found is None:
+            self._entries = _read(self._file)  # another process may have added it
+            found = self._find(keyid)
+        return found
+
+    def add_online(self, role: str) -> SSlibKey:
+        """Make another online key for a role, named ``<role>-<n>``, and return its public half.
+
+        Raises:
+            KeyLocked: The online passphrase is missing.
+            OSError: A file could not be written. A key file without an entry is no key of this ring.
+        """
+        self._entries = _read(self._file)
+        folder, number = self._folders[_ONLINE_FOLDER], 2
+        while f"{role}-{number}" in self._entries or (folder / f"{role}-{number}.pem").exists():
+            number += 1
+        name = f"{role}-{number}"
+        public = new_sealed_key(folder / f"{name}.pem", self._passphrase(name, _ONLINE_FOLDER))
+        self._save({**self._entries, name: (f"{SCHEME}:{_ONLINE_FOLDER}/{name}.pem", public)})
+        return public
+
+    def retire(self, name: str) -> None:
+        """Take a key out of the ring and remove its online file; raises UnknownKey. What it signed stays signed."""
+        self._entries = _read(self._file)
+        uri, _ = self._entry(name)
+        self._save({other: entry for other, entry in self._entries.items() if other != name})
+        self._open.pop(name, None)
+        if uri.startswith(f"{SCHEME}:{_ONLINE_FOLDER}/"):
+            (self._folders[_ONLINE_FOLDER] / uri.rpartition("/")[2]).unlink(missing_ok=True)
 
     def signer(self, name: str) -> Signer:
         """A signer for this key; the private key stays in memory from then on.
@@ -124,6 +159,16 @@ class Keyring:
         except FileNotFoundError as error:
             raise KeyLocked(f"the {name} key needs the passphrase in {file}; put it there or give it") from error
 
+    def _find(self, keyid: str) -> str | None:
+        return next((name for name, (_, public) in self._entries.items() if public.keyid == keyid), None)
+
+    def _save(self, entries: Mapping[str, tuple[str, SSlibKey]]) -> None:
+        temporary = self._file.with_name(f".{KEYRING_FILE}.{secrets.token_hex(8)}")
+        write_private(temporary, _text(entries))
+        os.replace(temporary, self._file)  # readers see the old ring or the new one, whole
+        sync_folder(self._file.parent)
+        self._entries = entries
+
     def _entry(self, name: str) -> tuple[str, SSlibKey]:
         try:
             return self._entries[name]
@@ -133,7 +178,7 @@ class Keyring:
 
 def create_keyring(
     folder: Path,
-    offline: Path,
+    offline: Path | None,
     *,
     passphrase: str | None = None,
     offline_passphrase: str | None = None,
@@ -145,7 +190,8 @@ def create_keyring(
 
     Args:
         folder: For ``keyring.json`` and the online keys (decisions, releases, snapshot, timestamp).
-        offline: For root and targets; may be moved away afterwards.
+        offline: For root and targets; may be moved away afterwards. None: these are kept by people elsewhere, and the
+            ring has online keys only.
         passphrase: For the online keys.
         offline_passphrase: For the offline keys.
 
@@ -157,25 +203,29 @@ def create_keyring(
     if (folder / KEYRING_FILE).exists():
         raise KeyExists(f"there is a keyring in {folder} already; nothing was changed")
     make_private_folder(folder / "online")
-    make_private_folder(offline)
-    entries: dict[str, dict[str, Any]] = {}
-    for place, names, path, secret_file, given in (
-        (_OFFLINE_FOLDER, OFFLINE, offline, offline / PASSPHRASE, offline_passphrase),
-        (_ONLINE_FOLDER, ONLINE, folder / "online", folder / PASSPHRASE, passphrase),
-    ):
+    entries: dict[str, tuple[str, SSlibKey]] = {}
+    kinds: list[tuple[str, tuple[str, ...], Path, Path, str | None]] = [
+        (_ONLINE_FOLDER, ONLINE, folder / "online", folder / PASSPHRASE, passphrase)
+    ]
+    if offline is not None:
+        make_private_folder(offline)
+        kinds.insert(0, (_OFFLINE_FOLDER, OFFLINE, offline, offline / PASSPHRASE, offline_passphrase))
+    for place, names, path, secret_file, given in kinds:
         secret = secrets.token_urlsafe(_PASSPHRASE_BYTES) if given is None else given
         if given is None:
             write_private(secret_file, f"{secret}\n".encode())
         for name in names:
             public = new_sealed_key(path / f"{name}.pem", secret)
-            entries[name] = {
-                "uri": f"{SCHEME}:{place}/{name}.pem",
-                "keyid": public.keyid,
-                "public": public.to_dict(),
-            }
-    text = json.dumps({"format": _FORMAT, "keys": entries}, indent=2, sort_keys=True)
-    write_private(folder / KEYRING_FILE, f"{text}\n".encode())
+            entries[name] = (f"{SCHEME}:{place}/{name}.pem", public)
+    write_private(folder / KEYRING_FILE, _text(entries))
     return Keyring(folder, offline, passphrase=passphrase, offline_passphrase=offline_passphrase)
+
+
+def _text(entries: Mapping[str, tuple[str, SSlibKey]]) -> bytes:
+    keys = {
+        name: {"uri": uri, "keyid": public.keyid, "public": public.to_dict()} for name, (uri, public) in entries.items()
+    }
+    return (json.dumps({"format": _FORMAT, "keys": keys}, indent=2, sort_keys=True) + "\n").encode()
 
 
 def _advice(name: str, path: Path, *, offline: bool) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -19,7 +20,7 @@ from evidence.model import AuditEvent
 from keys.errors import CustodyError
 from keys.keyring import Keyring
 from repo_signing import roles
-from repo_signing.canonical import check_signable, encode
+from repo_signing.canonical import check_signable
 from repo_signing.draft import Draft
 from repo_signing.errors import (
     ClientWouldRefuse,
@@ -33,8 +34,9 @@ from repo_signing.lock import RepositoryLock
 from repo_signing.model import ArtifactRecord
 from repo_signing.paths import versioned_name
 from repo_signing.ports import Projection
-from repo_signing.proof import Offer, check_acceptable
+from repo_signing.proof import Offer, check_acceptable, check_succeeds
 from repo_signing.records import is_artifact, read_artifact, read_changes
+from repo_signing.signing import sign, signers_of
 from repo_signing.storage import LocalStorage, read_or_none
 from repo_signing.view import Role, View
 
@@ -61,6 +63,11 @@ class Committer:
         self._view: View | None = None
         self._highest: int | None = None  # highest version on disk when last listed; None: to be listed
         self._unsettled = False  # a timestamp of ours may be visible and yet not durable
+
+    @property
+    def keyring(self) -> Keyring:
+        """The online keys."""
+        return self._keyring
 
     def view(self) -> View:
         """The state as it is now; another process may have made it."""
@@ -192,6 +199,8 @@ class Committer:
                     self._commit_alone(ticket)
                 return
             except FileExistsError as error:
+                if roles.ROOT in draft.placed():
+                    raise CommitFailed(f"{error.filename2 or error.filename} is there already; run a check") from error
                 # Somebody burned our number without a snapshot to show it (a restored copy, a foreign tool).
                 if again:
                     raise CommitFailed(f"{error.filename2 or error.filename} is there already; run a check") from error
@@ -218,45 +227,80 @@ class Committer:
 
     def _write(self, draft: Draft) -> View:
         view, serial, now = draft.view, draft.serial, draft.now
-        bodies = draft.bodies()
-        delegated = {name: self.signed_file(name, body) for name, body in bodies.items()}
+        bodies, placed = draft.bodies(), dict(draft.placed())
+        root = placed.pop(roles.ROOT, None)
+        roots = [view.root_body] if root is None else [view.root_body, root.body]
+        targets = placed.pop(roles.TARGETS, None)
         changed = {name: Role.of(name, body) for name, body in bodies.items()}
+        changed |= {name: Role.of(name, one.body) for name, one in draft.placed().items() if name != roles.ROOT}
+        delegated = {name: one.raw for name, one in placed.items()}
+        for name, body in bodies.items():
+            delegator = roles.delegator(name)
+            rule = roles.rule_of(bodies[delegator] if delegator in bodies else draft.body_of(delegator), name)
+            delegated[name] = self.signed_file(name, body, [rule])
         snapshot, snapshot_bytes = view.snapshot, view.snapshot_bytes
-        files: dict[str, bytes] = {}
+        files = {f"{changed[name].version}.{name}.json": content for name, content in delegated.items()}
+        if targets is not None:
+            files[f"{targets.version}.{roles.TARGETS}.json"] = targets.raw
         if changed or draft.is_renewed(roles.SNAPSHOT):
             # Names that once stood in the snapshot stay: clients refuse one that lost a name.
-            versions = dict(view.versions) | dict.fromkeys(changed, serial)
+            versions = dict(view.versions) | {name: role.version for name, role in changed.items()}
             snapshot = Role.of(roles.SNAPSHOT, roles.snapshot_body(versions, serial, now))
-            snapshot_bytes = self.signed_file(roles.SNAPSHOT, snapshot.body)
-            files[f"{serial}.snapshot.json"] = snapshot_bytes
-        files |= {f"{serial}.{name}.json": content for name, content in delegated.items()}
+            also = () if draft.sheds_signers else signers_of(view.snapshot_bytes)
+            rules = [roles.rule_of(one, roles.SNAPSHOT) for one in roots]
+            snapshot_bytes = self.signed_file(roles.SNAPSHOT, snapshot.body, rules, also)
+            # First: by its snapshot a number shows that it is used up.
+            files = {f"{serial}.snapshot.json": snapshot_bytes} | files
         body = roles.timestamp_body(snapshot.version, len(snapshot_bytes), serial, now)
-        timestamp_bytes = self.signed_file(roles.TIMESTAMP, body)
-        if changed and roles.RELEASES not in delegated and any(roles.delegator(n) == roles.RELEASES for n in changed):
-            delegated = {roles.RELEASES: view.raw(roles.RELEASES)} | delegated
+        also = () if draft.sheds_signers else signers_of(view.timestamp_bytes)
+        rules = [roles.rule_of(one, roles.TIMESTAMP) for one in roots]
+        timestamp_bytes = self.signed_file(roles.TIMESTAMP, body, rules, also)
         offer = Offer(
             root=view.root_bytes,
             timestamp=timestamp_bytes,
             snapshot=snapshot_bytes,
-            targets=view.raw(roles.TARGETS),
-            delegated=delegated,
+            targets=view.raw(roles.TARGETS) if targets is None else targets.raw,
+            delegated=_with_delegators(view, delegated, anew=targets is not None, now=now),
         )
         check_acceptable(offer, (view.timestamp_bytes, view.snapshot_bytes), now)
+        if root is not None:
+            check_succeeds(view.root_bytes, root.raw)
+            check_acceptable(replace(offer, root=root.raw), (view.timestamp_bytes, view.snapshot_bytes), now)
+        for name, one in draft.placed().items():
+            # What a cut-short commit wrote of a role that was signed elsewhere is the same file, and stays.
+            if read_or_none(self.metadata / f"{one.version}.{name}.json") == one.raw:
+                files.pop(f"{one.version}.{name}.json", None)
         if files:
             self.storage.create_once(self.metadata, files)
         self._unsettled = True
         self.storage.replace(self.metadata / "timestamp.json", timestamp_bytes, base=view.timestamp_bytes)
         self._unsettled = False
-        return view.after((timestamp_bytes, Role.of(roles.TIMESTAMP, body)), (snapshot_bytes, snapshot), changed)
+        if root is not None and read_or_none(self.metadata / f"{root.version}.root.json") is None:
+            # After the timestamp, which clients of both roots accept: there is no moment at which one is refused.
+            self.storage.create_once(self.metadata, {f"{root.version}.root.json": root.raw})
+        timestamp = (timestamp_bytes, Role.of(roles.TIMESTAMP, body))
+        return view.after(timestamp, (snapshot_bytes, snapshot), changed, None if root is None else root.raw)
 
     def public_key(self, name: str) -> SSlibKey:
         """The public half of a key of the keyring."""
         return self._keyring.public(name)
 
-    def signed_file(self, role: str, body: Mapping[str, Any]) -> bytes:
+    def can_sign(self, view: View, role: str) -> bool:
+        """Say whether the keyring has enough of the keys that are asked for."""
+        rule = view.rule(role)
+        held = [] if rule is None else [one for one in rule.keyids if self._keyring.name_of(one) is not None]
+        return rule is not None and len(held) >= rule.threshold
+
+    def signed_file(
+        self, role: str, body: Mapping[str, Any], rules: Sequence[roles.Rule | None], also: Sequence[str] = ()
+    ) -> bytes:
         """Sign a role and return its file. What its targets hold was checked to be signable when it was put there."""
         check_signable({name: value for name, value in body.items() if name != "targets"}, role)
-        return sign(self._keyring, role, body)
+        return sign(self._keyring, role, body, [rule for rule in rules if rule is not None], also)
+
+    def tell(self, event: AuditEvent) -> None:
+        """Write an event about the state as it is; raises IndexFailed."""
+        self._project(self.view().serial, [], [event])
 
     def _project(self, serial: int, records: Sequence[ArtifactRecord], events: Sequence[AuditEvent]) -> None:
         try:
@@ -269,11 +313,19 @@ class Committer:
             ) from error
 
 
-def sign(keyring: Keyring, role: str, body: Mapping[str, Any]) -> bytes:
-    """Sign a role with its key. The file holds the very bytes that were signed, so no second encoding can differ."""
-    payload = encode(body)
-    signature = keyring.signer(roles.key_of(role)).sign(payload)
-    return b'{"signatures":[' + encode(signature.to_dict()) + b'],"signed":' + payload + b"}"
+def _with_delegators(view: View, delegated: Mapping[str, bytes], *, anew: bool, now: datetime) -> dict[str, bytes]:
+    """The changed roles after those that delegate to them; with ``anew`` all unexpired ones that targets names."""
+    names: set[str] = set()
+    if anew:
+        below = [one for one in view.names() if one != roles.TARGETS and roles.delegator(one) == roles.TARGETS]
+        names = {one for one in below if view.role(one).expires > now}
+    elif any(roles.delegator(one) == roles.RELEASES for one in delegated):
+        names = {roles.RELEASES}
+    first = {name: view.raw(name) for name in sorted(names) if name not in delegated}
+    return first | {
+        name: delegated[name]
+        for name in sorted(delegated, key=lambda one: (roles.delegator(one) == roles.RELEASES, one))
+    }
 
 
 class _Ticket:
@@ -318,11 +370,14 @@ def _check_clock(view: View, now: datetime) -> None:
 def _since(view: View, projected: int) -> tuple[list[ArtifactRecord], list[AuditEvent]]:
     records: list[ArtifactRecord] = []
     events: list[AuditEvent] = []
+    before = view.versions_at(projected)
     for role in view.bins():
-        if role.version <= projected:
+        # A role that was signed elsewhere got its number when it was drafted, before others that the index knows.
+        known = before.get(role.name, 0) if roles.is_product(role.name) else projected
+        if role.version <= known:
             continue
         for path, entry in sorted(role.body["targets"].items()):
-            if is_artifact(entry) and entry["custom"]["serial"] > projected:
+            if is_artifact(entry) and entry["custom"]["serial"] > known:
                 records.append(read_artifact(path, entry))
                 # An empty index is being made anew: what happened was told when it happened.
                 events.extend(read_changes(entry) if projected else [])

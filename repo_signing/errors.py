@@ -17,7 +17,15 @@ RepositoryError
 ├── RepositoryMoved         somebody wrote without the lock
 ├── CommitFailed            the disk failed; nothing is promised, try again
 ├── IndexAhead              the index knows a later state than the folder
-└── IndexFailed             signed, and the index could not be brought up to it
+├── IndexFailed             signed, and the index could not be brought up to it
+├── UnknownDraft            no draft of that id waits for signatures
+├── InvalidDraft            the change asked for cannot be drafted
+├── DraftMoved              what the draft was made from has changed
+├── DraftExpired            its deadline has passed
+├── SignatureRefused        a signature that is not valid, or of a key that is not asked for
+├── RotationNotDue          clients may still need the old key
+├── ProductClaimed          only the product's own keys can sign this
+└── CeremonyUnfinished      root and targets are not signed yet
 """
 
 from __future__ import annotations
@@ -97,3 +105,35 @@ class IndexAhead(RepositoryError):
 
 class IndexFailed(RepositoryError):
     code = "index_failed"
+
+
+class UnknownDraft(RepositoryError):
+    code = "draft_not_found"
+
+
+class InvalidDraft(RepositoryError):
+    code = "invalid_draft"
+
+
+class DraftMoved(RepositoryError):
+    code = "draft_moved"
+
+
+class DraftExpired(RepositoryError):
+    code = "draft_expired"
+
+
+class SignatureRefused(RepositoryError):
+    code = "signature_refused"
+
+
+class RotationNotDue(RepositoryError):
+    code = "rotation_not_due"
+
+
+class ProductClaimed(RepositoryError):
+    code = "product_claimed"
+
+
+class CeremonyUnfinished(RepositoryError):
+    code = "ceremony_unfinished"

@@ -23,6 +23,7 @@ from repo_signing.model import (
     SbomUpload,
     StagedBlob,
 )
+from repo_signing.offline_drafts import Drafts
 from repo_signing.paths import artifact_path, check_document_path, is_metadata_name, served_sha256
 from repo_signing.ports import Projection
 from repo_signing.records import blob_entry, is_artifact, read_artifact, sha256_of
@@ -55,6 +56,7 @@ class SignedRepository:
         self._blobs: Final = Blobs(folder, disk)
         self._metadata: Final = folder / "metadata"
         self._roots: Final[dict[str, bytes]] = {}
+        self.drafts: Final = Drafts(folder, self._committer, self._blobs)
 
     # Uploads
 
@@ -185,6 +187,7 @@ class SignedRepository:
         """Clear away what a crash left and bring the index up to what is signed; to be called at start. Cheap."""
         with self._committer.lock:
             findings = upkeep.Inspection(self._committer, self._blobs, repair=True, now=now).recover()
+            self.drafts.settle(now=now)
             upkeep.tell_repairs(self._committer, findings, by=by, subject=self._name(), now=now)
         return findings
 

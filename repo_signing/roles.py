@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from securesystemslib.signer import SSlibKey
 from tuf.api.metadata import SPECIFICATION_VERSION
@@ -17,6 +17,8 @@ TARGETS: Final = "targets"
 DECISIONS: Final = "decisions"
 BRAKES: Final = "brakes"
 RELEASES: Final = "releases"
+
+PRODUCT_PREFIX: Final = "product-"  # of the roles that product teams sign themselves
 
 BIN_BITS: Final = 6  # 64 bins: the least that is worth it; docs/design aims at sqrt(5 N) for N targets
 BIN_PREFIX: Final = "releases"
@@ -37,7 +39,36 @@ def delegator(role: str) -> str:
     """The role that holds the keys of ``role``."""
     if role in (ROOT, TIMESTAMP, SNAPSHOT, TARGETS):
         return ROOT
-    return TARGETS if role in (DECISIONS, BRAKES, RELEASES) else RELEASES
+    return TARGETS if role in (DECISIONS, BRAKES, RELEASES) or is_product(role) else RELEASES
+
+
+def is_product(role: str) -> bool:
+    """Say whether ``role`` is signed by a product team's own keys."""
+    return role.startswith(PRODUCT_PREFIX)
+
+
+def is_offline(role: str) -> bool:
+    """Say whether ``role`` is signed by keys that the server does not hold."""
+    return role in (ROOT, TARGETS) or is_product(role)
+
+
+class Rule(NamedTuple):
+    """Which keys may sign a role, and how many of them must."""
+
+    keyids: tuple[str, ...]
+    threshold: int
+
+
+def rule_of(delegator_body: Mapping[str, Any], role: str) -> Rule | None:
+    """The rule for ``role`` in the signed part of its delegator; None when it is not delegated there."""
+    if delegator_body["_type"] == ROOT:
+        found = delegator_body["roles"].get(role)
+    else:
+        delegations = delegator_body.get("delegations", {})
+        found = delegations.get("succinct_roles")
+        if found is None:
+            found = next((one for one in delegations.get("roles", []) if one["name"] == role), None)
+    return None if found is None else Rule(tuple(found["keyids"]), int(found["threshold"]))
 
 
 def key_of(role: str) -> str:
@@ -49,7 +80,7 @@ def key_of(role: str) -> str:
 
 def life(role: str, version: int) -> timedelta:
     """How long a version of a role is valid from its signing; the same role and version always give the same span."""
-    if role in (ROOT, TARGETS):
+    if is_offline(role):
         return OFFLINE_LIFE
     if role == TIMESTAMP:
         return TIMESTAMP_LIFE
@@ -69,7 +100,7 @@ def is_due(role: str, version: int, expires: datetime, now: datetime) -> bool:
     never due here: the server holds none of their keys.
     """
     left = expires - now
-    if role in (ROOT, TARGETS):
+    if is_offline(role):
         return False
     if role == TIMESTAMP:
         return left <= TIMESTAMP_LIFE - TIMESTAMP_EVERY
@@ -94,11 +125,19 @@ def time_in(text: str) -> datetime:
 
 
 def root_body(keys: Mapping[str, SSlibKey], now: datetime) -> dict[str, Any]:
-    """The signed part of the first root; ``keys`` by role name."""
+    """The signed part of the first root with one key for each role; ``keys`` by role name."""
+    return first_root_body({role: ([key], 1) for role, key in keys.items()}, now)
+
+
+def first_root_body(holders: Mapping[str, tuple[Sequence[SSlibKey], int]], now: datetime) -> dict[str, Any]:
+    """The signed part of the first root; ``holders`` has keys and threshold by role name."""
     return _body("root", ROOT, 1, now) | {
         "consistent_snapshot": True,
-        "keys": {key.keyid: key.to_dict() for key in keys.values()},
-        "roles": {role: {"keyids": [key.keyid], "threshold": 1} for role, key in keys.items()},
+        "keys": {key.keyid: key.to_dict() for keys, _ in holders.values() for key in keys},
+        "roles": {
+            role: {"keyids": [key.keyid for key in keys], "threshold": threshold}
+            for role, (keys, threshold) in holders.items()
+        },
     }
 
 
@@ -114,6 +153,17 @@ def targets_body(decisions: SSlibKey, releases: SSlibKey, version: int, now: dat
             ],
         },
         "targets": {},
+    }
+
+
+def claim(product: str, keyids: Sequence[str], threshold: int) -> dict[str, Any]:
+    """The delegation of one product's artifacts to its team. Terminating: nobody else's word counts for its paths."""
+    return {
+        "keyids": list(keyids),
+        "name": f"{PRODUCT_PREFIX}{product}",
+        "paths": [f"{product}/*/*/*"],
+        "terminating": True,
+        "threshold": threshold,
     }
 
 

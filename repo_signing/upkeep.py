@@ -27,11 +27,7 @@ _FIRST_NAMED: Final = (roles.ROOT, roles.TIMESTAMP, roles.SNAPSHOT, roles.TARGET
 def renew_due(draft: Draft, now: datetime, *, force: bool) -> list[str]:
     """Mark the online roles that are due, with ``force`` timestamp and snapshot anyway; returns their names."""
     view = draft.view
-    due = [
-        name
-        for name in sorted(view.versions)
-        if roles.is_due(name, view.role(name).version, view.role(name).expires, now)
-    ]
+    due = [name for name in view.names() if roles.is_due(name, view.role(name).version, view.role(name).expires, now)]
     snapshot, timestamp = view.snapshot, view.timestamp
     if due or force or roles.is_due(roles.SNAPSHOT, snapshot.version, snapshot.expires, now):
         due.append(roles.SNAPSHOT)
@@ -50,7 +46,7 @@ def status_of(view: View, projected_serial: int) -> RepositoryStatus:
         _status(view.snapshot),
         _status(view.role(roles.TARGETS)),
     ]
-    described += [_status(view.role(name)) for name in sorted(view.versions) if name not in _FIRST_NAMED]
+    described += [_status(view.role(name)) for name in view.names() if name not in _FIRST_NAMED]
     return RepositoryStatus(
         serial=view.serial,
         projected_serial=projected_serial,
@@ -78,7 +74,7 @@ class Inspection:
         self._now: Final = now
 
     def recover(self) -> list[Finding]:
-        """What a crash can leave behind: orphans above the chain, unfinished files, an index behind; and old uploads."""
+        """What a crash leaves: orphans above the chain, unfinished files, an index behind; and old uploads."""
         view = self._committer.view()
         return [*self._leftovers(view), *self._stale_uploads(), *self._index_behind(view)]
 
@@ -101,7 +97,11 @@ class Inspection:
         ]
 
     def _damaged(self, view: View) -> Iterator[Finding]:
-        for name in sorted(view.versions):
+        try:
+            names = view.names()
+        except RepositoryDamaged:
+            names = sorted(view.versions)  # targets, which tells the claims, is itself damaged
+        for name in names:
             try:
                 view.role(name)
             except RepositoryDamaged as error:
@@ -110,8 +110,7 @@ class Inspection:
             read_root(self._committer.metadata)
         except RepositoryDamaged as error:
             yield Finding(kind="damaged_metadata", what=str(error))
-        known = {self._committer.public_key(name).keyid for name in _FIRST_NAMED}
-        if not known <= view.root.keys.keys():
+        if not all(self._committer.can_sign(view, name) for name in (roles.TIMESTAMP, roles.SNAPSHOT)):
             yield Finding(
                 kind="damaged_metadata",
                 what="root.json names other keys than the keyring has; one of the two is from another repository",
@@ -121,8 +120,8 @@ class Inspection:
         for role in status_of(view, 0).roles:
             if role.expires <= self._now:
                 how = (
-                    "needs its offline key"
-                    if role.name in (roles.ROOT, roles.TARGETS)
+                    "needs its offline keys: `publish repo draft new`"
+                    if roles.is_offline(role.name)
                     else "run `publish repo refresh`"
                 )
                 yield Finding(kind="expired_role", what=f"{role.name} expired on {roles.time_out(role.expires)}; {how}")
@@ -154,7 +153,7 @@ class Inspection:
 
     def blob_faults(self, view: View, *, deep: bool) -> Iterator[Finding]:
         """Blobs that are missing or of another length; with ``deep`` also those with other bytes."""
-        for name in sorted(view.versions):
+        for name in view.names():
             for path, entry in sorted(view.role(name).body["targets"].items()):
                 fault = self._blob_fault(entry, deep=deep)
                 if fault is not None:

@@ -23,6 +23,7 @@ from repo_signing import roles
 from repo_signing.canonical import encode
 from repo_signing.errors import NoRepository, RepositoryDamaged
 from repo_signing.model import ArtifactRecord
+from repo_signing.paths import versioned_name
 from repo_signing.records import Entry, is_artifact, read_artifact
 from repo_signing.storage import read_or_none
 
@@ -59,6 +60,7 @@ class View:
         self._metadata: Final = metadata
         self.root: Final = root
         self.root_bytes: Final = root_bytes
+        self.root_body: Final[Mapping[str, Any]] = orjson.loads(root_bytes)["signed"]
         self.timestamp_bytes, self.timestamp = timestamp
         self.snapshot_bytes, self.snapshot = snapshot
         self.versions: Final[Mapping[str, int]] = {
@@ -66,6 +68,7 @@ class View:
         }
         self._roles: Final = {name: role for name, role in known.items() if self.versions.get(name) == role.version}
         self._delegators: Final[dict[str, Targets]] = {}
+        self._claims: frozenset[str] | None = None
 
     @classmethod
     def load(cls, metadata: Path, previous: View | None = None) -> View:
@@ -78,10 +81,11 @@ class View:
         timestamp_bytes = read_or_none(metadata / "timestamp.json")
         if timestamp_bytes is None:
             raise NoRepository(f"no signed repository in {metadata}; `publish init` makes one")
-        if previous is not None and previous.timestamp_bytes == timestamp_bytes:
-            return previous
+        # A new root comes after the timestamp of its commit, so the timestamp alone does not tell of it.
         if previous is None or (metadata / f"{previous.root.version + 1}.root.json").exists():
             root, root_bytes = read_root(metadata)
+        elif previous.timestamp_bytes == timestamp_bytes:
+            return previous
         else:
             root, root_bytes = previous.root, previous.root_bytes
         timestamp = Role.of(roles.TIMESTAMP, verified(timestamp_bytes, root, roles.TIMESTAMP))
@@ -94,10 +98,17 @@ class View:
         known = {} if previous is None else previous._roles
         return cls(metadata, root, root_bytes, (timestamp_bytes, timestamp), (snapshot_bytes, snapshot), known)
 
-    def after(self, timestamp: tuple[bytes, Role], snapshot: tuple[bytes, Role], changed: Mapping[str, Role]) -> View:
-        """The state after a commit that this process made and verified."""
+    def after(
+        self,
+        timestamp: tuple[bytes, Role],
+        snapshot: tuple[bytes, Role],
+        changed: Mapping[str, Role],
+        root: bytes | None = None,
+    ) -> View:
+        """The state after a commit that this process made and verified; ``root`` is the new one, if there is one."""
         known = dict(self._roles) | dict(changed)
-        return View(self._metadata, self.root, self.root_bytes, timestamp, snapshot, known)
+        trusted = self.root if root is None else _as_root(root, self.root, self.root.version + 1)
+        return View(self._metadata, trusted, self.root_bytes if root is None else root, timestamp, snapshot, known)
 
     @property
     def serial(self) -> int:
@@ -141,11 +152,39 @@ class View:
             self._delegators[name] = Targets.from_dict(copy.deepcopy(dict(self.role(name).body)))
         return self._delegators[name]
 
+    def names(self) -> list[str]:
+        """Names of the roles below snapshot, sorted; without those that nobody delegates to any more."""
+        return sorted(
+            name
+            for name in self.versions
+            if not roles.is_product(name) or name.removeprefix(roles.PRODUCT_PREFIX) in self.claims()
+        )
+
+    def claims(self) -> frozenset[str]:
+        """Products whose artifacts are signed by their teams' own keys."""
+        if self._claims is None:
+            delegated = self.role(roles.TARGETS).body.get("delegations", {}).get("roles", [])
+            self._claims = frozenset(
+                one["name"].removeprefix(roles.PRODUCT_PREFIX) for one in delegated if roles.is_product(one["name"])
+            )
+        return self._claims
+
+    def rule(self, name: str) -> roles.Rule | None:
+        """Which keys sign a role; None when nobody delegates to it."""
+        delegator = roles.delegator(name)
+        return roles.rule_of(self.root_body if delegator == roles.ROOT else self.role(delegator).body, name)
+
     def holder(self, path: str) -> str:
         """Name of the role that holds, or would hold, this target path."""
         first, _, rest = path.partition("/")
         if first in (roles.DECISIONS, roles.BRAKES) and rest.count("/") == 1:
             return first
+        if first in self.claims() and rest.count("/") == 2:
+            return f"{roles.PRODUCT_PREFIX}{first}"
+        return self.bin_of(path)
+
+    def bin_of(self, path: str) -> str:
+        """Name of the hash bin of a target path, whoever may have claimed its product."""
         releases = self.delegator(roles.RELEASES)
         if (
             not isinstance(releases, Targets)
@@ -161,10 +200,23 @@ class View:
         return entry
 
     def bins(self) -> Iterator[Role]:
-        """All roles that hold artifacts and SBOMs, by name."""
-        for name in sorted(self.versions):
+        """All roles that hold artifacts and SBOMs, claimed products among them, by name."""
+        for name in self.names():
             if name not in (roles.TARGETS, roles.RELEASES, roles.DECISIONS, roles.BRAKES):
                 yield self.role(name)
+
+    def versions_at(self, serial: int) -> Mapping[str, int]:
+        """Versions of the roles below snapshot as they were at an earlier serial; empty when that is gone from disk.
+
+        Unverified: good for telling what changed since, and for nothing that is signed.
+        """
+        named = (versioned_name(path.name) for path in self._metadata.glob("*.snapshot.json"))
+        standing = max((version for version, _ in filter(None, named) if version <= serial), default=0)
+        content = read_or_none(self._metadata / f"{standing}.{roles.SNAPSHOT}.json")
+        if content is None:
+            return {}
+        meta = orjson.loads(content)["signed"]["meta"]
+        return {name.removesuffix(".json"): int(told["version"]) for name, told in meta.items()}
 
     def artifacts(self) -> Iterator[ArtifactRecord]:
         """All signed artifacts, by bin and path."""
