@@ -17,7 +17,7 @@ from api import docs, probes, tuf
 from api.auth.gate import check_permission, identify
 from api.errors import ApiError, from_domain, request_id
 from api.idempotency import once_only
-from api.operator import accounts, artifacts, audit, devices, groups, repository, rollouts
+from api.operator import accounts, artifacts, audit, devices, drafts, groups, repository, rollouts
 from api.operator.routes import PREFIX, Declaration, Error, Routes, now, services
 from api.wiring import Wavegate
 
@@ -31,6 +31,7 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     rollouts.api,
     repository.api,
     audit.api,
+    drafts.api,
 )
 
 SECURITY_HEADERS: Final = {

@@ -103,6 +103,11 @@ def open_wavegate(settings: Settings) -> Wavegate:
     accounts = Accounts(db)
     org = marker.read_text("utf-8").strip()
     artifacts = ArtifactIndex(db, org)
+    if not (settings.home / "root.json").is_file():  # written last by the ceremony
+        raise NotInitialised(
+            f"root and targets of {settings.home} are not signed yet: `publish repo draft list --home` shows whose "
+            "signatures are missing"
+        )
     repository = SignedRepository(repository_folder(settings, org), Keyring(keys_folder(settings, org)), artifacts)
     fleet = SqlFleet(db)
     rollout_store = SqlRollouts(db)

@@ -31,5 +31,6 @@ COMMANDS: Final[dict[str, Entry]] = {
     "key": Entry("cli.commands.key", "key", "Make, list and revoke API keys."),
     "user": Entry("cli.commands.user", "user", "Make, list and disable people's accounts."),
     "repo": Entry("cli.commands.repo", "repo", "Look after the signed repository."),
+    "product": Entry("cli.commands.product", "product", "Let teams sign their products with their own keys."),
     "completion": Entry("cli.commands.completion", "completion", "Print the completion script of a shell."),
 }

@@ -83,6 +83,15 @@ def _unseal(path: Path, pem: bytes, passphrase: str) -> Ed25519PrivateKey:
     return private
 
 
+def public_of_sealed(path: Path, passphrase: str) -> SSlibKey:
+    """The public half of a sealed key; raises KeyNotHere, KeyLocked, KeyDamaged."""
+    try:
+        pem = path.read_bytes()
+    except FileNotFoundError as error:
+        raise KeyNotHere(f"no key file at {path}; put it back, or name the folder where it is") from error
+    return SSlibKey.from_crypto(_unseal(path, pem, passphrase).public_key())
+
+
 def new_sealed_key(path: Path, passphrase: str) -> SSlibKey:
     """Make an Ed25519 key, write it encrypted to ``path`` (mode 0600) and return its public half.
 

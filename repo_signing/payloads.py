@@ -130,6 +130,12 @@ def check_rule(role: str, keyids: Iterable[str], threshold: int) -> None:
         )
 
 
+def check_holders(keys: Mapping[str, Sequence[PublicKey]], thresholds: Mapping[str, int]) -> None:
+    """Raise InvalidDraft unless the first root and targets can be signed by these keys."""
+    for role in (roles.ROOT, roles.TARGETS):
+        check_rule(role, [public_key(key).keyid for key in keys[role]], thresholds[role])
+
+
 def _with(rules: list[dict[str, Any]], told: dict[str, Any]) -> list[dict[str, Any]]:
     """Claims stand before ``releases``, whose paths hold theirs, and behind everything else."""
     if any(one["name"] == told["name"] for one in rules):

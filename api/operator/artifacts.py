@@ -156,21 +156,7 @@ def upload_content() -> Response:
 @api.on("POST", "/artifacts", Artifact, permission=Permission.ARTIFACTS_PUBLISH, status=201, also=(200,))
 def publish_artifact(body: Publish) -> Response:
     """Sign an uploaded artifact and its SBOMs into the repository"""
-    repository = services().repository
-    wanted = NewArtifact(
-        staged=repository.staged(body.upload_id),
-        product=body.product,
-        version=body.version,
-        platform=body.platform,
-        channel=body.channel,
-        file_name=body.file_name,
-        publisher=caller().actor,
-        notes=body.notes,
-        labels=body.labels,
-        security=body.security,
-        sboms=tuple(_examined(repository.staged(upload)) for upload in body.sboms),
-    )
-    record, created = repository.publish(wanted, now=now())
+    record, created = services().repository.publish(wanted(body), now=now())
     return reply(artifact(record), 201 if created else 200)
 
 
@@ -240,6 +226,24 @@ def get_sbom(path: IdPath) -> Response:
     blob = services().repository.blob_path(record.sha256)
     name = record.path.rsplit("/", 1)[-1]
     return send_file(blob, mimetype=record.media_type, as_attachment=True, download_name=name, etag=record.sha256)
+
+
+def wanted(body: Publish) -> NewArtifact:
+    """What the caller asks to have signed, its uploads looked up and its SBOMs examined."""
+    repository = services().repository
+    return NewArtifact(
+        staged=repository.staged(body.upload_id),
+        product=body.product,
+        version=body.version,
+        platform=body.platform,
+        channel=body.channel,
+        file_name=body.file_name,
+        publisher=caller().actor,
+        notes=body.notes,
+        labels=body.labels,
+        security=body.security,
+        sboms=tuple(_examined(repository.staged(upload)) for upload in body.sboms),
+    )
 
 
 def artifact(record: ArtifactRecord) -> Artifact:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from cli.commands.repo_drafts import draft, key, rotate, sign
 from cli.invocation import Invocation
 from cli.options import server_options
 from cli.text import fields, moment, table
@@ -74,6 +75,10 @@ def refresh(invocation: Invocation) -> None:
         told,
         lambda: f"serial {told['serial']}, signed again: {', '.join(told['roles']) or 'nothing was due'}",
     )
+
+
+for _command in (draft, sign, rotate, key):
+    repo.add_command(_command)
 
 
 def _left(seconds: int) -> str:

@@ -52,6 +52,7 @@ def test_help_names_every_command_with_a_line() -> None:
         "key",
         "user",
         "repo",
+        "product",
         "completion",
     ]
     assert all(len(line.split()) > 3 for line in commands)
