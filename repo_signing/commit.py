@@ -260,7 +260,7 @@ class Committer:
             timestamp=timestamp_bytes,
             snapshot=snapshot_bytes,
             targets=view.raw(roles.TARGETS) if targets is None else targets.raw,
-            delegated=_with_delegators(view, delegated, anew=targets is not None, now=now),
+            delegated=_with_delegators(view, delegated, None if targets is None else targets.body, now),
         )
         check_acceptable(offer, (view.timestamp_bytes, view.snapshot_bytes), now)
         if root is not None:
@@ -313,11 +313,13 @@ class Committer:
             ) from error
 
 
-def _with_delegators(view: View, delegated: Mapping[str, bytes], *, anew: bool, now: datetime) -> dict[str, bytes]:
-    """The changed roles after those that delegate to them; with ``anew`` all unexpired ones that targets names."""
+def _with_delegators(
+    view: View, delegated: Mapping[str, bytes], targets: Mapping[str, Any] | None, now: datetime
+) -> dict[str, bytes]:
+    """The changed roles after those that delegate to them; with a new targets all unexpired ones that it names, too."""
     names: set[str] = set()
-    if anew:
-        below = [one for one in view.names() if one != roles.TARGETS and roles.delegator(one) == roles.TARGETS]
+    if targets is not None:
+        below = [one["name"] for one in targets["delegations"]["roles"] if one["name"] in view.names()]
         names = {one for one in below if view.role(one).expires > now}
     elif any(roles.delegator(one) == roles.RELEASES for one in delegated):
         names = {roles.RELEASES}

@@ -154,7 +154,7 @@ def _targets(change: Change, view: View, version: int, now: datetime) -> tuple[s
         claim=asked,
         release=change.get("release"),
     )
-    basis = {roles.ROOT: view.root.version, roles.TARGETS: view.versions[roles.TARGETS]}
+    basis = {roles.TARGETS: view.versions[roles.TARGETS]}
     required = _required((f"root {view.root.version}", view.root_body, roles.TARGETS))
     parts = [_below(view, roles.TARGETS, body, required)]
     if asked is not None:
@@ -188,7 +188,7 @@ def _product(change: Change, view: View, version: int, now: datetime) -> tuple[s
     number = view.versions[roles.TARGETS]
     required = _required((f"targets {number}", view.role(roles.TARGETS).body, role))
     part = _below(view, role, body, required)
-    return str(change.get("title") or role), [part], {roles.TARGETS: number, role: view.versions[role]}
+    return str(change.get("title") or role), [part], {role: view.versions[role]}
 
 
 def _below(view: View, role: str, body: Mapping[str, Any], requirements: tuple[Requirement, ...]) -> Part:

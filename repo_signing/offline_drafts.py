@@ -313,6 +313,13 @@ class Drafts:
                     f"the draft {draft.id} was made from {role} {version}, which is {known} now; rebase it, look at "
                     "what it changes, and sign it again"
                 )
+        for part in draft.parts:
+            # Whose keys count is for the delegator to say as it is now, unless it is part of the draft itself.
+            delegator, rule = roles.delegator(part.role), view.rule(part.role)
+            if part.role == roles.ROOT or part.role in done or any(one.role == delegator for one in draft.parts):
+                continue
+            if rule is None or all((one.keyids, one.threshold) != rule for one in part.requirements):
+                raise DraftMoved(f"{part.role} has other keys since the draft {draft.id} was made; rebase it")
         claim = draft.change.get("claim")
         if claim is not None and claim["product"] not in view.claims():
             part = next(one for one in draft.parts if roles.is_product(one.role))

@@ -32,7 +32,7 @@ class PublicKey(Body):
     keyval: dict[str, str]
 
 
-class By(BaseModel):
+class DraftBy(BaseModel):
     """Who made the draft."""
 
     kind: str
@@ -71,7 +71,7 @@ class Draft(BaseModel):
     id: str
     title: str
     state: str
-    created_by: By
+    created_by: DraftBy
     created_at: datetime
     deadline: datetime
     parts: list[Part]
