@@ -68,7 +68,6 @@ def push(
     In a GitHub job the answer is also written to GITHUB_OUTPUT.
     """
     from cli.errors import TIMED_OUT
-    from cli.own_keys import sign_and_publish
 
     # The server judges this, too; asking first spares the upload of a file that could never be named so.
     _check_names(product, version, platform, channel, file_name or file.name)
@@ -89,6 +88,8 @@ def push(
     }
     draft = None
     if keys:
+        from cli.own_keys import sign_and_publish
+
         secret = None if passphrase_file is None else passphrase_file.read_text("utf-8").rstrip("\r\n")
         artifact, draft = sign_and_publish(client, body, file, sboms, keys, secret)
     else:
