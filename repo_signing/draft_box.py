@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from evidence.ids import is_id
-from repo_signing.errors import CommitFailed, DraftExpired, SignatureRefused, UnknownDraft
+from repo_signing.errors import CommitFailed, DraftExpired, InvalidDraft, SignatureRefused, UnknownDraft
 from repo_signing.offline import OfflineDraft, Part, read, stored
 from repo_signing.storage import LocalStorage, read_or_none
 
 PREFIX: Final = "drf"
+MAX_DRAFTS: Final = 500  # every one of them holds a whole role; nobody signs more
 
 
 class DraftBox:
@@ -36,7 +37,9 @@ class DraftBox:
         return read(content, draft_id)
 
     def add(self, draft: OfflineDraft) -> None:
-        """Keep a new draft; raises CommitFailed."""
+        """Keep a new draft; raises CommitFailed, and InvalidDraft when too many wait already."""
+        if len(list(self._folder.glob(f"{PREFIX}_*.json"))) >= MAX_DRAFTS:
+            raise InvalidDraft(f"{MAX_DRAFTS} drafts wait for signatures already; sign or drop some of them")
         try:
             self._storage.ensure_folder(self._folder)
             self._storage.create_once(self._folder, {f"{draft.id}.json": stored(draft)})

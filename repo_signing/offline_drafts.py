@@ -15,13 +15,14 @@ from typing import Any, Final
 import orjson
 
 from evidence.model import REPOSITORY, Actor, AuditEvent
+from keys.errors import CustodyError
 from repo_signing import edits, roles
 from repo_signing.blobs import Blobs
 from repo_signing.canonical import encode
 from repo_signing.commit import Committer
 from repo_signing.draft import Draft
 from repo_signing.draft_box import DraftBox
-from repo_signing.errors import ClientWouldRefuse, CommitFailed, DraftMoved, InvalidDraft, RotationNotDue
+from repo_signing.errors import CommitFailed, DraftMoved, InvalidDraft, RepositoryError, RotationNotDue
 from repo_signing.making import Change, claimed_entries, made, parts_of
 from repo_signing.model import ArtifactRecord, NewArtifact
 from repo_signing.offline import OfflineDraft, Part
@@ -268,8 +269,8 @@ class Drafts:
                 if draft.is_signed:
                     try:
                         self._finish(draft, now)
-                    except (DraftMoved, ClientWouldRefuse):
-                        continue  # stands in the list, where somebody sees that it needs a rebase
+                    except (RepositoryError, CustodyError):
+                        continue  # stands in the list as signed; whoever signs it again is told what is wrong
                     finished.append(draft.id)
         return finished
 

@@ -142,6 +142,7 @@ class Inspection:
         unfinished = [
             *sorted(metadata.glob(f"{TEMPORARY}*")),
             *sorted(folder.glob(f"{TEMPORARY}*")),
+            *sorted((folder / "drafts").glob(f"{TEMPORARY}*")),
             *self._blobs.temporary(),
         ]
         for path in unfinished:

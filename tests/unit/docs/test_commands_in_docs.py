@@ -51,13 +51,20 @@ def test_every_page_that_is_linked_to_is_there(page: Path) -> None:
 
 def _parse(command: click.Command, name: str, words: list[str], parent: click.Context | None = None) -> None:
     """Parse without running, so that an unknown option, a missing one or a spare argument is an error."""
-    with click.Context(command, info_name=name, parent=parent, obj=Invocation()) as context:
+    names = ["-h", "--help"]  # as `publish` has them; a command keeps those that it was first parsed with
+    with click.Context(command, info_name=name, parent=parent, obj=Invocation(), help_option_names=names) as context:
         if not isinstance(command, click.Group):
             # Files named in examples are not here: their options take any path.
-            for parameter in command.params:
-                if isinstance(parameter.type, click.Path | click.File):
-                    parameter.type = click.STRING
-            command.parse_args(context, list(words))
+            files = [one for one in command.params if isinstance(one.type, click.Path | click.File)]
+            types = [one.type for one in files]
+            for one in files:
+                one.type = click.STRING
+            try:
+                command.parse_args(context, list(words))
+            finally:
+                # Other tests of this process run the same commands.
+                for one, kind in zip(files, types, strict=True):
+                    one.type = kind
             return
         assert words, f"{name} needs a command"
         found = command.get_command(context, words[0])
