@@ -96,7 +96,6 @@ STATUS: Final[Mapping[type[Exception], int]] = {
     repository.SignatureRefused: 400,
     repository.RotationNotDue: 409,
     repository.ProductClaimed: 409,
-    repository.CeremonyUnfinished: 503,
     sboms.InvalidSbom: 400,
     sboms.UnsupportedSbom: 415,
     sboms.SbomTooLarge: 413,

@@ -12,7 +12,7 @@ from api.settings import Settings
 from keys.device_ca import DeviceCa
 from keys.keyring import Keyring
 from keys.password import Passwords, PasswordSettings
-from repo_signing.errors import CommitRefused
+from repo_signing.errors import CommitRefused, NoRepository
 from repo_signing.repository import SignedRepository
 from rollout.errors import RolloutChanged
 from rollout.service import RolloutService
@@ -103,12 +103,15 @@ def open_wavegate(settings: Settings) -> Wavegate:
     accounts = Accounts(db)
     org = marker.read_text("utf-8").strip()
     artifacts = ArtifactIndex(db, org)
-    if not (settings.home / "root.json").is_file():  # written last by the ceremony
+    keyring = Keyring(keys_folder(settings, org))
+    try:
+        repository = SignedRepository(repository_folder(settings, org), keyring, artifacts)
+    except NoRepository as error:
+        db.close()
         raise NotInitialised(
-            f"root and targets of {settings.home} are not signed yet: `publish repo draft list --home` shows whose "
-            "signatures are missing"
-        )
-    repository = SignedRepository(repository_folder(settings, org), Keyring(keys_folder(settings, org)), artifacts)
+            f"root and targets of {settings.home} are not signed yet: `publish repo draft list --home {settings.home}` "
+            "shows whose signatures are missing"
+        ) from error
     fleet = SqlFleet(db)
     rollout_store = SqlRollouts(db)
     service = RolloutService(

@@ -110,7 +110,6 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "signature_refused": UNVERIFIED,
     "rotation_not_due": CONFLICT,
     "product_claimed": CONFLICT,
-    "ceremony_unfinished": FAILURE,
     # sbom: the file is at fault, not the call
     "sbom_error": FAILURE,
     "invalid_sbom": FAILURE,

@@ -74,11 +74,14 @@ class Committer:
         view = self._view = View.load(self.metadata, self._view)
         return view
 
-    def submit(self, change: Callable[[Draft], T], now: datetime) -> T:
+    def submit(self, change: Callable[[Draft], T], now: datetime, *, alone: bool = False) -> T:
         """Have ``change`` applied in the next commit and return what it returned, once the index has it.
 
         ``change`` runs under the lock, possibly in another thread and, if the commit has to be built again, more than
         once. What it raises is raised here and harms no other request. When nothing changes, nothing is written.
+
+        ``alone`` gives it a commit of its own, before what waits: for changes of who signs what, which others that look
+        at the state before them must not share.
 
         Raises:
             ClockBehind: ``now`` is more than a minute before the last commit.
@@ -89,7 +92,7 @@ class Committer:
         """
         if self._committing == threading.get_ident():
             raise RuntimeError("a change must not commit by itself: it runs inside a commit")
-        ticket = _Ticket(change, now)
+        ticket = _Ticket(change, now, is_alone=alone)
         with self._guard:
             self._waiting.append(ticket)
         with self.lock:
@@ -156,11 +159,15 @@ class Committer:
         with self._guard:
             batch, self._waiting = self._waiting, []
         self._committing = threading.get_ident()
+        groups = [[ticket] for ticket in batch if ticket.is_alone]
+        groups.append([ticket for ticket in batch if not ticket.is_alone])
         try:
-            self._commit(batch)
-        except (RepositoryError, CustodyError) as error:
-            self._view = None
-            _fail_all(batch, error)
+            for group in filter(None, groups):
+                try:
+                    self._commit(group)
+                except (RepositoryError, CustodyError) as error:
+                    self._view = None
+                    _fail_all(group, error)
         except BaseException as error:
             self._view = None
             _fail_all(batch, CommitFailed(f"the commit was interrupted by {type(error).__name__}; try again"))
@@ -333,9 +340,10 @@ def _with_delegators(
 class _Ticket:
     """One request in the queue, settled exactly once by whoever commits it."""
 
-    def __init__(self, change: Callable[[Draft], Any], now: datetime) -> None:
+    def __init__(self, change: Callable[[Draft], Any], now: datetime, *, is_alone: bool) -> None:
         self.change: Final = change
         self.now: Final = now
+        self.is_alone: Final = is_alone
         self.is_settled = False
         self._value: Any = None
         self._error: BaseException | None = None

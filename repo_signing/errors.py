@@ -24,8 +24,7 @@ RepositoryError
 ├── DraftExpired            its deadline has passed
 ├── SignatureRefused        a signature that is not valid, or of a key that is not asked for
 ├── RotationNotDue          clients may still need the old key
-├── ProductClaimed          only the product's own keys can sign this
-└── CeremonyUnfinished      root and targets are not signed yet
+└── ProductClaimed          only the product's own keys can sign this
 """
 
 from __future__ import annotations
@@ -133,7 +132,3 @@ class RotationNotDue(RepositoryError):
 
 class ProductClaimed(RepositoryError):
     code = "product_claimed"
-
-
-class CeremonyUnfinished(RepositoryError):
-    code = "ceremony_unfinished"

@@ -344,7 +344,7 @@ class Drafts:
                     self._committer.storage.replace(self._overlap, moment, base=read_or_none(self._overlap))
             except OSError as error:
                 raise CommitFailed(f"the draft could not be finished: {error.strerror or error}; try again") from error
-            self._committer.submit(lambda trial: self._apply(trial, draft, left), now)
+            self._committer.submit(lambda trial: self._apply(trial, draft, left), now, alone=True)
         if draft.change.get("compromised"):
             self._shed(now)
         view = self._committer.view()
@@ -381,7 +381,7 @@ class Drafts:
         for role, raw in ((roles.SNAPSHOT, view.snapshot_bytes), (roles.TIMESTAMP, view.timestamp_bytes)):
             rule = view.rule(role)
             if rule is not None and not set(signers_of(raw)) <= set(rule.keyids):
-                self._committer.submit(lambda trial: trial.shed_signers(), now)
+                self._committer.submit(lambda trial: trial.shed_signers(), now, alone=True)
                 return
 
     def _retire_unused(self) -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import shutil
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -160,6 +162,27 @@ def test_an_artifact_published_while_the_claim_is_signed_moves_its_base(team: Te
     again = repository.drafts.rebase(team.claim.id, now=team.home.now)
     sign_all(repository.drafts, again, [team.targets, team.eve], team.home.now)
     assert team.client("follower").fetch("app/1.1/linux/app.bin") == b"app 1.1"
+
+
+def test_a_publish_that_waits_while_the_product_is_claimed_is_refused_not_hidden(team: Team) -> None:
+    repository = team.home.open()
+    repository.drafts.sign(team.claim.id, team.targets.signatures(team.claim), now=team.home.now)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = []
+
+        def claim_before_it() -> None:
+            waiting.append(pool.submit(publish, repository, "2.0", team.home.now))
+            while not repository._committer._waiting:
+                time.sleep(0.01)
+            repository.drafts.sign(team.claim.id, team.dan.signatures(team.claim), now=team.home.now)
+
+        repository.exclusively(claim_before_it)
+        with pytest.raises(ProductClaimed):
+            waiting[0].result(timeout=60)
+    assert team.client("follower").fetch(OLD) == b"app 1.0"
+    assert repository.find(NEW) is None
+    team.check_index()
 
 
 def test_a_team_changes_its_keys_and_gives_its_product_back(team: Team) -> None:
