@@ -1,36 +1,28 @@
-"""What can be read from a signed repository: its state, its records, and the files that clients are served."""
+"""What can be read of a signed repository: records, served bytes, files for clients, roots."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from repo_signing import upkeep
 from repo_signing.blobs import Blobs
 from repo_signing.commit import Committer
 from repo_signing.errors import RepositoryDamaged
-from repo_signing.model import ArtifactRecord, RepositoryStatus
+from repo_signing.model import ArtifactRecord
 from repo_signing.paths import is_metadata_name, served_sha256
-from repo_signing.rebin import Bins, bins_of
 from repo_signing.records import is_artifact, read_artifact, sha256_of
 
 
-class RepositoryReader:
-    """The reading half of :class:`repo_signing.repository.SignedRepository`; takes no lock and changes nothing."""
+class Reading:
+    """The readers of :class:`repo_signing.repository.SignedRepository`; they take no lock."""
 
-    def __init__(self, metadata: Path, committer: Committer, blobs: Blobs) -> None:
-        self._metadata: Final = metadata
+    def __init__(self, committer: Committer, blobs: Blobs) -> None:
         self._committer: Final = committer
         self._blobs: Final = blobs
+        self._metadata: Final = committer.metadata
         self._roots: Final[dict[str, bytes]] = {}
-
-    def status(self, *, now: datetime) -> RepositoryStatus:
-        """The state at ``now``: serials, root, and version, expiry and size of every role."""
-        del now  # the state does not depend on it; callers compare the expiries
-        return upkeep.status_of(self._committer.view(), self._committer.projected_serial())
 
     def serial(self) -> int:
         """The number of the current state."""
@@ -86,12 +78,3 @@ class RepositoryReader:
                 content = path.read_bytes()
                 self._roots[hashlib.sha256(content).hexdigest()] = content
         return self._roots.get(sha256)
-
-    @property
-    def layout(self) -> str:
-        """``bins`` or ``paths``."""
-        return self._committer.view().layout
-
-    def bins(self) -> Bins:
-        """How many bins there are, and how many there should be; raises WrongLayout when there are none."""
-        return bins_of(self._committer.view())

@@ -26,14 +26,16 @@ from repo_signing.model import (
     ArtifactRecord,
     Finding,
     NewArtifact,
+    RepositoryStatus,
     SbomUpload,
     StagedBlob,
 )
+from repo_signing.offline_drafts import Drafts
 from repo_signing.paths import artifact_path, check_document_path
 from repo_signing.ports import Projection
 from repo_signing.quarantine import Quarantine
-from repo_signing.reading import RepositoryReader
-from repo_signing.rebin import rebin
+from repo_signing.reading import Reading
+from repo_signing.rebin import Bins, bins_of, rebin
 from repo_signing.records import blob_entry, sha256_of
 from repo_signing.sessions import UploadSessions
 from repo_signing.storage import LocalStorage
@@ -41,7 +43,7 @@ from repo_signing.storage import LocalStorage
 T = TypeVar("T")
 
 
-class SignedRepository(RepositoryReader):
+class SignedRepository(Reading):
     """Publishes into one repository folder and reads it. Threads may share an instance, processes the folder.
 
     Methods that change something return once it is signed, durable, visible to clients and in the index; their common
@@ -63,9 +65,10 @@ class SignedRepository(RepositoryReader):
         disk = LocalStorage() if storage is None else storage
         if not (folder / "metadata" / "timestamp.json").is_file():
             raise NoRepository(f"no signed repository in {folder}; `publish init` makes one")
-        super().__init__(folder / "metadata", Committer(folder, keyring, projection, disk), Blobs(folder, disk))
+        super().__init__(Committer(folder, keyring, projection, disk), Blobs(folder, disk))
         self.uploads: Final = UploadSessions(folder, disk)  # large ones, in pieces
         self._quarantine: Final = Quarantine(folder, self._blobs, disk)
+        self.drafts: Final = Drafts(folder, self._committer, self._blobs)
 
     # Uploads
 
@@ -238,6 +241,10 @@ class SignedRepository(RepositoryReader):
 
     # Upkeep
 
+    def bins(self) -> Bins:
+        """How many bins there are, and how many there should be; raises WrongLayout when there are none."""
+        return bins_of(self._committer.view())
+
     def rebin(self, *, bits: int | None = None, by: Actor = REPOSITORY, now: datetime) -> int | None:
         """Spread all targets over ``2**bits`` bins; None takes the best number, if it is two powers off.
 
@@ -258,11 +265,17 @@ class SignedRepository(RepositoryReader):
             return None
         return rebin(self._committer, wanted, by=by, subject=self._name(), now=now)
 
+    @property
+    def layout(self) -> str:
+        """``bins`` or ``paths``."""
+        return self._committer.view().layout
+
     def recover(self, *, now: datetime, by: Actor = REPOSITORY) -> list[Finding]:
         """Clear away what a crash left and bring the index up to what is signed; to be called at start. Cheap."""
         with self._committer.lock:
             findings = upkeep.Inspection(self._committer, self._blobs, repair=True, now=now).recover()
             findings += self._settle_quarantine()
+            self.drafts.settle(now=now)
             upkeep.tell_repairs(self._committer, findings, by=by, subject=self._name(), now=now)
         return findings
 
@@ -344,6 +357,11 @@ class SignedRepository(RepositoryReader):
         with self._committer.lock:
             return upkeep.rebuild(self._committer)
 
+    def status(self, *, now: datetime) -> RepositoryStatus:
+        """The state at ``now``: serials, root, and version, expiry and size of every role."""
+        del now  # the state does not depend on it; callers compare the expiries
+        return upkeep.status_of(self._committer.view(), self._committer.projected_serial())
+
     def _documents(self, draft: Draft, changes: Mapping[str, bytes | None], only_if: Callable[[], bool] | None) -> int:
         if only_if is not None and not only_if():
             raise CommitRefused("what the documents were decided on has changed; nothing was signed, look again")
@@ -364,7 +382,9 @@ class SignedRepository(RepositoryReader):
     def _settle_quarantine(self) -> list[Finding]:
         try:
             with self._committer.lock:
-                set_aside = self._quarantine.settle(lambda: upkeep.named_blobs(self._committer.view()))
+                set_aside = self._quarantine.settle(
+                    lambda: upkeep.named_blobs(self._committer.view()) | self.drafts.named_blobs()
+                )
         except OSError:
             return []  # it is signed that nobody is to have it; the next recovery takes it away
         return [

@@ -6,9 +6,9 @@ import copy
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from securesystemslib.signer import SSlibKey
 from tuf.api.metadata import SPECIFICATION_VERSION, Targets
@@ -20,6 +20,8 @@ TARGETS: Final = "targets"
 DECISIONS: Final = "decisions"
 BRAKES: Final = "brakes"
 RELEASES: Final = "releases"
+
+PRODUCT_PREFIX: Final = "product-"  # of the roles that product teams sign themselves
 
 BIN_BITS: Final = 6  # 64 bins: the least that is worth it
 MAX_BIN_BITS: Final = 14  # 16,384 bins: beyond, every client pays for a snapshot of more than half a megabyte
@@ -49,7 +51,36 @@ def delegator(role: str) -> str:
     """The role that holds the keys of ``role``."""
     if role in (ROOT, TIMESTAMP, SNAPSHOT, TARGETS):
         return ROOT
-    return TARGETS if role in (DECISIONS, BRAKES, RELEASES) else RELEASES
+    return TARGETS if role in (DECISIONS, BRAKES, RELEASES) or is_product(role) else RELEASES
+
+
+def is_product(role: str) -> bool:
+    """Say whether ``role`` is signed by a product team's own keys."""
+    return role.startswith(PRODUCT_PREFIX)
+
+
+def is_offline(role: str) -> bool:
+    """Say whether ``role`` is signed by keys that the server does not hold."""
+    return role in (ROOT, TARGETS) or is_product(role)
+
+
+class Rule(NamedTuple):
+    """Which keys may sign a role, and how many of them must."""
+
+    keyids: tuple[str, ...]
+    threshold: int
+
+
+def rule_of(delegator_body: Mapping[str, Any], role: str) -> Rule | None:
+    """The rule for ``role`` in the signed part of its delegator; None when it is not delegated there."""
+    if delegator_body["_type"] == ROOT:
+        found = delegator_body["roles"].get(role)
+    else:
+        delegations = delegator_body.get("delegations", {})
+        found = delegations.get("succinct_roles")
+        if found is None:
+            found = next((one for one in delegations.get("roles", []) if one["name"] == role), None)
+    return None if found is None else Rule(tuple(found["keyids"]), int(found["threshold"]))
 
 
 def key_of(role: str) -> str:
@@ -61,7 +92,7 @@ def key_of(role: str) -> str:
 
 def life(role: str, version: int) -> timedelta:
     """How long a version of a role is valid from its signing; the same role and version always give the same span."""
-    if role in (ROOT, TARGETS):
+    if is_offline(role):
         return OFFLINE_LIFE
     if role == TIMESTAMP:
         return TIMESTAMP_LIFE
@@ -81,7 +112,7 @@ def is_due(role: str, version: int, expires: datetime, now: datetime) -> bool:
     never due here: the server holds none of their keys.
     """
     left = expires - now
-    if role in (ROOT, TARGETS):
+    if is_offline(role):
         return False
     if role == TIMESTAMP:
         return left <= TIMESTAMP_LIFE - TIMESTAMP_EVERY
@@ -106,11 +137,19 @@ def time_in(text: str) -> datetime:
 
 
 def root_body(keys: Mapping[str, SSlibKey], now: datetime) -> dict[str, Any]:
-    """The signed part of the first root; ``keys`` by role name."""
+    """The signed part of the first root with one key for each role; ``keys`` by role name."""
+    return first_root_body({role: ([key], 1) for role, key in keys.items()}, now)
+
+
+def first_root_body(holders: Mapping[str, tuple[Sequence[SSlibKey], int]], now: datetime) -> dict[str, Any]:
+    """The signed part of the first root; ``holders`` has keys and threshold by role name."""
     return _body("root", ROOT, 1, now) | {
         "consistent_snapshot": True,
-        "keys": {key.keyid: key.to_dict() for key in keys.values()},
-        "roles": {role: {"keyids": [key.keyid], "threshold": 1} for role, key in keys.items()},
+        "keys": {key.keyid: key.to_dict() for keys, _ in holders.values() for key in keys},
+        "roles": {
+            role: {"keyids": [key.keyid for key in keys], "threshold": threshold}
+            for role, (keys, threshold) in holders.items()
+        },
     }
 
 
@@ -126,6 +165,17 @@ def targets_body(decisions: SSlibKey, releases: SSlibKey, version: int, now: dat
             ],
         },
         "targets": {},
+    }
+
+
+def claim(product: str, keyids: Sequence[str], threshold: int) -> dict[str, Any]:
+    """The delegation of one product's artifacts to its team. Terminating: nobody else's word counts for its paths."""
+    return {
+        "keyids": list(keyids),
+        "name": f"{PRODUCT_PREFIX}{product}",
+        "paths": [f"{product}/*/*/*"],
+        "terminating": True,
+        "threshold": threshold,
     }
 
 
@@ -152,6 +202,15 @@ def rebinned_body(body: Mapping[str, Any], version: int, now: datetime, *, prefi
     delegations = body["delegations"]
     bins = dict(delegations["succinct_roles"]) | {"bit_length": bits, "name_prefix": prefix}
     return renewed_body(RELEASES, body, version, now) | {"delegations": dict(delegations) | {"succinct_roles": bins}}
+
+
+def with_keys(delegations: Mapping[str, Any], rule: Rule, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``releases`` delegates, to the same roles, with other keys; ``keys`` by keyid."""
+    told = {"keyids": list(rule.keyids), "threshold": rule.threshold}
+    after = dict(delegations) | {"keys": {keyid: keys[keyid] for keyid in rule.keyids}}
+    if "succinct_roles" in after:
+        return after | {"succinct_roles": dict(after["succinct_roles"]) | told}
+    return after | {"roles": [dict(one) | told for one in after["roles"]]}
 
 
 def as_delegator(body: Mapping[str, Any]) -> Targets:

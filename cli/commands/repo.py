@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from cli.commands import repo_home, repo_life
+from cli.commands.repo_drafts import draft, key, rotate, sign
 from cli.commands.repo_rebin import rebin
 from cli.invocation import Invocation
 from cli.options import server_options
@@ -86,7 +87,8 @@ def refresh(invocation: Invocation) -> None:
     )
 
 
-repo.add_command(rebin)
+for _command in (rebin, draft, sign, rotate, key):
+    repo.add_command(_command)
 
 
 def _left(seconds: int) -> str:
