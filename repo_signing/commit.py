@@ -23,6 +23,7 @@ from repo_signing.canonical import check_signable, encode
 from repo_signing.draft import Draft
 from repo_signing.errors import (
     ClientWouldRefuse,
+    ClockAhead,
     ClockBehind,
     CommitFailed,
     IndexAhead,
@@ -40,6 +41,8 @@ from repo_signing.view import Role, View
 
 # Requests take their moment before they queue, and time services step clocks; more than this is a wrong clock.
 CLOCK_TOLERANCE: Final = timedelta(seconds=60)
+# By then all that the online keys signed has expired: nothing that is signed speaks for such a clock any more.
+LONGEST_SLEEP: Final = timedelta(days=90)
 BURNED_FILE: Final = "burned"
 
 T = TypeVar("T")
@@ -67,14 +70,16 @@ class Committer:
         view = self._view = View.load(self.metadata, self._view)
         return view
 
-    def submit(self, change: Callable[[Draft], T], now: datetime) -> T:
+    def submit(self, change: Callable[[Draft], T], now: datetime, *, accept_clock: bool = False) -> T:
         """Have ``change`` applied in the next commit and return what it returned, once the index has it.
 
         ``change`` runs under the lock, possibly in another thread and, if the commit has to be built again, more than
         once. What it raises is raised here and harms no other request. When nothing changes, nothing is written.
+        ``accept_clock`` is a person's word that ``now`` is right, whatever the last commit said.
 
         Raises:
             ClockBehind: ``now`` is more than a minute before the last commit.
+            ClockAhead: ``now`` is more than 90 days after it.
             ClientWouldRefuse: Stock clients would not accept the result; nothing was written.
             CommitFailed, RepositoryMoved: Writing failed; the same request may be sent again.
             IndexFailed: It is signed and visible, but the index is behind; the next commit or recovery mends that.
@@ -82,7 +87,7 @@ class Committer:
         """
         if self._committing == threading.get_ident():
             raise RuntimeError("a change must not commit by itself: it runs inside a commit")
-        ticket = _Ticket(change, now)
+        ticket = _Ticket(change, now, accept_clock=accept_clock)
         with self._guard:
             self._waiting.append(ticket)
         with self.lock:
@@ -164,8 +169,10 @@ class Committer:
     def _commit(self, batch: Sequence[_Ticket], *, again: bool = False) -> None:
         self.catch_up()
         view = self.view()
-        # Two requests may queue in another order than they looked at the clock; time never runs back for clients.
-        now = max(view.committed_at, *(ticket.now for ticket in batch))
+        now, is_accepted = max(ticket.now for ticket in batch), any(ticket.accept_clock for ticket in batch)
+        if not is_accepted:
+            # Two requests may queue in another order than they looked at the clock.
+            now = max(view.committed_at, now)
         draft = Draft(view, self.next_serial(view), now)
         accepted: list[tuple[_Ticket, Any]] = []
         for ticket in batch:
@@ -182,7 +189,8 @@ class Committer:
         if not draft.is_empty():
             remaining = [ticket for ticket, _ in accepted]
             try:
-                _check_clock(view, max(ticket.now for ticket in batch))
+                if not is_accepted:
+                    _check_clock(view, max(ticket.now for ticket in batch))
                 committed = self._write(draft)
             except ClientWouldRefuse:
                 if len(remaining) < 2:
@@ -279,9 +287,10 @@ def sign(keyring: Keyring, role: str, body: Mapping[str, Any]) -> bytes:
 class _Ticket:
     """One request in the queue, settled exactly once by whoever commits it."""
 
-    def __init__(self, change: Callable[[Draft], Any], now: datetime) -> None:
+    def __init__(self, change: Callable[[Draft], Any], now: datetime, *, accept_clock: bool) -> None:
         self.change: Final = change
         self.now: Final = now
+        self.accept_clock: Final = accept_clock
         self.is_settled = False
         self._value: Any = None
         self._error: BaseException | None = None
@@ -311,7 +320,14 @@ def _check_clock(view: View, now: datetime) -> None:
     if now < view.committed_at - CLOCK_TOLERANCE:
         raise ClockBehind(
             f"the clock says {roles.time_out(now)}, but the last commit was at {roles.time_out(view.committed_at)}; "
-            "set the clock, clients would see time run back"
+            "set the clock. If that commit was made by a clock that was ahead: `publish repo refresh --accept-clock`"
+        )
+    if now > view.committed_at + LONGEST_SLEEP:
+        raise ClockAhead(
+            f"the clock says {roles.time_out(now)}, {(now - view.committed_at).days} days after the last commit at "
+            f"{roles.time_out(view.committed_at)}, and at most {LONGEST_SLEEP.days} are believed: clients could be held "
+            "on what is signed now until then. Set the clock; if it is right and the server was off that long: "
+            "`publish repo refresh --accept-clock`"
         )
 
 

@@ -12,6 +12,7 @@ RepositoryError
 ├── PathTaken               the path is signed with other bytes
 ├── CommitRefused           the caller's own condition did not hold any more
 ├── ClockBehind             the clock is behind the last commit
+├── ClockAhead              the clock is months ahead of the last commit
 ├── ClientWouldRefuse       a stock client would not accept the result
 ├── RepositoryDamaged       what is on disk is not what was signed
 ├── RepositoryMoved         somebody wrote without the lock
@@ -73,6 +74,10 @@ class CommitRefused(RepositoryError):
 
 class ClockBehind(RepositoryError):
     code = "clock_behind"
+
+
+class ClockAhead(RepositoryError):
+    code = "clock_ahead"
 
 
 class ClientWouldRefuse(RepositoryError):

@@ -29,6 +29,8 @@ DOCUMENTS_LIFE: Final = timedelta(days=7)
 RELEASES_LIFE: Final = timedelta(days=90)
 RELEASES_JITTER: Final = 0.1  # bins made in one commit come due spread over six days, not in one burst
 
+AHEAD_TOLERANCE: Final = timedelta(minutes=1)
+
 _SPEC: Final = ".".join(SPECIFICATION_VERSION)
 _EXPIRES: Final = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -66,11 +68,14 @@ def is_due(role: str, version: int, expires: datetime, now: datetime) -> bool:
     """Say whether an online role should be signed anew.
 
     Timestamp after 6 h, releases and its bins after two thirds of their life, the others after half. Offline roles are
-    never due here: the server holds none of their keys.
+    never due here: the server holds none of their keys. One that lives longer than any made now would was signed by a
+    clock that was ahead, and is due at once: a mirror could hold clients on it for that long.
     """
     left = expires - now
     if role in (ROOT, TARGETS):
         return False
+    if left > life(role, version) + AHEAD_TOLERANCE:
+        return True
     if role == TIMESTAMP:
         return left <= TIMESTAMP_LIFE - TIMESTAMP_EVERY
     if role in (SNAPSHOT, DECISIONS, BRAKES):
