@@ -325,8 +325,8 @@ def _check_clock(view: View, now: datetime) -> None:
     if now > view.committed_at + LONGEST_SLEEP:
         raise ClockAhead(
             f"the clock says {roles.time_out(now)}, {(now - view.committed_at).days} days after the last commit at "
-            f"{roles.time_out(view.committed_at)}, and at most {LONGEST_SLEEP.days} are believed: clients could be held "
-            "on what is signed now until then. Set the clock; if it is right and the server was off that long: "
+            f"{roles.time_out(view.committed_at)}, and at most {LONGEST_SLEEP.days} are believed: clients could be "
+            "held on what is signed now until then. Set the clock; if it is right and the server was off that long: "
             "`publish repo refresh --accept-clock`"
         )
 
