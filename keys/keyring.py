@@ -192,6 +192,8 @@ def _read(path: Path) -> Mapping[str, tuple[str, SSlibKey]]:
         stored = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise KeyNotHere(f"no keyring at {path}; `publish init` makes one") from error
+    except OSError as error:
+        raise KeyNotHere(f"{path} could not be read: {error.strerror or error}; look at the disk, try again") from error
     except ValueError as error:
         raise KeyDamaged(f"{path} is no JSON: {error}") from error
     try:

@@ -159,6 +159,9 @@ class Committer:
         except (RepositoryError, CustodyError) as error:
             self._view = None
             _fail_all(batch, error)
+        except OSError as error:
+            self._view = None
+            _fail_all(batch, CommitFailed(f"the disk failed: {error.strerror or error}; try again"))
         except BaseException as error:
             self._view = None
             _fail_all(batch, CommitFailed(f"the commit was interrupted by {type(error).__name__}; try again"))

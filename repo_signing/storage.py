@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from repo_signing.errors import RepositoryMoved
+from repo_signing.errors import CommitFailed, RepositoryMoved
 
 TEMPORARY: Final = ".tmp-"  # how names of unfinished files start
 
@@ -137,8 +137,12 @@ class LocalStorage:
 
 
 def read_or_none(path: Path) -> bytes | None:
-    """The content of a file, or None when there is none."""
+    """The content of a file, or None when there is none; raises CommitFailed when the disk does not give it."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise CommitFailed(
+            f"{path.name} could not be read: {error.strerror or error}; nothing was changed, try again"
+        ) from error
