@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from keys.keyring import Keyring
 from repo_signing import roles
@@ -64,10 +65,9 @@ def _signed_files(keyring: Keyring, now: datetime) -> dict[str, bytes]:
     bodies |= {name: roles.holder_body(name, {}, _FIRST, now) for name in roles.bin_names()}
     versions = dict.fromkeys(bodies, _FIRST)
     bodies[roles.ROOT] = roles.root_body({role: keyring.public(role) for role in top}, now)
-    bodies[roles.SNAPSHOT] = roles.snapshot_body(versions, _FIRST, now)
-    for role, body in bodies.items():
-        check_signable(body, role)
-    signed = {role: sign(keyring, role, body) for role, body in bodies.items()}
+    signed = {role: _signed(keyring, role, body) for role, body in bodies.items()}
+    snapshot = roles.snapshot_body(versions, _FIRST, now, roles.pinned({}, signed))
+    signed[roles.SNAPSHOT] = _signed(keyring, roles.SNAPSHOT, snapshot)
     timestamp = roles.timestamp_body(_FIRST, len(signed[roles.SNAPSHOT]), _FIRST, now)
     offer = Offer(
         root=signed[roles.ROOT],
@@ -78,3 +78,8 @@ def _signed_files(keyring: Keyring, now: datetime) -> dict[str, bytes]:
     )
     check_acceptable(offer, None, now)
     return {f"{_FIRST}.{role}.json": content for role, content in signed.items()} | {"timestamp.json": offer.timestamp}
+
+
+def _signed(keyring: Keyring, role: str, body: Mapping[str, Any]) -> bytes:
+    check_signable(body, role)
+    return sign(keyring, role, body)

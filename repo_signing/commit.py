@@ -237,7 +237,8 @@ class Committer:
         if changed or draft.is_renewed(roles.SNAPSHOT):
             # Names that once stood in the snapshot stay: clients refuse one that lost a name.
             versions = dict(view.versions) | dict.fromkeys(changed, serial)
-            snapshot = Role.of(roles.SNAPSHOT, roles.snapshot_body(versions, serial, now))
+            hashes = roles.pinned(view.snapshot.body["meta"], delegated)
+            snapshot = Role.of(roles.SNAPSHOT, roles.snapshot_body(versions, serial, now, hashes))
             snapshot_bytes = self.signed_file(roles.SNAPSHOT, snapshot.body)
             files[f"{serial}.snapshot.json"] = snapshot_bytes
         files |= {f"{serial}.{name}.json": content for name, content in delegated.items()}

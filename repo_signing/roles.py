@@ -18,6 +18,10 @@ DECISIONS: Final = "decisions"
 BRAKES: Final = "brakes"
 RELEASES: Final = "releases"
 
+# One key signs both and a commit gives both one version, and no signed file says which role it is: without a hash a
+# mirror could serve the decisions as the brakes, and a device would see no brake.
+PINNED: Final = (BRAKES, DECISIONS)
+
 BIN_BITS: Final = 6  # 64 bins: the least that is worth it; docs/design aims at sqrt(5 N) for N targets
 BIN_PREFIX: Final = "releases"
 
@@ -148,12 +152,32 @@ def renewed_body(role: str, body: Mapping[str, Any], version: int, now: datetime
     return dict(body) | {"version": version, "expires": time_out(now + life(role, version))}
 
 
-def snapshot_body(versions: Mapping[str, int], version: int, now: datetime) -> dict[str, Any]:
+def pinned(before: Mapping[str, Any], signed: Mapping[str, bytes]) -> dict[str, dict[str, str]]:
+    """Hashes that the snapshot is to name: of the files signed now, else those that the snapshot ``before`` named.
+
+    Args:
+        before: ``meta`` of the snapshot before, empty for the first.
+        signed: Files by role name.
+    """
+    hashes = {role: {"sha256": hashlib.sha256(signed[role]).hexdigest()} for role in PINNED if role in signed}
+    for role in PINNED:
+        known = before.get(f"{role}.json", {}).get("hashes")
+        if role not in hashes and known is not None:
+            hashes[role] = known
+    return hashes
+
+
+def snapshot_body(
+    versions: Mapping[str, int], version: int, now: datetime, hashes: Mapping[str, Mapping[str, str]]
+) -> dict[str, Any]:
     """The signed part of snapshot; ``versions`` by role name, without root, snapshot and timestamp.
 
-    Only versions: hashes would make the file four times as long, and every role is signed by its own key anyway.
+    Versions, and ``hashes`` of the few roles of which one could be passed off as another (:data:`PINNED`); hashes of
+    all would make the file four times as long.
     """
-    meta = {f"{role}.json": {"version": number} for role, number in versions.items()}
+    meta: dict[str, dict[str, Any]] = {f"{role}.json": {"version": number} for role, number in versions.items()}
+    for role, digest in hashes.items():
+        meta[f"{role}.json"]["hashes"] = dict(digest)
     return _body("snapshot", SNAPSHOT, version, now) | {"meta": meta}
 
 
