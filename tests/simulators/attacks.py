@@ -82,8 +82,7 @@ class Scene:
     @property
     def bin(self) -> str:
         """The role that holds the new artifact."""
-        prefix = self.home.open()._committer.view().holder(NEW)
-        return prefix
+        return self.home.open()._committer.view().holder(NEW)
 
     def served(self, path: str) -> str:
         """Path of a target as clients ask for it."""
