@@ -23,6 +23,7 @@ from tuf.api.metadata import (
 
 TOP = ("root", "timestamp", "snapshot", "targets")
 ALL = ("root", "targets", "snapshot", "timestamp")
+KEYS = [CryptoSigner.generate_ed25519() for _ in range(10)]  # to rotate to and from
 
 
 class Bent:
@@ -37,14 +38,15 @@ class Bent:
         self.files: dict[str, bytes] = {}
         self.hashes = False  # whether snapshot and timestamp name length and hashes
         self.signers: dict[str, list[CryptoSigner]] = {role: [CryptoSigner.generate_ed25519()] for role in TOP}
-        root = Root(version=0, expires=self.expires, consistent_snapshot=True)
+        root = Root(expires=self.expires, consistent_snapshot=True)
         self.signed: dict[str, Any] = {
             "root": root,
-            "timestamp": Timestamp(version=0, expires=self.expires),
-            "snapshot": Snapshot(version=0, expires=self.expires),
-            "targets": Targets(version=0, expires=self.expires),
+            "timestamp": Timestamp(expires=self.expires),
+            "snapshot": Snapshot(expires=self.expires),
+            "targets": Targets(expires=self.expires),
         }
         for role in TOP:
+            self.signed[role].version = 0  # publishing counts up
             root.add_key(self.signers[role][0].public_key, role)
         self.publish(*ALL)
         self.trusted_root = self.files["metadata/1.root.json"]
@@ -98,7 +100,8 @@ class Bent:
     ) -> Targets:
         """Delegate paths to a role, which is made with a key of its own if it is new."""
         if name not in self.signed:
-            self.signed[name] = Targets(version=0, expires=self.expires)
+            self.signed[name] = Targets(expires=self.expires)
+            self.signed[name].version = 0
             self.signers[name] = [CryptoSigner.generate_ed25519()]
         above: Targets = self.signed[delegator]
         if above.delegations is None:

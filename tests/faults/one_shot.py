@@ -89,7 +89,7 @@ class Opened:
 def publish(opened: Opened, version: str, now: datetime, *, with_sbom: bool = True) -> None:
     """Take in and publish ``fw <version>``."""
     repository = opened.repository
-    sboms = ()
+    sboms: tuple[SbomUpload, ...] = ()
     if with_sbom:
         staged = repository.stage(BytesIO(f"sbom of {version}".encode()))
         media = "application/vnd.cyclonedx+json"

@@ -147,7 +147,7 @@ def test_every_state_that_the_disk_may_be_left_in(name: str, world: World) -> No
 
 
 def test_a_disk_that_keeps_nothing_unsynced_would_show_a_commit_that_forgets_to_sync(world: World) -> None:
-    """The model has teeth: without the folder's sync before the timestamp, some state names files that are not there."""
+    """The model has teeth: without the folder's sync, some timestamp names files that are not there."""
 
     class Forgetful(PowerStorage):
         def sync_folder(self, path: Path) -> None:

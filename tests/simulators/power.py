@@ -1,9 +1,9 @@
 """A disk that loses power: which states of a folder can be found when it comes back.
 
 What was fsynced stays: content of a file by ``fsync`` of the file, names in a folder by ``fsync`` of the folder. Of
-everything else the disk may have kept any of it: of the names made, moved and removed in a folder since it was last synced any
-first part (file systems that keep order) or any choice (those that do not); of content not synced all, half or nothing.
-Folders are independent of each other.
+everything else the disk may have kept any of it: of the names made, moved and removed in a folder since it was last
+synced any first part (file systems that keep order) or any choice (those that do not); of content not synced all, half
+or nothing. Folders are independent of each other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _File:
 
 @dataclass(frozen=True)
 class _Change:
-    """One change of the names in a folder: ``name`` now is ``file``, or nothing; ``gone`` is where it was moved from."""
+    """One change of the names in a folder: ``name`` now is ``file``, or nothing; ``gone`` its name before."""
 
     name: str
     file: _File | None
