@@ -83,6 +83,7 @@ STATUS: Final[Mapping[type[Exception], int]] = {
     repository.PathTaken: 409,
     repository.CommitRefused: 409,
     repository.ClockBehind: 503,
+    repository.ClockAhead: 503,
     repository.ClientWouldRefuse: 503,
     repository.RepositoryDamaged: 503,
     repository.RepositoryMoved: 503,

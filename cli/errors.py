@@ -97,6 +97,7 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "path_taken": CONFLICT,
     "commit_refused": CONFLICT,
     "clock_behind": FAILURE,
+    "clock_ahead": FAILURE,
     "client_would_refuse": FAILURE,
     "repository_damaged": FAILURE,
     "repository_moved": FAILURE,

@@ -93,17 +93,17 @@ def _signed_files(keyring: Keyring, placed: Mapping[str, Placed], now: datetime,
     if roles.ROOT not in placed:
         bodies[roles.ROOT] = roles.root_body({role: keyring.public(role) for role in TOP}, now)
     bodies |= {name: one.body for name, one in placed.items()}
-    bodies[roles.SNAPSHOT] = roles.snapshot_body(versions, _FIRST, now)
-    for role, body in bodies.items():
-        check_signable(body, role)
 
     def signed(role: str, body: Mapping[str, Any]) -> bytes:
+        check_signable(body, role)
         if role in placed:
             return placed[role].raw
         rule = roles.rule_of(bodies[roles.delegator(role)], role)
         return sign(keyring, role, body, [] if rule is None else [rule])
 
     files = {role: signed(role, body) for role, body in bodies.items()}
+    bodies[roles.SNAPSHOT] = roles.snapshot_body(versions, _FIRST, now, roles.pinned({}, files))
+    files[roles.SNAPSHOT] = signed(roles.SNAPSHOT, bodies[roles.SNAPSHOT])
     timestamp = roles.timestamp_body(_FIRST, len(files[roles.SNAPSHOT]), _FIRST, now)
     offer = Offer(
         root=files[roles.ROOT],

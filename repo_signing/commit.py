@@ -22,6 +22,7 @@ from repo_signing.canonical import check_signable
 from repo_signing.draft import Draft, Placed
 from repo_signing.errors import (
     ClientWouldRefuse,
+    ClockAhead,
     ClockBehind,
     CommitFailed,
     IndexAhead,
@@ -42,6 +43,8 @@ from repo_signing.view import View
 
 # Requests take their moment before they queue, and time services step clocks; more than this is a wrong clock.
 CLOCK_TOLERANCE: Final = timedelta(seconds=60)
+# By then all that the online keys signed has expired: nothing that is signed speaks for such a clock any more.
+LONGEST_SLEEP: Final = timedelta(days=90)
 BURNED_FILE: Final = "burned"
 
 T = TypeVar("T")
@@ -83,17 +86,21 @@ class Committer:
         view = self._view = View.load(self.metadata, self._view)
         return view
 
-    def submit(self, change: Callable[[Draft], T], now: datetime, *, alone: bool = False) -> T:
+    def submit(
+        self, change: Callable[[Draft], T], now: datetime, *, alone: bool = False, accept_clock: bool = False
+    ) -> T:
         """Have ``change`` applied in the next commit and return what it returned, once the index has it.
 
         ``change`` runs under the lock, possibly in another thread and, if the commit has to be built again, more than
         once. What it raises is raised here and harms no other request. When nothing changes, nothing is written.
+        ``accept_clock`` is a person's word that ``now`` is right, whatever the last commit said.
 
         ``alone`` gives it a commit of its own, before what waits: for changes of who signs what, which others that look
         at the state before them must not share.
 
         Raises:
             ClockBehind: ``now`` is more than a minute before the last commit.
+            ClockAhead: ``now`` is more than 90 days after it.
             ClientWouldRefuse: Stock clients would not accept the result; nothing was written.
             CommitFailed, RepositoryMoved: Writing failed; the same request may be sent again.
             IndexFailed: It is signed and visible, but the index is behind; the next commit or recovery mends that.
@@ -101,7 +108,7 @@ class Committer:
         """
         if self._committing == threading.get_ident():
             raise RuntimeError("a change must not commit by itself: it runs inside a commit")
-        ticket = Ticket(change, now, is_alone=alone)
+        ticket = Ticket(change, now, is_alone=alone, accept_clock=accept_clock)
         with self._guard:
             self._waiting.append(ticket)
         with self.lock:
@@ -180,6 +187,9 @@ class Committer:
                 except (RepositoryError, CustodyError) as error:
                     self._view = None
                     fail_all(group, error)
+                except OSError as error:
+                    self._view = None
+                    fail_all(group, CommitFailed(f"the disk failed: {error.strerror or error}; try again"))
         except BaseException as error:
             self._view = None
             fail_all(batch, CommitFailed(f"the commit was interrupted by {type(error).__name__}; try again"))
@@ -190,8 +200,10 @@ class Committer:
     def _commit(self, batch: Sequence[Ticket], *, again: bool = False) -> None:
         self.catch_up()
         view = self.view()
-        # Two requests may queue in another order than they looked at the clock; time never runs back for clients.
-        now = max(view.committed_at, *(ticket.now for ticket in batch))
+        now, is_accepted = max(ticket.now for ticket in batch), any(ticket.accept_clock for ticket in batch)
+        if not is_accepted:
+            # Two requests may queue in another order than they looked at the clock.
+            now = max(view.committed_at, now)
         draft = Draft(view, self.next_serial(view), now)
         accepted: list[tuple[Ticket, Any]] = []
         for ticket in batch:
@@ -208,7 +220,8 @@ class Committer:
         if not draft.is_empty():
             remaining = [ticket for ticket, _ in accepted]
             try:
-                _check_clock(view, max(ticket.now for ticket in batch))
+                if not is_accepted:
+                    _check_clock(view, max(ticket.now for ticket in batch))
                 committed = self._write(draft)
             except ClientWouldRefuse:
                 if len(remaining) < 2:
@@ -305,6 +318,8 @@ class Committer:
             meta = {**view.snapshot.body["meta"], **roles.meta_rows([*bodies, *written], serial)}
             for name, one in below.items():
                 meta |= roles.meta_rows([name], one.version)
+            for name, digest in roles.pinned(meta, delegated).items():
+                meta[f"{name}.json"] = {**meta[f"{name}.json"], "hashes": digest}
             snapshot = Role.of(roles.SNAPSHOT, roles.snapshot_of_rows(meta, serial, now))
             also = () if sheds_signers else signers_of(view.snapshot_bytes)
             snapshot_bytes = self.signed_file(
@@ -424,5 +439,12 @@ def _check_clock(view: View, now: datetime) -> None:
     if now < view.committed_at - CLOCK_TOLERANCE:
         raise ClockBehind(
             f"the clock says {roles.time_out(now)}, but the last commit was at {roles.time_out(view.committed_at)}; "
-            "set the clock, clients would see time run back"
+            "set the clock. If that commit was made by a clock that was ahead: `publish repo refresh --accept-clock`"
+        )
+    if now > view.committed_at + LONGEST_SLEEP:
+        raise ClockAhead(
+            f"the clock says {roles.time_out(now)}, {(now - view.committed_at).days} days after the last commit at "
+            f"{roles.time_out(view.committed_at)}, and at most {LONGEST_SLEEP.days} are believed: clients could be "
+            "held on what is signed now until then. Set the clock; if it is right and the server was off that long: "
+            "`publish repo refresh --accept-clock`"
         )

@@ -13,6 +13,7 @@ RepositoryError
 ├── ArtifactWithdrawn       it was taken out for good; its path stays closed
 ├── CommitRefused           the caller's own condition did not hold any more
 ├── ClockBehind             the clock is behind the last commit
+├── ClockAhead              the clock is months ahead of the last commit
 ├── ClientWouldRefuse       a stock client would not accept the result
 ├── RepositoryDamaged       what is on disk is not what was signed
 ├── RepositoryMoved         somebody wrote without the lock
@@ -93,6 +94,10 @@ class CommitRefused(RepositoryError):
 
 class ClockBehind(RepositoryError):
     code = "clock_behind"
+
+
+class ClockAhead(RepositoryError):
+    code = "clock_ahead"
 
 
 class ClientWouldRefuse(RepositoryError):

@@ -227,17 +227,21 @@ class SignedRepository(Reading):
         with self._committer.lock:
             action()
 
-    def refresh(self, *, now: datetime, force: bool = False) -> list[str]:
+    def refresh(self, *, now: datetime, force: bool = False, accept_clock: bool = False) -> list[str]:
         """Sign anew the online roles that are due; works after all of them expired, too.
 
         Args:
             now: A role is due by its age: timestamp 6 h, bins two thirds of their life, the others half.
             force: Take snapshot and timestamp in any case.
+            accept_clock: Somebody has looked at the clock: sign although ``now`` is before the last commit, or long
+                after it. Roles that were signed for a later time than ``now`` are due.
 
         Returns:
             Names of the roles that were signed, timestamp last; empty when none was due.
         """
-        return self._committer.submit(lambda draft: upkeep.renew_due(draft, now, force=force), now)
+        return self._committer.submit(
+            lambda draft: upkeep.renew_due(draft, now, force=force), now, accept_clock=accept_clock
+        )
 
     # Upkeep
 

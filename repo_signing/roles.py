@@ -25,6 +25,11 @@ PRODUCT_PREFIX: Final = "product-"  # of the roles that product teams sign thems
 
 BIN_BITS: Final = 6  # 64 bins: the least that is worth it
 MAX_BIN_BITS: Final = 14  # 16,384 bins: beyond, every client pays for a snapshot of more than half a megabyte
+
+# One key signs both and a commit gives both one version, and no signed file says which role it is: without a hash a
+# mirror could serve the decisions as the brakes, and a device would see no brake.
+PINNED: Final = (BRAKES, DECISIONS)
+
 BIN_PREFIX: Final = "releases"
 # Re-binning signs everything anew: half a power off costs clients nothing that they would notice, two powers do.
 BITS_OFF: Final = 2
@@ -43,6 +48,8 @@ RELEASES_LIFE: Final = timedelta(days=90)
 RELEASES_JITTER: Final = 0.1  # bins made in one commit come due spread over six days, not in one burst
 
 _BIN: Final = re.compile(rf"({BIN_PREFIX}[0-9]*)-[0-9a-f]+")
+AHEAD_TOLERANCE: Final = timedelta(minutes=1)
+
 _SPEC: Final = ".".join(SPECIFICATION_VERSION)
 _EXPIRES: Final = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -109,11 +116,14 @@ def is_due(role: str, version: int, expires: datetime, now: datetime) -> bool:
     """Say whether an online role should be signed anew.
 
     Timestamp after 6 h, releases and its bins after two thirds of their life, the others after half. Offline roles are
-    never due here: the server holds none of their keys.
+    never due here: the server holds none of their keys. One that lives longer than any made now would was signed by a
+    clock that was ahead, and is due at once: a mirror could hold clients on it for that long.
     """
     left = expires - now
     if is_offline(role):
         return False
+    if left > life(role, version) + AHEAD_TOLERANCE:
+        return True
     if role == TIMESTAMP:
         return left <= TIMESTAMP_LIFE - TIMESTAMP_EVERY
     if role in (SNAPSHOT, DECISIONS, BRAKES):
@@ -277,16 +287,36 @@ def renewed_body(role: str, body: Mapping[str, Any], version: int, now: datetime
 
 
 def meta_rows(names: Iterable[str], version: int) -> dict[str, Any]:
-    """What snapshot says of roles that all have this version.
-
-    Only versions: hashes would make the file four times as long, and every role is signed by its own key anyway.
-    """
+    """What snapshot says of roles that all have this version."""
     return {f"{name}.json": {"version": version} for name in names}
 
 
-def snapshot_body(versions: Mapping[str, int], version: int, now: datetime) -> dict[str, Any]:
-    """The signed part of snapshot; ``versions`` by role name, without root, snapshot and timestamp."""
-    meta = {f"{role}.json": {"version": number} for role, number in versions.items()}
+def pinned(before: Mapping[str, Any], signed: Mapping[str, bytes]) -> dict[str, dict[str, str]]:
+    """Hashes that the snapshot is to name: of the files signed now, else those that the snapshot ``before`` named.
+
+    Args:
+        before: ``meta`` of the snapshot before, empty for the first.
+        signed: Files by role name.
+    """
+    hashes = {role: {"sha256": hashlib.sha256(signed[role]).hexdigest()} for role in PINNED if role in signed}
+    for role in PINNED:
+        known = before.get(f"{role}.json", {}).get("hashes")
+        if role not in hashes and known is not None:
+            hashes[role] = known
+    return hashes
+
+
+def snapshot_body(
+    versions: Mapping[str, int], version: int, now: datetime, hashes: Mapping[str, Mapping[str, str]]
+) -> dict[str, Any]:
+    """The signed part of snapshot; ``versions`` by role name, without root, snapshot and timestamp.
+
+    Versions, and ``hashes`` of the few roles of which one could be passed off as another (:data:`PINNED`); hashes of
+    all would make the file four times as long.
+    """
+    meta: dict[str, dict[str, Any]] = {f"{role}.json": {"version": number} for role, number in versions.items()}
+    for role, digest in hashes.items():
+        meta[f"{role}.json"]["hashes"] = dict(digest)
     return snapshot_of_rows(meta, version, now)
 
 

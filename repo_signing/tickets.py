@@ -12,12 +12,16 @@ from repo_signing.errors import RepositoryError
 
 
 class Ticket:
-    """One request in the queue, settled exactly once by whoever commits it; ``is_alone``: by a commit of its own."""
+    """One request in the queue, settled exactly once by whoever commits it.
 
-    def __init__(self, change: Callable[[Draft], Any], now: datetime, *, is_alone: bool) -> None:
+    ``is_alone``: by a commit of its own; ``accept_clock``: a person says that ``now`` is right.
+    """
+
+    def __init__(self, change: Callable[[Draft], Any], now: datetime, *, is_alone: bool, accept_clock: bool) -> None:
         self.change: Final = change
         self.now: Final = now
         self.is_alone: Final = is_alone
+        self.accept_clock: Final = accept_clock
         self.is_settled = False
         self._value: Any = None
         self._error: BaseException | None = None

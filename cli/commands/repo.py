@@ -77,10 +77,15 @@ def check(invocation: Invocation, repair: bool) -> int:
 
 
 @repo.command()
+@click.option(
+    "--accept-clock",
+    is_flag=True,
+    help="You looked: the server's clock is right, though behind the last commit or months after it.",
+)
 @server_options
-def refresh(invocation: Invocation) -> None:
+def refresh(invocation: Invocation, accept_clock: bool) -> None:
     """Sign again what would expire soon. The server does this by itself; after a long sleep you need not wait."""
-    told = invocation.client().post("/repository/refresh", {})
+    told = invocation.client().post("/repository/refresh", {"accept_clock": True} if accept_clock else {})
     invocation.emit(
         told,
         lambda: f"serial {told['serial']}, signed again: {', '.join(told['roles']) or 'nothing was due'}",

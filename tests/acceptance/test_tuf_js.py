@@ -30,8 +30,8 @@ class Published:
     sbom_bytes: bytes
 
     def fetch(self, folder: Path, *paths: str) -> dict[str, Any]:
-        urls = {"metadata_url": self.product.metadata_url, "targets_url": self.product.targets_url}
-        return fetch(self.product.root, list(paths), folder=folder, **urls)
+        metadata, targets = self.product.metadata_url, self.product.targets_url
+        return fetch(self.product.root, list(paths), folder=folder, metadata_url=metadata, targets_url=targets)
 
     def metadata(self, role: str) -> Path:
         """The newest file of a role on the server's disk."""
