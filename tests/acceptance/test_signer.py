@@ -34,7 +34,7 @@ def test_a_server_publishes_through_the_signer_and_holds_no_key(make_home: Calla
     assert refused.returncode == 2
     assert "give an absolute path" in refused.stderr
 
-    command = [str(part) for part in (BIN / "publish", "signer", "serve", *there)]
+    command: list[str | Path] = [BIN / "publish", "signer", "serve", *there]
     with subprocess.Popen(command, env=home.environ, stderr=subprocess.PIPE, text=True) as signer:
         try:
             deadline = time.monotonic() + START_SECONDS

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+from tuf.api.exceptions import BadVersionNumberError
 
 from keys.keyring import Keyring
 from keys.signerd.hand_over import hand_over
@@ -18,6 +20,7 @@ from repo_signing.model import NewArtifact
 from repo_signing.offline import OfflineDraft
 from repo_signing.repository import SignedRepository
 from tests.simulators.key_holders import Holder, sign_all
+from tests.simulators.projection import ProjectionSimulator
 from tests.simulators.repository import ANN, RepositoryHome, StockClient, publish, staged
 from tests.simulators.signer_process import signer_process
 
@@ -172,6 +175,25 @@ def test_a_backup_holds_drafts_their_bytes_and_the_overlap_and_can_be_collected(
     assert sign_all(restored.drafts, draft, [claimed.dan], now) is not None
     client = StockClient(restored, tmp_path / "follower", claimed.home.root)
     assert client.fetch(NEW) == b"app 2.0"
+
+
+def test_clients_that_saw_a_team_sign_later_come_back_when_the_restored_role_is_signed_anew(tmp_path: Path) -> None:
+    claimed = Claimed(tmp_path, "bins")
+    now, folder = claimed.home.now, claimed.home.folder
+    shutil.copytree(folder, tmp_path / "older")
+    assert sign_all(claimed.home.open().drafts, claimed.draft(), [claimed.dan], now) is not None
+    assert claimed.fetch("follower", NEW) == [b"app 2.0"]
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "older", folder)
+    claimed.home.projection = ProjectionSimulator()
+    repository = claimed.home.open()
+    repository.recover(now=now)
+    repository.jump(7000, now=now)
+    with pytest.raises(BadVersionNumberError):
+        claimed.fetch("follower", OLD)
+    draft = repository.drafts.draft_renewal("product-app", by=ANN, now=now)
+    assert sign_all(repository.drafts, draft, [claimed.dan], now) is not None
+    assert claimed.fetch("follower", OLD) == [b"app 1.0"]
 
 
 @pytest.fixture
