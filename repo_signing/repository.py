@@ -165,33 +165,18 @@ class SignedRepository:
             UnknownTarget: No artifact is signed there.
             UnknownUpload: The upload is unknown or was used up.
         """
-        self._require_artifact(path)
-        self._blobs.keep(sbom.staged)
-        record = self._committer.submit(
-            lambda draft: self._with_blobs([sbom.staged], edits.attach(draft, path, [sbom], by, now)), now
-        )
-        self._blobs.drop(sbom.staged)
-        return record
+        return self._beside(path, sbom.staged, lambda draft: edits.attach(draft, path, [sbom], by, now), now)
 
     def attach_attestation(
         self, path: str, attestation: AttestationUpload, *, by: Actor, now: datetime
     ) -> ArtifactRecord:
         """Sign an attestation beside the artifact at ``path``. It stands at ``<path>.att.<n>.<kind>``, n from 0.
 
-        The same bytes again are not added; what was found of them now replaces what was found before.
-
-        Raises:
-            UnknownTarget: No artifact is signed there.
-            UnknownUpload: The upload is unknown or was used up.
-            InvalidRecord: The artifact's record would become too large.
+        The same bytes again are not added; what was found of them now replaces what was found before. Raises
+        UnknownTarget, UnknownUpload, and InvalidRecord when the artifact's record would become too large.
         """
-        self._require_artifact(path)
-        self._blobs.keep(attestation.staged)
-        record = self._committer.submit(
-            lambda draft: self._with_blobs([attestation.staged], edits.attest(draft, path, [attestation], by, now)), now
-        )
-        self._blobs.drop(attestation.staged)
-        return record
+        one = attestation
+        return self._beside(path, one.staged, lambda draft: edits.attest(draft, path, [one], by, now), now)
 
     def amend(
         self, path: str, *, notes: str | None = None, labels: Mapping[str, str] | None = None, by: Actor, now: datetime
@@ -449,6 +434,15 @@ class SignedRepository:
                 self._blobs.put(content)
             draft.put(path, entry)
         return draft.view.serial if draft.is_empty() else draft.serial
+
+    def _beside(
+        self, path: str, staged: StagedBlob, change: Callable[[Draft], ArtifactRecord], now: datetime
+    ) -> ArtifactRecord:
+        self._require_artifact(path)
+        self._blobs.keep(staged)
+        record = self._committer.submit(lambda draft: self._with_blobs([staged], change(draft)), now)
+        self._blobs.drop(staged)
+        return record
 
     def _with_blobs(self, uploads: Sequence[StagedBlob], outcome: T) -> T:
         # Between the upload's naming and this commit a collection or withdrawal may have taken the blob away.

@@ -33,6 +33,14 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 @click.option("--platform", default="any", show_default=True, metavar="NAME", help="Which devices it is for.")
 @click.option("--channel", default="stable", show_default=True, metavar="NAME", help="Line of the product.")
 @click.option("--sbom", "sboms", multiple=True, type=_FILE, metavar="FILE", help="SBOM, CycloneDX or SPDX; repeat.")
+@click.option(
+    "--attest",
+    "attested",
+    multiple=True,
+    type=_FILE,
+    metavar="FILE",
+    help="Attestation: DSSE or Sigstore bundle; repeat.",
+)
 @click.option("--note", default="", metavar="TEXT", help="What is new, for people.")
 @click.option("--label", "labels", multiple=True, callback=pairs, metavar="KEY=VALUE", help="A label; repeat.")
 @click.option("--security", is_flag=True, help="Mark it as a security update.")
@@ -55,6 +63,7 @@ def push(
     platform: str,
     channel: str,
     sboms: tuple[Path, ...],
+    attested: tuple[Path, ...],
     note: str,
     labels: dict[str, str],
     security: bool,
@@ -62,7 +71,7 @@ def push(
     sha256: str | None,
     resumed: str | None,
 ) -> None:
-    """Publish FILE, signed together with its SBOMs.
+    """Publish FILE, signed together with its SBOMs and attestations.
 
     When the command ends with 0 the artifact is signed and every client can fetch it. Pushing the same bytes again
     changes nothing and answers the same; other bytes under the same name are refused (exit 5).
@@ -73,6 +82,7 @@ def push(
     check_names(product, version, platform, channel, file_name or file.name)
     client = invocation.client()
     upload_ids = [_send(client, sbom, None, invocation)["upload_id"] for sbom in sboms]
+    attestation_ids = [_send(client, one, None, invocation)["upload_id"] for one in attested]
     artifact = client.post(
         "/artifacts",
         {
@@ -83,6 +93,7 @@ def push(
             "channel": channel,
             "file_name": file_name or file.name,
             "sboms": upload_ids,
+            "attestations": attestation_ids,
             "notes": note,
             "labels": labels,
             "security": security,
@@ -90,6 +101,9 @@ def push(
     )
     answer = {name: artifact[name] for name in ("id", "target_path", "sha256", "length", "serial")}
     answer["sboms"] = [{name: sbom[name] for name in ("id", "target_path", "sha256")} for sbom in artifact["sboms"]]
+    answer["attestations"] = [
+        {name: one[name] for name in ("id", "target_path", "sha256", "state")} for one in artifact["attestations"]
+    ]
     write_github_output(answer)
     invocation.emit(
         answer,
@@ -101,6 +115,10 @@ def push(
                 ("length", size(answer["length"])),
                 ("serial", answer["serial"]),
                 *(("sbom", f"{sbom['target_path']} ({sbom['id']})") for sbom in answer["sboms"]),
+                *(
+                    ("attestation", f"{one['target_path']} ({one['id']}), {one['state']}")
+                    for one in answer["attestations"]
+                ),
             ]
         ),
     )

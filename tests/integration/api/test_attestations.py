@@ -70,7 +70,7 @@ def trust(home: Home) -> Trust:
 
 
 def pem(signer: CryptoSigner) -> bytes:
-    key: Any = signer._private_key  # type: ignore[attr-defined]  # the library gives no other way to its PEM
+    key: Any = signer._private_key  # the library gives no other way to its PEM
     content: bytes = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return content
 

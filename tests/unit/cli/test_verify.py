@@ -58,7 +58,9 @@ class SmallRepository:
 
 def a_record(**more: Any) -> dict[str, Any]:
     sbom = {"path": SBOM_PATH, "sha256": hashlib.sha256(SBOM).hexdigest()}
-    return {"kind": "artifact", "yanked": None, "sboms": [sbom], **more}
+    by = {"kind": "service", "id": "usr_01", "name": "ci"}
+    told = {"publisher": by, "created_at": "2026-11-21T10:00:00Z", "serial": 7}
+    return {"kind": "artifact", "yanked": None, "sboms": [sbom], **told, **more}
 
 
 @pytest.fixture
@@ -81,7 +83,16 @@ def test_artifact_and_sbom_are_fetched_and_checked(publish: Publish, prepare: Pr
     root = prepare()
     done = publish("artifact", "verify", PATH, "--root", str(root))
     assert done.code == 0
-    assert done.json == {
+    report = done.json
+    chain = report.pop("chain")
+    assert [(link["role"], link["delegated_by"], link["version"], link["threshold"]) for link in chain] == [
+        ("root", None, 1, 1),
+        ("timestamp", "root", 1, 1),
+        ("snapshot", "root", 1, 1),
+        ("targets", "root", 1, 1),
+    ]
+    assert len({keyid for link in chain for keyid in link["signed_by"]}) == 1
+    assert report == {
         "target_path": PATH,
         "root_version": 1,
         "root_sha256": hashlib.sha256(root.read_bytes()).hexdigest(),
@@ -100,6 +111,11 @@ def test_artifact_and_sbom_are_fetched_and_checked(publish: Publish, prepare: Pr
                 "length": 26,
             },
         ],
+        "publisher": {"kind": "service", "id": "usr_01", "name": "ci"},
+        "published_at": "2026-11-21T10:00:00Z",
+        "serial": 7,
+        "sboms": [{"path": SBOM_PATH, "sha256": hashlib.sha256(SBOM).hexdigest()}],
+        "attestations": [],
     }
 
 
