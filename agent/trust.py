@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Final, cast
 
@@ -29,6 +31,7 @@ from agent.web import Limits, TooSlow, Web, WebError
 from rollout.decision import MAX_DOCUMENT_LENGTH
 
 METADATA_LIMITS: Final = Limits(seconds=60.0)
+REFRESH_SECONDS: Final = 300.0  # for all requests of a refresh or a look-up together: each alone could be in time
 HTTP_ERROR: Final = 300  # redirects too: they are not followed
 CHAIN: Final = ("timestamp.json", "snapshot.json", "targets.json", "decisions.json", "brakes.json")
 
@@ -41,6 +44,16 @@ class WebFetcher(FetcherInterface):
         self._spool = spool
         self.limits = limits
         self.between_pieces: Callable[[], None] | None = None
+        self._end: float | None = None
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """End every request of the block when so many seconds have passed since it began."""
+        self._end = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self._end = None
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         pieces = self._pieces(url)
@@ -49,7 +62,7 @@ class WebFetcher(FetcherInterface):
 
     def _pieces(self, url: str) -> Generator[bytes]:
         try:
-            with self._web.request("GET", url, limits=self.limits) as (status, pieces):
+            with self._web.request("GET", url, limits=self._limits_now()) as (status, pieces):
                 if status >= HTTP_ERROR:
                     for _ in _at_most(pieces, 64 * 1024):  # so that the connection stays usable for the next request
                         pass
@@ -60,6 +73,14 @@ class WebFetcher(FetcherInterface):
             raise SlowRetrievalError(str(error)) from error
         except WebError as error:
             raise DownloadError(str(error)) from error
+
+    def _limits_now(self) -> Limits:
+        if self._end is None:
+            return self.limits
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TooSlow("the mirror took too long over all it was asked together")
+        return replace(self.limits, seconds=min(self.limits.seconds, left))
 
     @contextmanager
     def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
@@ -81,11 +102,15 @@ class WebFetcher(FetcherInterface):
 class View:
     """One verified state of the repository: everything read through it belongs together."""
 
-    def __init__(self, updater: Updater, fetcher: WebFetcher, home: Home, download_limits: Limits) -> None:
+    def __init__(
+        self, updater: Updater, fetcher: WebFetcher, home: Home, download_limits: Limits, seconds: float
+    ) -> None:
         self._updater = updater
         self._fetcher = fetcher
         self._home = home
         self._download_limits = download_limits
+        self._metadata_limits = fetcher.limits
+        self._seconds = seconds
 
     def document(self, path: str) -> bytes | None:
         """The bytes of a decision or brake, None when there is none.
@@ -101,14 +126,14 @@ class View:
             raise RepositoryRefused(f"{path} has {target.length} bytes, at most {MAX_DOCUMENT_LENGTH} are read")
         # Named by digest: the client's own choice, the quoted path, can be longer than a file name may be.
         kept = str(self._home.documents / hashlib.sha256(path.encode()).hexdigest())
-        with _translated(path):
+        with _translated(path), self._fetcher.within(self._seconds):
             if self._updater.find_cached_target(target, kept) is None:
                 self._updater.download_target(target, kept)
             return Path(kept).read_bytes()
 
     def target(self, path: str) -> TargetFile | None:
         """What the signed metadata says of a target, None when it names no such target; raises as document."""
-        with _translated(path):
+        with _translated(path), self._fetcher.within(self._seconds):
             return self._updater.get_targetinfo(path)
 
     def yanked(self, target: TargetFile) -> bool:
@@ -125,8 +150,11 @@ class View:
 
         Raises:
             DownloadStopped: ``still_wanted`` said so.
-            RepositoryAway, RepositoryRefused: As ``document``. OSError: The disk is full or broken.
+            RepositoryAway, RepositoryRefused: As ``document``, and for a target that is signed without a SHA-256.
+            OSError: The disk is full or broken.
         """
+        if "sha256" not in target.hashes:
+            raise RepositoryRefused(f"{target.path} is signed without a SHA-256, artifacts are known by theirs")
         stored = self._home.artifact(target.hashes["sha256"])
         if self._updater.find_cached_target(target, str(stored)) is not None:
             return stored
@@ -137,7 +165,7 @@ class View:
                 self._updater.download_target(target, str(arriving))
             move_durably(arriving, stored)
         finally:
-            self._fetcher.limits, self._fetcher.between_pieces = METADATA_LIMITS, None
+            self._fetcher.limits, self._fetcher.between_pieces = self._metadata_limits, None
             arriving.unlink(missing_ok=True)
         return stored
 
@@ -154,11 +182,15 @@ class Repository:
         agent: str,
         tls_ca: str = "",
         download_limits: Limits | None = None,
+        metadata_limits: Limits = METADATA_LIMITS,
+        refresh_seconds: float = REFRESH_SECONDS,
     ) -> None:
         self._home = home
         self._metadata_url = metadata_url
         self._targets_url = targets_url
         self._download_limits = download_limits or Limits(seconds=6 * 3600.0)
+        self._metadata_limits = metadata_limits
+        self._refresh_seconds = refresh_seconds
         self._web = Web(agent=agent, tls_ca=tls_ca)
         self._aside = Web(agent=agent, tls_ca=tls_ca)
 
@@ -171,9 +203,9 @@ class Repository:
             RepositoryAway: Server or mirror do not answer, or too slowly.
             RepositoryRefused: Something does not verify: signatures, expiry, an older version, a wrong length.
         """
-        fetcher = WebFetcher(self._aside if aside else self._web, self._home.downloads)
+        fetcher = WebFetcher(self._aside if aside else self._web, self._home.downloads, self._metadata_limits)
         before = self._stamps()
-        with _translated("metadata"):
+        with _translated("metadata"), fetcher.within(self._refresh_seconds):
             updater = Updater(
                 str(self._home.metadata),
                 self._metadata_url,
@@ -186,7 +218,7 @@ class Repository:
             updater.refresh()
         if self._stamps() != before:
             self._flush()
-        return View(updater, fetcher, self._home, self._download_limits)
+        return View(updater, fetcher, self._home, self._download_limits, self._refresh_seconds)
 
     def close(self) -> None:
         """Drop the connections."""

@@ -34,10 +34,11 @@ class TooSlow(WebError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``seconds`` for the whole request, and bytes per second it must not fall below once it is well under way."""
+    """``seconds`` for the whole request, and bytes per second it must not fall below after ``grace`` seconds."""
 
     seconds: float = 60.0
     least_speed: float = 1024.0
+    grace: float = SPEED_AFTER_SECONDS
 
 
 class Web:
@@ -149,7 +150,7 @@ def _pieces(
             break
         received += len(piece)
         taken = time.monotonic() - began
-        if taken > SPEED_AFTER_SECONDS and received / taken < limits.least_speed:
+        if taken > limits.grace and received / taken < limits.least_speed:
             raise TooSlow(f"{received} bytes in {taken:.0f} s is below {limits.least_speed:.0f} bytes per second")
         yield piece
     if time.monotonic() >= end:

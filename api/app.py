@@ -25,6 +25,7 @@ from api.operator import (
     batches,
     bins,
     devices,
+    drafts,
     groups,
     repository,
     repository_life,
@@ -49,6 +50,7 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     uploads.api,
     bins.api,
     repository_life.api,
+    drafts.api,
 )
 
 SECURITY_HEADERS: Final = {

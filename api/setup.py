@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,8 +19,12 @@ from keys.device_ca import create_device_ca
 from keys.files import make_private_folder, write_private
 from keys.keyring import create_keyring
 from keys.password import Passwords, PasswordSettings
+from keys.ring_file import RoleKey, RoleKeys
 from keys.secret import API_KEY, new_secret, random_password, shown_prefix
 from repo_signing.ceremony import create_repository
+from repo_signing.errors import RepositoryError
+from repo_signing.first_drafts import Ceremony
+from repo_signing.payloads import PublicKey, check_holders, public_key
 from repo_signing.roles import BINS
 from store.accounts import Accounts
 from store.artifacts import ArtifactIndex
@@ -36,22 +41,46 @@ class SetupRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Holders:
+    """Whose keys root and targets get: public keys by role, and how many of them must sign."""
+
+    keys: Mapping[str, Sequence[PublicKey]]
+    thresholds: Mapping[str, int]
+
+    def ring(self) -> dict[str, RoleKeys]:
+        """Their public halves as the keyring notes them: no URI, for they are in nobody's reach here."""
+        return {
+            role: RoleKeys(tuple(RoleKey(None, public_key(key)) for key in keys), self.thresholds[role])
+            for role, keys in self.keys.items()
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Initialised:
-    """What ``publish init`` tells. Password and key are shown here and never again."""
+    """What ``publish init`` tells. Password and key are shown here and never again.
+
+    ``root_sha256`` is empty and ``draft`` the draft's id while root waits for the signatures of its holders.
+    """
 
     home: Path
     org: str
     root: Path
     root_sha256: str
+    draft: str | None = None
     admin_email: str
     admin_password: str
     api_key: str
 
 
-def initialise(settings: Settings, *, org: str, admin: str, now: datetime, layout: str = BINS) -> Initialised:
+def initialise(
+    settings: Settings, *, org: str, admin: str, now: datetime, layout: str = BINS, holders: Holders | None = None
+) -> Initialised:
     """Make a home. The folder must be absent or empty; everything in it is for its owner alone (0700, secrets 0600).
 
     ``layout`` is that of the repository, ``bins`` or ``paths``, and stays.
+
+    With ``holders`` no key of root or targets is ever here: both are left as a draft for them to sign, and
+    :func:`finish_ceremony` makes the repository when they have.
 
     The API key belongs to an automation account of its own, role operator: what it creates, the admin can approve.
 
@@ -69,6 +98,11 @@ def initialise(settings: Settings, *, org: str, admin: str, now: datetime, layou
             f"{home} is not empty and no finished home; choose another folder with WAVEGATE_HOME, or, when an earlier "
             "`publish init` was cut short there, remove it first"
         )
+    if holders is not None:
+        try:
+            check_holders(holders.keys, holders.thresholds)
+        except RepositoryError as error:
+            raise SetupRefused(f"{error}; nothing was made") from error
     make_private_folder(home)
     db = Database(settings.database_url)
     try:
@@ -77,16 +111,21 @@ def initialise(settings: Settings, *, org: str, admin: str, now: datetime, layou
         if accounts.orgs():
             raise SetupRefused("the database belongs to another home already; nothing was changed in it")
         accounts.add_org(org, org, now=now)
-        keyring = create_keyring(keys_folder(settings, org), home / "orgs" / org / "offline-keys")
-        make_private_folder(repository_folder(settings, org).parent)
-        root_file = create_repository(repository_folder(settings, org), keyring, now=now, layout=layout)
+        offline = home / "orgs" / org / "offline-keys"
+        keyring = create_keyring(
+            keys_folder(settings, org),
+            offline if holders is None else None,
+            elsewhere={} if holders is None else holders.ring(),
+        )
+        folder = repository_folder(settings, org)
+        make_private_folder(folder.parent)
         create_device_ca(home / "device-ca", now=now, organisation=org)
-        root_sha256 = hashlib.sha256(root_file).hexdigest()
-        created = AuditEvent("repository.created", org, _SETUP, now, {"serial": 1, "root_sha256": root_sha256})
-        ArtifactIndex(db, org).project(1, [], [created])
-        root = home / ROOT_FILE
-        write_private(root, root_file)
-        root.chmod(0o644)  # public by nature, unlike its neighbours
+        draft = root_sha256 = None
+        if holders is None:
+            root_sha256 = _tell_root(settings, db, org, create_repository(folder, keyring, now=now, layout=layout), now)
+        else:
+            ceremony = Ceremony(folder, keyring)
+            draft = ceremony.begin(holders.keys, holders.thresholds, by=_SETUP, now=now, layout=layout).id
         password = _add_admin(settings, accounts, org, admin, now)
         key = _add_key(accounts, org, now)
     finally:
@@ -95,12 +134,43 @@ def initialise(settings: Settings, *, org: str, admin: str, now: datetime, layou
     return Initialised(
         home=home,
         org=org,
-        root=root,
-        root_sha256=root_sha256,
+        root=home / ROOT_FILE,
+        root_sha256=root_sha256 or "",
+        draft=draft,
         admin_email=admin,
         admin_password=password,
         api_key=key,
     )
+
+
+def finish_ceremony(settings: Settings, org: str, *, now: datetime) -> str | None:
+    """Record a repository that its holders have just signed and copy its root to the home; again changes nothing.
+
+    Returns:
+        The digest of the root, or None when the repository is not there yet.
+    """
+    first = repository_folder(settings, org) / "metadata" / "1.root.json"
+    if not (first.parent / "timestamp.json").exists():
+        return None
+    if (settings.home / ROOT_FILE).exists():
+        return hashlib.sha256(first.read_bytes()).hexdigest()
+    db = Database(settings.database_url)
+    try:
+        return _tell_root(settings, db, org, first.read_bytes(), now)
+    finally:
+        db.close()
+
+
+def _tell_root(settings: Settings, db: Database, org: str, root_file: bytes, now: datetime) -> str:
+    root_sha256 = hashlib.sha256(root_file).hexdigest()
+    created = AuditEvent("repository.created", org, _SETUP, now, {"serial": 1, "root_sha256": root_sha256})
+    index = ArtifactIndex(db, org)
+    if index.projected_serial() == 0:
+        index.project(1, [], [created])
+    root = settings.home / ROOT_FILE
+    write_private(root, root_file)
+    root.chmod(0o644)  # public by nature, unlike its neighbours
+    return root_sha256
 
 
 def _add_admin(settings: Settings, accounts: Accounts, org: str, email: str, now: datetime) -> str:

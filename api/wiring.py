@@ -12,7 +12,7 @@ from api.settings import Settings
 from keys.device_ca import DeviceCa
 from keys.keyring import Keyring
 from keys.password import Passwords, PasswordSettings
-from repo_signing.errors import CommitRefused
+from repo_signing.errors import CommitRefused, NoRepository
 from repo_signing.repository import SignedRepository
 from rollout.errors import RolloutChanged
 from rollout.service import RolloutService
@@ -108,7 +108,15 @@ def open_wavegate(settings: Settings) -> Wavegate:
     db.migrate()
     accounts = Accounts(db)
     artifacts = ArtifactIndex(db, org)
-    repository = SignedRepository(repository_folder(settings, org), Keyring(keys_folder(settings, org)), artifacts)
+    keyring = Keyring(keys_folder(settings, org))
+    try:
+        repository = SignedRepository(repository_folder(settings, org), keyring, artifacts)
+    except NoRepository as error:
+        db.close()
+        raise NotInitialised(
+            f"root and targets of {settings.home} are not signed yet: `publish repo draft list --home {settings.home}` "
+            "shows whose signatures are missing"
+        ) from error
     fleet = SqlFleet(db)
     rollout_store = SqlRollouts(db)
     service = RolloutService(

@@ -97,6 +97,7 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "path_taken": CONFLICT,
     "commit_refused": CONFLICT,
     "clock_behind": FAILURE,
+    "clock_ahead": FAILURE,
     "client_would_refuse": FAILURE,
     "repository_damaged": FAILURE,
     "repository_moved": FAILURE,
@@ -111,6 +112,13 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "artifact_withdrawn": CONFLICT,
     "mirror_refused": CONFLICT,
     "backup_refused": CONFLICT,
+    "draft_not_found": CONFLICT,
+    "invalid_draft": USAGE,
+    "draft_moved": CONFLICT,
+    "draft_expired": CONFLICT,
+    "signature_refused": UNVERIFIED,
+    "rotation_not_due": CONFLICT,
+    "product_claimed": CONFLICT,
     # sbom: the file is at fault, not the call
     "sbom_error": FAILURE,
     "invalid_sbom": FAILURE,
@@ -173,6 +181,10 @@ HINTS: Final[dict[str, str]] = {
     "device_not_found": "`publish device list` shows the devices there are",
     "rollout_not_found": "`publish rollout list` shows the rollouts there are",
     "artifact_not_found": "`publish artifact list` shows what is published",
+    "draft_not_found": "`publish repo draft list` shows what waits for signatures",
+    "draft_moved": "`publish repo draft rebase` makes it anew; it has to be signed again",
+    "draft_expired": "`publish repo draft rebase` makes it anew with a new deadline",
+    "product_claimed": "push with --key URI, one of the product's own keys",
 }
 
 

@@ -10,14 +10,22 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from securesystemslib.signer import SecretsHandler, Signature, Signer, SSlibKey
 
 from keys.errors import CustodyError, KeyDamaged, KeyExists, KeyLocked, KeyNotHere, KeyUnsuitable, UnknownKey
-from keys.files import PASSPHRASE, SCHEME, SealedFileSigner, make_private_folder, new_sealed_key, write_private
+from keys.files import (
+    PASSPHRASE,
+    SCHEME,
+    SealedFileSigner,
+    make_private_folder,
+    new_sealed_key,
+    remove_durably,
+    write_private,
+)
 from keys.ring_file import KEYRING_FILE, RoleKey, RoleKeys, changed_ring, create_ring, read_ring
 from keys.signer_client import SIGNER_SCHEME, SocketSigner, address_of, ask_highest
 from keys.stores import PIN, open_store
@@ -198,6 +206,46 @@ class Keyring:
                 raise UnknownKey(f"the role {name} has no key with the id {keyid}")
             ring[name] = RoleKeys(left, role.threshold)
 
+    def held(self, name: str, keyids: Collection[str]) -> frozenset[str]:
+        """Those of ``keyids`` that the role has here with a private half somewhere; none for an unknown name."""
+        role = self._ring().get(name)
+        found = () if role is None else role.keys
+        return frozenset(key.public.keyid for key in found if key.uri is not None and key.public.keyid in keyids)
+
+    def check_in_files(self, name: str) -> None:
+        """Raise KeyUnsuitable unless all keys of a role are in files here, so that its next one may be; UnknownKey."""
+        for key in self.keys(name).keys:
+            if not (key.uri or "").startswith(f"{SCHEME}:"):
+                raise KeyUnsuitable(
+                    f"the {name} key is not in a file here ({key.uri or 'a person holds it'}), so its next one is not "
+                    "made here; see `Rotation` in docs/keys.md"
+                )
+
+    def add_online(self, name: str) -> SSlibKey:
+        """Make another key file for an online role, put it behind those it has, and return its public half.
+
+        Raises:
+            KeyUnsuitable: The role's keys are not in files here, so neither must its next one be.
+            KeyLocked: The online passphrase is missing.
+            OSError: A file could not be written. A key file without an entry is no key of this ring.
+        """
+        self.check_in_files(name)
+        made = self.make_key(name)
+        self.add(name, made)
+        assert isinstance(made.public, SSlibKey), "sealed files hold no GnuPG keys"
+        return made.public
+
+    def retire(self, name: str, keyid: str) -> None:
+        """Take a key from a role and remove its file, if it is an online one; what it signed stays signed.
+
+        Raises UnknownKey, and KeyUnsuitable as :meth:`drop` does.
+        """
+        uri = next((key.uri for key in self.keys(name).keys if key.public.keyid == keyid), None)
+        self.drop(name, keyid)
+        self._open.pop((name, uri, keyid), None)
+        if uri is not None and uri.startswith(f"{SCHEME}:{_ONLINE_FOLDER}/"):
+            remove_durably(self._folders[_ONLINE_FOLDER] / uri.rpartition("/")[2])
+
     def make_key(self, name: str) -> RoleKey:
         """Make an encrypted Ed25519 key file for a role, beside the others; it is in the keyring only once added.
 
@@ -305,10 +353,11 @@ class Keyring:
 
 def create_keyring(
     folder: Path,
-    offline: Path,
+    offline: Path | None,
     *,
     passphrase: str | None = None,
     offline_passphrase: str | None = None,
+    elsewhere: Mapping[str, RoleKeys] | None = None,
 ) -> Keyring:
     """Make all keys of a laptop's repository, each in an encrypted file of its own, and the keyring that names them.
 
@@ -317,9 +366,10 @@ def create_keyring(
 
     Args:
         folder: For ``keyring.json`` and the online keys (decisions, releases, snapshot, timestamp).
-        offline: For root and targets; may be moved away afterwards.
+        offline: For root and targets; may be moved away afterwards. None: people keep these keys elsewhere.
         passphrase: For the online keys.
         offline_passphrase: For the offline keys.
+        elsewhere: Their public halves by role, if known; noted as they are now, root says who signs later.
 
     Raises:
         KeyExists: One of the files is there already. ``keyring.json`` is written last: while it is missing, what is
@@ -329,12 +379,14 @@ def create_keyring(
     if (folder / KEYRING_FILE).exists():
         raise KeyExists(f"there is a keyring in {folder} already; nothing was changed")
     make_private_folder(folder / "online")
-    make_private_folder(offline)
-    ring: dict[str, RoleKeys] = {}
-    for place, names, path, secret_file, given in (
-        (_OFFLINE_FOLDER, OFFLINE, offline, offline / PASSPHRASE, offline_passphrase),
-        (_ONLINE_FOLDER, ONLINE, folder / "online", folder / PASSPHRASE, passphrase),
-    ):
+    ring: dict[str, RoleKeys] = dict(elsewhere or {})
+    kinds: list[tuple[str, tuple[str, ...], Path, Path, str | None]] = [
+        (_ONLINE_FOLDER, ONLINE, folder / "online", folder / PASSPHRASE, passphrase)
+    ]
+    if offline is not None:
+        make_private_folder(offline)
+        kinds.insert(0, (_OFFLINE_FOLDER, OFFLINE, offline, offline / PASSPHRASE, offline_passphrase))
+    for place, names, path, secret_file, given in kinds:
         secret = secrets.token_urlsafe(_PASSPHRASE_BYTES) if given is None else given
         if given is None:
             write_private(secret_file, f"{secret}\n".encode())

@@ -60,6 +60,8 @@ def read_ring(path: Path) -> dict[str, RoleKeys]:
         stored = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise KeyNotHere(f"no keyring at {path}; `publish init` makes one") from error
+    except OSError as error:
+        raise KeyNotHere(f"{path} could not be read: {error.strerror or error}; look at the disk, try again") from error
     except ValueError as error:
         raise KeyDamaged(f"{path} is no JSON: {error}") from error
     try:

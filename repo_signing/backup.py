@@ -9,7 +9,9 @@ from typing import Final
 from repo_signing import roles
 from repo_signing.blobs import Blobs
 from repo_signing.commit import BURNED_FILE
+from repo_signing.draft_box import DraftBox
 from repo_signing.errors import RepositoryDamaged
+from repo_signing.offline_drafts import OVERLAP_FILE
 from repo_signing.quarantine import Quarantine
 from repo_signing.records import sha256_of
 from repo_signing.storage import LocalStorage, read_or_none
@@ -33,6 +35,12 @@ def files_of(folder: Path, view: View) -> Iterator[tuple[str, bytes | Path]]:
     for name in view.standing():
         named.update(sha256_of(entry) for entry in view.role(name).body["targets"].values())
         yield f"metadata/{view.versions[name]}.{name}.json", view.raw(name)
+    # Names that clients no longer reach stay in the snapshot, and who collects reads all it names.
+    for name in view.versions.keys() - set(view.standing()):
+        yield f"metadata/{view.versions[name]}.{name}.json", view.raw(name)
+    drafts = DraftBox(folder, disk)
+    named |= drafts.named_blobs()
+    yield from drafts.files()
     for sha256 in sorted(named):
         path = blobs.path(sha256)
         if not path.is_file():
@@ -45,9 +53,10 @@ def files_of(folder: Path, view: View) -> Iterator[tuple[str, bytes | Path]]:
     for sha256 in quarantine.names():
         if sha256 not in named:
             yield f"quarantine/{sha256}", quarantine.path(sha256)
-    burned = read_or_none(folder / BURNED_FILE)
-    if burned is not None:
-        yield BURNED_FILE, burned
+    for name in (BURNED_FILE, OVERLAP_FILE):
+        content = read_or_none(folder / name)
+        if content is not None:
+            yield name, content
     for number in range(1, view.root.version + 1):
         yield f"metadata/{number}.{roles.ROOT}.json", (folder / "metadata" / f"{number}.{roles.ROOT}.json").read_bytes()
     yield f"metadata/{view.snapshot.version}.{roles.SNAPSHOT}.json", view.snapshot_bytes

@@ -13,11 +13,13 @@ from repo_signing.blobs import Blobs
 from repo_signing.commit import Committer
 from repo_signing.draft import Draft
 from repo_signing.errors import (
+    ArtifactWithdrawn,
     BatchRefused,
     CommitFailed,
     InvalidRecord,
     InvalidTargetPath,
     PathTaken,
+    ProductClaimed,
     RepositoryError,
     UnknownUpload,
 )
@@ -29,7 +31,7 @@ LARGEST: Final = 10_000  # artifacts of one commit
 _TOLD: Final = 1000  # items that a refusal names
 
 # What is wrong with one item and not with the repository.
-OF_AN_ITEM: Final = (InvalidTargetPath, InvalidRecord, PathTaken, UnknownUpload)
+OF_AN_ITEM: Final = (InvalidTargetPath, InvalidRecord, PathTaken, UnknownUpload, ArtifactWithdrawn, ProductClaimed)
 
 
 @dataclass(frozen=True, slots=True)

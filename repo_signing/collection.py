@@ -19,6 +19,7 @@ from evidence.model import Actor, AuditEvent
 from repo_signing import roles
 from repo_signing.blobs import Blobs
 from repo_signing.commit import Committer
+from repo_signing.draft_box import DraftBox
 from repo_signing.errors import CommitFailed, RepositoryDamaged
 from repo_signing.paths import is_sha256, versioned_name
 from repo_signing.quarantine import Quarantine
@@ -76,7 +77,8 @@ class Sweep:
             files.add(f"{version}.{roles.SNAPSHOT}.json")
             files.update(f"{meta['version']}.{name}" for name, meta in snapshot["meta"].items())
         files.update(f"{number}.{name}.json" for name, number in view.versions.items())
-        blobs = set(self._needed)
+        # What waits for signatures may be signed any day.
+        blobs = DraftBox(self._metadata.parent, self._committer.storage).named_blobs() | self._needed
         for name in files:
             if not name.endswith(f".{roles.SNAPSHOT}.json"):
                 blobs |= self._targets_of(name)
@@ -114,12 +116,18 @@ class Sweep:
             (named[0] for named in self._versioned() if named[1] == roles.SNAPSHOT and named[0] <= view.serial),
             reverse=True,
         )
+        # An index that is behind is brought up by what changed since its own state.
+        projected = self._committer.projected_serial()
+        known = next((version for version in versions if version <= projected), 0)
         replaced_at: datetime | None = None
         for place, version in enumerate(versions):
             body = self._body(f"{version}.{roles.SNAPSHOT}.json")
             if place < KEPT_VERSIONS or replaced_at is None or self._now - replaced_at <= KEPT_FOR:
                 yield version, body
-            else:
+            elif version == known:
+                yield version, body
+                return
+            elif version < known:
                 return  # all older ones were replaced earlier
             replaced_at = roles.time_in(body["expires"]) - roles.SNAPSHOT_LIFE
 

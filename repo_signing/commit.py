@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
-
-from securesystemslib.signer import SSlibKey
 
 from evidence.model import AuditEvent
 from keys.errors import CustodyError
 from keys.keyring import Keyring
 from repo_signing import roles
-from repo_signing.canonical import check_signable, encode
-from repo_signing.draft import Draft
+from repo_signing.canonical import check_signable
+from repo_signing.draft import Draft, Placed
 from repo_signing.errors import (
     ClientWouldRefuse,
+    ClockAhead,
     ClockBehind,
     CommitFailed,
     IndexAhead,
@@ -32,16 +31,20 @@ from repo_signing.errors import (
 )
 from repo_signing.lock import RepositoryLock
 from repo_signing.model import ArtifactRecord
+from repo_signing.news import since
 from repo_signing.paths import versioned_name
 from repo_signing.ports import Projection
-from repo_signing.proof import Offer, check_acceptable
-from repo_signing.records import is_record, read_artifact, read_changes
+from repo_signing.proof import Offer, check_acceptable, check_succeeds
 from repo_signing.role_cache import Role, RoleFacts
+from repo_signing.signing import sign, signers_of
 from repo_signing.storage import LocalStorage, read_or_none
+from repo_signing.tickets import Ticket, fail_all
 from repo_signing.view import View
 
 # Requests take their moment before they queue, and time services step clocks; more than this is a wrong clock.
 CLOCK_TOLERANCE: Final = timedelta(seconds=60)
+# By then all that the online keys signed has expired: nothing that is signed speaks for such a clock any more.
+LONGEST_SLEEP: Final = timedelta(days=90)
 BURNED_FILE: Final = "burned"
 
 T = TypeVar("T")
@@ -67,25 +70,37 @@ class Committer:
         self.storage: Final = storage
         self.lock: Final = RepositoryLock(folder / "lock")
         self._guard: Final = threading.Lock()
-        self._waiting: list[_Ticket] = []
+        self._waiting: list[Ticket] = []
         self._committing: int | None = None  # the thread that is building a commit
         self._view: View | None = None
         self._highest: int | None = None  # highest version on disk when last listed; None: to be listed
         self._unsettled = False  # a timestamp of ours may be visible and yet not durable
+
+    @property
+    def keyring(self) -> Keyring:
+        """The online keys."""
+        return self._keyring
 
     def view(self) -> View:
         """The state as it is now; another process may have made it."""
         view = self._view = View.load(self.metadata, self._view)
         return view
 
-    def submit(self, change: Callable[[Draft], T], now: datetime) -> T:
+    def submit(
+        self, change: Callable[[Draft], T], now: datetime, *, alone: bool = False, accept_clock: bool = False
+    ) -> T:
         """Have ``change`` applied in the next commit and return what it returned, once the index has it.
 
         ``change`` runs under the lock, possibly in another thread and, if the commit has to be built again, more than
         once. What it raises is raised here and harms no other request. When nothing changes, nothing is written.
+        ``accept_clock`` is a person's word that ``now`` is right, whatever the last commit said.
+
+        ``alone`` gives it a commit of its own, before what waits: for changes of who signs what, which others that look
+        at the state before them must not share.
 
         Raises:
             ClockBehind: ``now`` is more than a minute before the last commit.
+            ClockAhead: ``now`` is more than 90 days after it.
             ClientWouldRefuse: Stock clients would not accept the result; nothing was written.
             CommitFailed, RepositoryMoved: Writing failed; the same request may be sent again.
             IndexFailed: It is signed and visible, but the index is behind; the next commit or recovery mends that.
@@ -93,7 +108,7 @@ class Committer:
         """
         if self._committing == threading.get_ident():
             raise RuntimeError("a change must not commit by itself: it runs inside a commit")
-        ticket = _Ticket(change, now)
+        ticket = Ticket(change, now, is_alone=alone, accept_clock=accept_clock)
         with self._guard:
             self._waiting.append(ticket)
         with self.lock:
@@ -118,7 +133,7 @@ class Committer:
             )
         if projected == view.serial:
             return 0
-        records, events = _since(view, projected)
+        records, events = since(view, projected)
         self._project(view.serial, records, events)
         return len(records)
 
@@ -131,10 +146,13 @@ class Committer:
             raise IndexFailed(f"the index cannot be read: {error}; try again when it is back") from error
 
     def next_serial(self, view: View) -> int:
-        """The next number that names no state and never did, burned ones included."""
+        """The next number that names no state and never did, burned ones included.
+
+        Raises KeyNotHere when the signer process, which is asked for what it signed, does not answer.
+        """
         if self._highest is None:
             self._highest = self.highest_version()
-        serial = max(view.serial, self._highest, self.burned()) + 1
+        serial = max(view.serial, self._highest, self.burned(), self._keyring.highest_signed()) + 1
         # A commit writes its snapshot first, so any number that a crashed writer burned meanwhile shows by it.
         while (self.metadata / f"{serial}.snapshot.json").exists():
             serial += 1
@@ -160,25 +178,34 @@ class Committer:
         with self._guard:
             batch, self._waiting = self._waiting, []
         self._committing = threading.get_ident()
+        groups = [[ticket] for ticket in batch if ticket.is_alone]
+        groups.append([ticket for ticket in batch if not ticket.is_alone])
         try:
-            self._commit(batch)
-        except (RepositoryError, CustodyError) as error:
-            self._view = None
-            _fail_all(batch, error)
+            for group in filter(None, groups):
+                try:
+                    self._commit(group)
+                except (RepositoryError, CustodyError) as error:
+                    self._view = None
+                    fail_all(group, error)
+                except OSError as error:
+                    self._view = None
+                    fail_all(group, CommitFailed(f"the disk failed: {error.strerror or error}; try again"))
         except BaseException as error:
             self._view = None
-            _fail_all(batch, CommitFailed(f"the commit was interrupted by {type(error).__name__}; try again"))
+            fail_all(batch, CommitFailed(f"the commit was interrupted by {type(error).__name__}; try again"))
             raise
         finally:
             self._committing = None
 
-    def _commit(self, batch: Sequence[_Ticket], *, again: bool = False) -> None:
+    def _commit(self, batch: Sequence[Ticket], *, again: bool = False) -> None:
         self.catch_up()
         view = self.view()
-        # Two requests may queue in another order than they looked at the clock; time never runs back for clients.
-        now = max(view.committed_at, *(ticket.now for ticket in batch))
+        now, is_accepted = max(ticket.now for ticket in batch), any(ticket.accept_clock for ticket in batch)
+        if not is_accepted:
+            # Two requests may queue in another order than they looked at the clock.
+            now = max(view.committed_at, now)
         draft = Draft(view, self.next_serial(view), now)
-        accepted: list[tuple[_Ticket, Any]] = []
+        accepted: list[tuple[Ticket, Any]] = []
         for ticket in batch:
             trial = draft.trial()
             try:
@@ -193,7 +220,8 @@ class Committer:
         if not draft.is_empty():
             remaining = [ticket for ticket, _ in accepted]
             try:
-                _check_clock(view, max(ticket.now for ticket in batch))
+                if not is_accepted:
+                    _check_clock(view, max(ticket.now for ticket in batch))
                 committed = self._write(draft)
             except ClientWouldRefuse:
                 if len(remaining) < 2:
@@ -203,6 +231,8 @@ class Committer:
                     self._commit_alone(ticket)
                 return
             except FileExistsError as error:
+                if roles.ROOT in draft.placed():
+                    raise CommitFailed(f"{error.filename2 or error.filename} is there already; run a check") from error
                 # Somebody burned our number without a snapshot to show it (a restored copy, a foreign tool).
                 if again:
                     raise CommitFailed(f"{error.filename2 or error.filename} is there already; run a check") from error
@@ -221,7 +251,7 @@ class Committer:
         for ticket, value in accepted:
             ticket.succeed(value)
 
-    def _commit_alone(self, ticket: _Ticket) -> None:
+    def _commit_alone(self, ticket: Ticket) -> None:
         try:
             self._commit([ticket])
         except ClientWouldRefuse as error:
@@ -229,7 +259,13 @@ class Committer:
 
     def _write(self, draft: Draft) -> View:
         return self.install(
-            draft.view, draft.serial, draft.now, draft.bodies(), new_snapshot=draft.is_renewed(roles.SNAPSHOT)
+            draft.view,
+            draft.serial,
+            draft.now,
+            draft.bodies(),
+            placed=draft.placed(),
+            new_snapshot=draft.is_renewed(roles.SNAPSHOT),
+            sheds_signers=draft.sheds_signers,
         )
 
     def install(
@@ -239,8 +275,10 @@ class Committer:
         now: datetime,
         bodies: Mapping[str, Mapping[str, Any]],
         *,
+        placed: Mapping[str, Placed] | None = None,
         written: Mapping[str, RoleFacts] | None = None,
         new_snapshot: bool = False,
+        sheds_signers: bool = False,
     ) -> View:
         """Sign, ask as a client, write, make visible: the last steps of every commit. To be called under the lock.
 
@@ -249,48 +287,80 @@ class Committer:
             serial: Its number.
             now: Its moment.
             bodies: Delegated roles to be signed, each delegator before what it delegates to.
+            placed: Roles that were signed elsewhere, each with a version of its own.
             written: Roles that the caller has signed, checked and written durably under this serial.
             new_snapshot: Sign snapshot also when no role has changed.
+            sheds_signers: Sign snapshot and timestamp with the keys that root names and no other.
 
         Raises:
             ClientWouldRefuse: Nothing of ``bodies`` was written.
             OSError, RepositoryMoved: As the storage says; nothing is promised.
         """
-        written = {} if written is None else written
-        delegated = {name: self.signed_file(name, body) for name, body in bodies.items()}
+        written, placed = written or {}, placed or {}
+        root, targets = placed.get(roles.ROOT), placed.get(roles.TARGETS)
+        roots = [view.root_body] if root is None else [view.root_body, root.body]
+        below = {name: one for name, one in placed.items() if name != roles.ROOT}
+        delegated = {name: one.raw for name, one in below.items() if name != roles.TARGETS}
+        for name, body in bodies.items():
+            delegator = roles.delegator(name)
+            above = bodies.get(delegator) or (placed[delegator].body if delegator in placed else None)
+            rule = roles.rule_of(view.role(delegator).body if above is None else above, name)
+            delegated[name] = self.signed_file(name, body, [rule])
         changed = {name: (Role.of(name, body), len(delegated[name])) for name, body in bodies.items()}
+        changed |= {name: (Role.of(name, one.body), len(one.raw)) for name, one in below.items()}
         known: dict[int, Mapping[str, Any]] = {id(delegated[name]): bodies[name] for name in bodies}
         snapshot, snapshot_bytes, versions = view.snapshot, view.snapshot_bytes, view.versions
         files: dict[str, bytes] = {}
         if changed or written or new_snapshot:
             # Names that once stood in the snapshot stay: clients refuse one that lost a name.
-            versions = {**view.versions, **dict.fromkeys(changed, serial), **dict.fromkeys(written, serial)}
-            meta = {**view.snapshot.body["meta"], **roles.meta_rows([*changed, *written], serial)}
+            numbers = {name: role.version for name, (role, _) in changed.items()} | dict.fromkeys(written, serial)
+            versions = {**view.versions, **numbers}
+            meta = {**view.snapshot.body["meta"], **roles.meta_rows([*bodies, *written], serial)}
+            for name, one in below.items():
+                meta |= roles.meta_rows([name], one.version)
+            for name, digest in roles.pinned(meta, delegated).items():
+                meta[f"{name}.json"] = {**meta[f"{name}.json"], "hashes": digest}
             snapshot = Role.of(roles.SNAPSHOT, roles.snapshot_of_rows(meta, serial, now))
-            snapshot_bytes = sign(self._keyring, roles.SNAPSHOT, snapshot.body)
+            also = () if sheds_signers else signers_of(view.snapshot_bytes)
+            snapshot_bytes = self.signed_file(
+                roles.SNAPSHOT, snapshot.body, [roles.rule_of(one, roles.SNAPSHOT) for one in roots], also
+            )
+            # First: by its snapshot a number shows that it is used up.
             files[f"{serial}.snapshot.json"] = snapshot_bytes
-        files |= {f"{serial}.{name}.json": content for name, content in delegated.items()}
+        files |= {f"{serial}.{name}.json": delegated[name] for name in bodies}
+        for name, one in below.items():
+            # What a cut-short commit wrote of a role that was signed elsewhere is the same file, and stays.
+            if read_or_none(self.metadata / f"{one.version}.{name}.json") != one.raw:
+                files[f"{one.version}.{name}.json"] = one.raw
         body = roles.timestamp_body(snapshot.version, len(snapshot_bytes), serial, now)
-        timestamp_bytes = sign(self._keyring, roles.TIMESTAMP, body)
-        if changed and roles.RELEASES not in delegated and any(roles.delegator(n) == roles.RELEASES for n in changed):
-            delegated = {roles.RELEASES: view.raw(roles.RELEASES)} | delegated
+        also = () if sheds_signers else signers_of(view.timestamp_bytes)
+        timestamp_bytes = self.signed_file(
+            roles.TIMESTAMP, body, [roles.rule_of(one, roles.TIMESTAMP) for one in roots], also
+        )
         known |= {id(snapshot_bytes): snapshot.body, id(view.snapshot_bytes): view.snapshot.body}
         offer = Offer(
             root=view.root_bytes,
             timestamp=timestamp_bytes,
             snapshot=snapshot_bytes,
-            targets=view.raw(roles.TARGETS),
-            delegated=delegated,
+            targets=view.raw(roles.TARGETS) if targets is None else targets.raw,
+            delegated=_with_delegators(view, delegated, None if targets is None else targets.body, now),
             known=known,
         )
         check_acceptable(offer, (view.timestamp_bytes, view.snapshot_bytes), now)
+        if root is not None:
+            check_succeeds(view.root_bytes, root.raw)
+            check_acceptable(replace(offer, root=root.raw), (view.timestamp_bytes, view.snapshot_bytes), now)
         if files:
             self.storage.create_once(self.metadata, files)
         self._unsettled = True
         self.storage.replace(self.metadata / "timestamp.json", timestamp_bytes, base=view.timestamp_bytes)
         self._unsettled = False
+        if root is not None and read_or_none(self.metadata / f"{root.version}.root.json") is None:
+            # After the timestamp, which clients of both roots accept: there is no moment at which one is refused.
+            self.storage.create_once(self.metadata, {f"{root.version}.root.json": root.raw})
         stamped = (timestamp_bytes, Role.of(roles.TIMESTAMP, body))
-        return view.after(stamped, (snapshot_bytes, snapshot), versions, changed, written)
+        root_raw = None if root is None else root.raw
+        return view.after(stamped, (snapshot_bytes, snapshot), versions, changed, written, root_raw)
 
     def install_alone(self, now: datetime, prepare: Callable[[View, int, datetime], Prepared]) -> View:
         """Commit by itself what is no change of targets; requests that come meanwhile wait and go next.
@@ -321,14 +391,21 @@ class Committer:
             self._project(serial, [], ready.events)
             return committed
 
-    def public_key(self, name: str) -> SSlibKey:
-        """The public half of a key of the keyring."""
-        return self._keyring.public(name)
+    def can_sign(self, view: View, role: str) -> bool:
+        """Say whether the keyring has enough of the keys that are asked for."""
+        rule = view.rule(role)
+        return rule is not None and len(self._keyring.held(roles.key_of(role), set(rule.keyids))) >= rule.threshold
 
-    def signed_file(self, role: str, body: Mapping[str, Any]) -> bytes:
+    def signed_file(
+        self, role: str, body: Mapping[str, Any], rules: Sequence[roles.Rule | None], also: Sequence[str] = ()
+    ) -> bytes:
         """Sign a role and return its file. What its targets hold was checked to be signable when it was put there."""
         check_signable({name: value for name, value in body.items() if name != "targets"}, role)
-        return sign(self._keyring, role, body)
+        return sign(self._keyring, role, body, [rule for rule in rules if rule is not None], also)
+
+    def tell(self, event: AuditEvent) -> None:
+        """Write an event about the state as it is; raises IndexFailed."""
+        self._project(self.view().serial, [], [event])
 
     def _project(self, serial: int, records: Sequence[ArtifactRecord], events: Sequence[AuditEvent]) -> None:
         try:
@@ -341,61 +418,33 @@ class Committer:
             ) from error
 
 
-def sign(keyring: Keyring, role: str, body: Mapping[str, Any]) -> bytes:
-    """Sign a role with its key. The file holds the very bytes that were signed, so no second encoding can differ."""
-    payload = encode(body)
-    signature = keyring.signer(roles.key_of(role)).sign(payload)
-    return b'{"signatures":[' + encode(signature.to_dict()) + b'],"signed":' + payload + b"}"
-
-
-class _Ticket:
-    """One request in the queue, settled exactly once by whoever commits it."""
-
-    def __init__(self, change: Callable[[Draft], Any], now: datetime) -> None:
-        self.change: Final = change
-        self.now: Final = now
-        self.is_settled = False
-        self._value: Any = None
-        self._error: BaseException | None = None
-
-    def succeed(self, value: Any) -> None:
-        self._value, self.is_settled = value, True
-
-    def fail(self, error: BaseException) -> None:
-        self._error, self.is_settled = error, True
-
-    def outcome(self) -> Any:
-        if self._error is not None:
-            raise self._error
-        return self._value
-
-
-def _fail_all(batch: Sequence[_Ticket], error: RepositoryError | CustodyError) -> None:
-    for ticket in batch:
-        if not ticket.is_settled:
-            # One exception raised in several threads would mix their tracebacks.
-            own = type(error)(str(error))
-            own.__cause__ = error
-            ticket.fail(own)
+def _with_delegators(
+    view: View, delegated: Mapping[str, bytes], targets: Mapping[str, Any] | None, now: datetime
+) -> dict[str, bytes]:
+    """The changed roles after those that delegate to them; with a new targets all unexpired ones that it names, too."""
+    names: set[str] = set()
+    if targets is not None:
+        below = [one["name"] for one in targets["delegations"]["roles"] if one["name"] in view.standing()]
+        names = {one for one in below if view.role(one).expires > now}
+    elif any(roles.delegator(one) == roles.RELEASES for one in delegated):
+        names = {roles.RELEASES}
+    first = {name: view.raw(name) for name in sorted(names) if name not in delegated}
+    return first | {
+        name: delegated[name]
+        for name in sorted(delegated, key=lambda one: (roles.delegator(one) == roles.RELEASES, one))
+    }
 
 
 def _check_clock(view: View, now: datetime) -> None:
     if now < view.committed_at - CLOCK_TOLERANCE:
         raise ClockBehind(
             f"the clock says {roles.time_out(now)}, but the last commit was at {roles.time_out(view.committed_at)}; "
-            "set the clock, clients would see time run back"
+            "set the clock. If that commit was made by a clock that was ahead: `publish repo refresh --accept-clock`"
         )
-
-
-def _since(view: View, projected: int) -> tuple[list[ArtifactRecord], list[AuditEvent]]:
-    records: list[ArtifactRecord] = []
-    events: list[AuditEvent] = []
-    for role in view.bins():
-        if role.version <= projected:
-            continue
-        for path, entry in sorted(role.body["targets"].items()):
-            if is_record(entry) and entry["custom"]["serial"] > projected:
-                records.append(read_artifact(path, entry))
-                # An empty index is being made anew: what happened was told when it happened.
-                events.extend(read_changes(entry) if projected else [])
-    return records, events
+    if now > view.committed_at + LONGEST_SLEEP:
+        raise ClockAhead(
+            f"the clock says {roles.time_out(now)}, {(now - view.committed_at).days} days after the last commit at "
+            f"{roles.time_out(view.committed_at)}, and at most {LONGEST_SLEEP.days} are believed: clients could be "
+            "held on what is signed now until then. Set the clock; if it is right and the server was off that long: "
+            "`publish repo refresh --accept-clock`"
+        )

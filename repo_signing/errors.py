@@ -13,6 +13,7 @@ RepositoryError
 ├── ArtifactWithdrawn       it was taken out for good; its path stays closed
 ├── CommitRefused           the caller's own condition did not hold any more
 ├── ClockBehind             the clock is behind the last commit
+├── ClockAhead              the clock is months ahead of the last commit
 ├── ClientWouldRefuse       a stock client would not accept the result
 ├── RepositoryDamaged       what is on disk is not what was signed
 ├── RepositoryMoved         somebody wrote without the lock
@@ -25,7 +26,14 @@ RepositoryError
 ├── UploadDamaged           what came is not what was to be sent
 ├── IndexFailed             signed, and the index could not be brought up to it
 ├── MirrorRefused           the mirror folder is another repository's, or ahead of this one
-└── BackupRefused           the backup cannot be made there, or not restored from
+├── BackupRefused           the backup cannot be made there, or not restored from
+├── UnknownDraft            no draft of that id waits for signatures
+├── InvalidDraft            the change asked for cannot be drafted
+├── DraftMoved              what the draft was made from has changed
+├── DraftExpired            its deadline has passed
+├── SignatureRefused        a signature that is not valid, or of a key that is not asked for
+├── RotationNotDue          clients may still need the old key
+└── ProductClaimed          only the product's own keys can sign this
 """
 
 from __future__ import annotations
@@ -88,6 +96,10 @@ class ClockBehind(RepositoryError):
     code = "clock_behind"
 
 
+class ClockAhead(RepositoryError):
+    code = "clock_ahead"
+
+
 class ClientWouldRefuse(RepositoryError):
     code = "client_would_refuse"
 
@@ -144,3 +156,31 @@ class MirrorRefused(RepositoryError):
 
 class BackupRefused(RepositoryError):
     code = "backup_refused"
+
+
+class UnknownDraft(RepositoryError):
+    code = "draft_not_found"
+
+
+class InvalidDraft(RepositoryError):
+    code = "invalid_draft"
+
+
+class DraftMoved(RepositoryError):
+    code = "draft_moved"
+
+
+class DraftExpired(RepositoryError):
+    code = "draft_expired"
+
+
+class SignatureRefused(RepositoryError):
+    code = "signature_refused"
+
+
+class RotationNotDue(RepositoryError):
+    code = "rotation_not_due"
+
+
+class ProductClaimed(RepositoryError):
+    code = "product_claimed"

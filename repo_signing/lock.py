@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from repo_signing.errors import CommitFailed
+
 _LOCK_MODE: Final = 0o600
 
 
@@ -16,7 +18,7 @@ class RepositoryLock:
     """Exclusive and re-entrant; released by the kernel when the process dies.
 
     ``flock``, not ``lockf``: a POSIX lock is lost when any descriptor of the file closes and never excludes the own
-    process.
+    process. Entering raises CommitFailed when the lock file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,10 +46,15 @@ class RepositoryLock:
         self._threads.release()
 
     def _acquire(self) -> int:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _LOCK_MODE)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except BaseException:
-            os.close(descriptor)
-            raise
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _LOCK_MODE)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        except OSError as error:
+            raise CommitFailed(
+                f"the repository's lock could not be taken: {error.strerror or error}; nothing was changed, try again"
+            ) from error
         return descriptor

@@ -23,7 +23,7 @@ from repo_signing.errors import CommitFailed, MirrorRefused, RepositoryDamaged
 from repo_signing.lock import RepositoryLock
 from repo_signing.records import sha256_of
 from repo_signing.storage import TEMPORARY, LocalStorage, read_or_none
-from repo_signing.view import View
+from repo_signing.view import View, read_root, verified
 
 _TRIES: Final = 3
 
@@ -99,14 +99,34 @@ class Mirror:
         below.sort(key=lambda name: roles.delegator(name) == roles.TARGETS)  # bins before the role that delegates
         files = {f"{view.versions[name]}.{name}.json": view.raw(name) for name in (*below, roles.TARGETS)}
         files[f"{view.snapshot.version}.{roles.SNAPSHOT}.json"] = view.snapshot_bytes
-        for number in range(1, view.root.version + 1):
-            files[f"{number}.{roles.ROOT}.json"] = (self._source / f"{number}.{roles.ROOT}.json").read_bytes()
+        roots = {
+            f"{number}.{roles.ROOT}.json": (self._source / f"{number}.{roles.ROOT}.json").read_bytes()
+            for number in range(1, view.root.version + 1)
+        }
         self._create(files)
+        roots_last = self._is_accepted(view)
+        if not roots_last:
+            self._create(roots)
         if standing != view.timestamp_bytes:
             self._disk.replace(self._metadata / "timestamp.json", view.timestamp_bytes, base=standing)
             self._files, self._length = self._files + 1, self._length + len(view.timestamp_bytes)
+        if roots_last:
+            self._create(roots)
         removed = self._remove_withdrawn(view)
         return Synced(serial=view.serial, files=self._files, length=self._length, removed=removed)
+
+    def _is_accepted(self, view: View) -> bool:
+        """Say whether clients of the mirror's root accept the new state: in an overlap there is no moment at which any
+        client refuses the mirror if the new root comes last, as in the repository itself.
+        """
+        try:
+            root, _ = read_root(self._metadata)
+            verified(view.timestamp_bytes, root, roles.TIMESTAMP)
+            verified(view.snapshot_bytes, root, roles.SNAPSHOT)
+            verified(view.raw(roles.TARGETS), root, roles.TARGETS)
+        except RepositoryDamaged:
+            return False
+        return True
 
     def _check_ours(self, view: View, standing: bytes | None) -> None:
         first = read_or_none(self._metadata / f"1.{roles.ROOT}.json")

@@ -31,14 +31,14 @@ class Outlook(StrEnum):
 def outlook(role: RoleStatus, now: datetime) -> Outlook:
     """Judge the time a role has left.
 
-    Root and targets: soon from 90 days, urgent from 14. The others by their life: soon below a half (timestamp), a
-    third (snapshot, decisions, brakes) or a quarter (releases and its bins), each later than the moment at which the
-    server signs it anew; urgent below an eighth.
+    Root, targets and claimed products: soon from 90 days, urgent from 14. The others by their life: soon below a half
+    (timestamp), a third (snapshot, decisions, brakes) or a quarter (releases and its bins), each later than the moment
+    at which the server signs it anew; urgent below an eighth.
     """
     left = role.expires - now
     if left <= timedelta(0):
         return Outlook.EXPIRED
-    if role.name in (roles.ROOT, roles.TARGETS):
+    if roles.is_offline(role.name):
         soon, urgent = OFFLINE_SOON, OFFLINE_URGENT
     else:
         life = roles.life(role.name, role.version)
@@ -75,6 +75,6 @@ def _line(how: Outlook, role: RoleStatus, more: int, now: datetime) -> str:
     else:
         hours = int((role.expires - now) / timedelta(hours=1))
         when = f"expires in {hours} h" if hours < 72 else f"expires in {hours // 24} d"
-    if role.name in (roles.ROOT, roles.TARGETS):
-        return f"{role.name} {when}; bring its offline key and sign it anew"
+    if roles.is_offline(role.name):
+        return f"{role.name} {when}; have it signed anew by its holders: `publish repo draft new`"
     return f"{role.name}{others} {when}; the server should have signed it anew: see its log, run `publish repo refresh`"

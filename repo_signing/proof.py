@@ -78,6 +78,16 @@ def check_acceptable(offer: Offer, before: tuple[bytes, bytes] | None, now: date
         ) from error
 
 
+def check_succeeds(before: bytes, after: bytes) -> None:
+    """Raise ClientWouldRefuse unless a client that trusts the root ``before`` takes ``after`` in its place."""
+    if len(after) > _STOCK.root_max_length * SHARE_OF_LIMIT:
+        raise ClientWouldRefuse(f"root would have {len(after)} bytes, more than is signed; remove keys")
+    try:
+        TrustedMetadataSet(before, EnvelopeType.METADATA).update_root(after)
+    except (TufError, ValueError, KeyError, TypeError) as error:
+        raise ClientWouldRefuse(f"a stock client would refuse the new root ({error}); nothing was written") from error
+
+
 def check_bin(name: str, body: Mapping[str, Any], content: bytes, delegator: Targets) -> None:
     """Ask of a bin by itself what :func:`check_acceptable` asks of all that changed.
 

@@ -45,7 +45,7 @@ def bins_of(view: View) -> Bins:
             "this repository has a role for each product and no bins (`publish init --layout paths`); "
             "what grows too large is a product: spread it over several"
         )
-    targets = sum(view.facts(name).targets for name in view.holders())
+    targets = sum(view.facts(name).targets for name in view.holders() if not roles.is_product(name))
     return Bins(bits=view.bins_of[1], wanted_bits=roles.wanted_bits(targets), targets=targets)
 
 
@@ -83,7 +83,7 @@ class _Rebinning:
                 files = {}
                 for name, targets in new.items():
                     holder = roles.holder_body(name, targets, serial, now)
-                    content = self._committer.signed_file(name, holder)
+                    content = self._committer.signed_file(name, holder, [roles.rule_of(body, name)])
                     check_bin(name, holder, content, keys)
                     files[f"{serial}.{name}.json"] = content
                     written[name] = RoleFacts.of(Role.of(name, holder))

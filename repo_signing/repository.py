@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
@@ -20,7 +20,6 @@ from repo_signing.errors import (
     CommitRefused,
     InvalidRecord,
     NoRepository,
-    RepositoryDamaged,
     UnknownTarget,
 )
 from repo_signing.model import (
@@ -32,18 +31,20 @@ from repo_signing.model import (
     SbomUpload,
     StagedBlob,
 )
-from repo_signing.paths import artifact_path, check_document_path, is_metadata_name, served_sha256
+from repo_signing.offline_drafts import Drafts
+from repo_signing.paths import artifact_path, check_document_path
 from repo_signing.ports import Projection
 from repo_signing.quarantine import Quarantine
+from repo_signing.reading import Reading
 from repo_signing.rebin import Bins, bins_of, rebin
-from repo_signing.records import blob_entry, is_artifact, read_artifact, sha256_of
+from repo_signing.records import blob_entry, sha256_of
 from repo_signing.sessions import UploadSessions
 from repo_signing.storage import LocalStorage
 
 T = TypeVar("T")
 
 
-class SignedRepository:
+class SignedRepository(Reading):
     """Publishes into one repository folder and reads it. Threads may share an instance, processes the folder.
 
     Methods that change something return once it is signed, durable, visible to clients and in the index; their common
@@ -65,12 +66,10 @@ class SignedRepository:
         disk = LocalStorage() if storage is None else storage
         if not (folder / "metadata" / "timestamp.json").is_file():
             raise NoRepository(f"no signed repository in {folder}; `publish init` makes one")
-        self._committer: Final = Committer(folder, keyring, projection, disk)
-        self._blobs: Final = Blobs(folder, disk)
+        super().__init__(Committer(folder, keyring, projection, disk), Blobs(folder, disk))
         self.uploads: Final = UploadSessions(folder, disk)  # large ones, in pieces
         self._quarantine: Final = Quarantine(folder, self._blobs, disk)
-        self._metadata: Final = folder / "metadata"
-        self._roots: Final[dict[str, bytes]] = {}
+        self.drafts: Final = Drafts(folder, self._committer, self._blobs)
 
     # Uploads
 
@@ -234,17 +233,21 @@ class SignedRepository:
         with self._committer.lock:
             action()
 
-    def refresh(self, *, now: datetime, force: bool = False) -> list[str]:
+    def refresh(self, *, now: datetime, force: bool = False, accept_clock: bool = False) -> list[str]:
         """Sign anew the online roles that are due; works after all of them expired, too.
 
         Args:
             now: A role is due by its age: timestamp 6 h, bins two thirds of their life, the others half.
             force: Take snapshot and timestamp in any case.
+            accept_clock: Somebody has looked at the clock: sign although ``now`` is before the last commit, or long
+                after it. Roles that were signed for a later time than ``now`` are due.
 
         Returns:
             Names of the roles that were signed, timestamp last; empty when none was due.
         """
-        return self._committer.submit(lambda draft: upkeep.renew_due(draft, now, force=force), now)
+        return self._committer.submit(
+            lambda draft: upkeep.renew_due(draft, now, force=force), now, accept_clock=accept_clock
+        )
 
     # Upkeep
 
@@ -282,6 +285,7 @@ class SignedRepository:
         with self._committer.lock:
             findings = upkeep.Inspection(self._committer, self._blobs, repair=True, now=now).recover()
             findings += self._settle_quarantine()
+            self.drafts.settle(now=now)
             upkeep.tell_repairs(self._committer, findings, by=by, subject=self._name(), now=now)
         return findings
 
@@ -368,63 +372,6 @@ class SignedRepository:
         del now  # the state does not depend on it; callers compare the expiries
         return upkeep.status_of(self._committer.view(), self._committer.projected_serial())
 
-    # Reading
-
-    def serial(self) -> int:
-        """The number of the current state."""
-        return self._committer.view().serial
-
-    def artifacts(self) -> Iterator[ArtifactRecord]:
-        """All artifacts from signed metadata, in no order that means anything."""
-        return self._committer.view().artifacts()
-
-    def find(self, path: str) -> ArtifactRecord | None:
-        """The artifact at a target path, from signed metadata; None when there is none."""
-        entry = self._committer.view().target(path)
-        return read_artifact(path, entry) if entry is not None and is_artifact(entry) else None
-
-    def served(self, path: str) -> bytes | None:
-        """The bytes that clients get for a target path now, their hash checked; None when nothing is signed there.
-
-        Meant for documents: the whole is read into memory. Raises RepositoryDamaged.
-        """
-        entry = self._committer.view().target(path)
-        return None if entry is None else self._blobs.read(sha256_of(entry))
-
-    def blob_path(self, sha256: str) -> Path:
-        """The file of a signed artifact or SBOM, for serving; raises RepositoryDamaged when it is missing."""
-        path = self._blobs.path(sha256)
-        if not path.is_file():
-            raise RepositoryDamaged(f"the blob {sha256} is missing; restore it from a backup or mirror")
-        return path
-
-    def metadata_file(self, name: str) -> Path | None:
-        """The file to serve for ``/metadata/<name>``, or None for any name that is not one of a metadata file."""
-        if not is_metadata_name(name):
-            return None
-        path = self._metadata / name
-        return path if path.is_file() else None
-
-    def target_file(self, path: str) -> Path | None:
-        """The file to serve for ``/targets/<dir>/<sha256>.<name>``, or None; the digest alone decides."""
-        sha256 = served_sha256(path)
-        if sha256 is None:
-            return None
-        blob = self._blobs.path(sha256)
-        return blob if blob.is_file() else None
-
-    def root_sha256(self) -> str:
-        """Digest of the current root file, as people compare it."""
-        return self._committer.view().root_sha256
-
-    def root_with_sha256(self, sha256: str) -> bytes | None:
-        """The root file, of any version, with this digest: what a device that was given the digest starts from."""
-        if sha256 not in self._roots:
-            for path in sorted(self._metadata.glob("*.root.json")):
-                content = path.read_bytes()
-                self._roots[hashlib.sha256(content).hexdigest()] = content
-        return self._roots.get(sha256)
-
     def _documents(self, draft: Draft, changes: Mapping[str, bytes | None], only_if: Callable[[], bool] | None) -> int:
         if only_if is not None and not only_if():
             raise CommitRefused("what the documents were decided on has changed; nothing was signed, look again")
@@ -454,7 +401,9 @@ class SignedRepository:
     def _settle_quarantine(self) -> list[Finding]:
         try:
             with self._committer.lock:
-                set_aside = self._quarantine.settle(lambda: upkeep.named_blobs(self._committer.view()))
+                set_aside = self._quarantine.settle(
+                    lambda: upkeep.named_blobs(self._committer.view()) | self.drafts.named_blobs()
+                )
         except OSError:
             return []  # it is signed that nobody is to have it; the next recovery takes it away
         return [

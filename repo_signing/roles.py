@@ -6,9 +6,9 @@ import copy
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from securesystemslib.signer import SSlibKey
 from tuf.api.metadata import SPECIFICATION_VERSION, Targets
@@ -21,8 +21,15 @@ DECISIONS: Final = "decisions"
 BRAKES: Final = "brakes"
 RELEASES: Final = "releases"
 
+PRODUCT_PREFIX: Final = "product-"  # of the roles that product teams sign themselves
+
 BIN_BITS: Final = 6  # 64 bins: the least that is worth it
 MAX_BIN_BITS: Final = 14  # 16,384 bins: beyond, every client pays for a snapshot of more than half a megabyte
+
+# One key signs both and a commit gives both one version, and no signed file says which role it is: without a hash a
+# mirror could serve the decisions as the brakes, and a device would see no brake.
+PINNED: Final = (BRAKES, DECISIONS)
+
 BIN_PREFIX: Final = "releases"
 # Re-binning signs everything anew: half a power off costs clients nothing that they would notice, two powers do.
 BITS_OFF: Final = 2
@@ -41,6 +48,8 @@ RELEASES_LIFE: Final = timedelta(days=90)
 RELEASES_JITTER: Final = 0.1  # bins made in one commit come due spread over six days, not in one burst
 
 _BIN: Final = re.compile(rf"({BIN_PREFIX}[0-9]*)-[0-9a-f]+")
+AHEAD_TOLERANCE: Final = timedelta(minutes=1)
+
 _SPEC: Final = ".".join(SPECIFICATION_VERSION)
 _EXPIRES: Final = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -49,7 +58,36 @@ def delegator(role: str) -> str:
     """The role that holds the keys of ``role``."""
     if role in (ROOT, TIMESTAMP, SNAPSHOT, TARGETS):
         return ROOT
-    return TARGETS if role in (DECISIONS, BRAKES, RELEASES) else RELEASES
+    return TARGETS if role in (DECISIONS, BRAKES, RELEASES) or is_product(role) else RELEASES
+
+
+def is_product(role: str) -> bool:
+    """Say whether ``role`` is signed by a product team's own keys."""
+    return role.startswith(PRODUCT_PREFIX)
+
+
+def is_offline(role: str) -> bool:
+    """Say whether ``role`` is signed by keys that the server does not hold."""
+    return role in (ROOT, TARGETS) or is_product(role)
+
+
+class Rule(NamedTuple):
+    """Which keys may sign a role, and how many of them must."""
+
+    keyids: tuple[str, ...]
+    threshold: int
+
+
+def rule_of(delegator_body: Mapping[str, Any], role: str) -> Rule | None:
+    """The rule for ``role`` in the signed part of its delegator; None when it is not delegated there."""
+    if delegator_body["_type"] == ROOT:
+        found = delegator_body["roles"].get(role)
+    else:
+        delegations = delegator_body.get("delegations", {})
+        found = delegations.get("succinct_roles")
+        if found is None:
+            found = next((one for one in delegations.get("roles", []) if one["name"] == role), None)
+    return None if found is None else Rule(tuple(found["keyids"]), int(found["threshold"]))
 
 
 def key_of(role: str) -> str:
@@ -61,7 +99,7 @@ def key_of(role: str) -> str:
 
 def life(role: str, version: int) -> timedelta:
     """How long a version of a role is valid from its signing; the same role and version always give the same span."""
-    if role in (ROOT, TARGETS):
+    if is_offline(role):
         return OFFLINE_LIFE
     if role == TIMESTAMP:
         return TIMESTAMP_LIFE
@@ -78,11 +116,14 @@ def is_due(role: str, version: int, expires: datetime, now: datetime) -> bool:
     """Say whether an online role should be signed anew.
 
     Timestamp after 6 h, releases and its bins after two thirds of their life, the others after half. Offline roles are
-    never due here: the server holds none of their keys.
+    never due here: the server holds none of their keys. One that lives longer than any made now would was signed by a
+    clock that was ahead, and is due at once: a mirror could hold clients on it for that long.
     """
     left = expires - now
-    if role in (ROOT, TARGETS):
+    if is_offline(role):
         return False
+    if left > life(role, version) + AHEAD_TOLERANCE:
+        return True
     if role == TIMESTAMP:
         return left <= TIMESTAMP_LIFE - TIMESTAMP_EVERY
     if role in (SNAPSHOT, DECISIONS, BRAKES):
@@ -106,11 +147,19 @@ def time_in(text: str) -> datetime:
 
 
 def root_body(keys: Mapping[str, SSlibKey], now: datetime) -> dict[str, Any]:
-    """The signed part of the first root; ``keys`` by role name."""
+    """The signed part of the first root with one key for each role; ``keys`` by role name."""
+    return first_root_body({role: ([key], 1) for role, key in keys.items()}, now)
+
+
+def first_root_body(holders: Mapping[str, tuple[Sequence[SSlibKey], int]], now: datetime) -> dict[str, Any]:
+    """The signed part of the first root; ``holders`` has keys and threshold by role name."""
     return _body("root", ROOT, 1, now) | {
         "consistent_snapshot": True,
-        "keys": {key.keyid: key.to_dict() for key in keys.values()},
-        "roles": {role: {"keyids": [key.keyid], "threshold": 1} for role, key in keys.items()},
+        "keys": {key.keyid: key.to_dict() for keys, _ in holders.values() for key in keys},
+        "roles": {
+            role: {"keyids": [key.keyid for key in keys], "threshold": threshold}
+            for role, (keys, threshold) in holders.items()
+        },
     }
 
 
@@ -126,6 +175,17 @@ def targets_body(decisions: SSlibKey, releases: SSlibKey, version: int, now: dat
             ],
         },
         "targets": {},
+    }
+
+
+def claim(product: str, keyids: Sequence[str], threshold: int) -> dict[str, Any]:
+    """The delegation of one product's artifacts to its team. Terminating: nobody else's word counts for its paths."""
+    return {
+        "keyids": list(keyids),
+        "name": f"{PRODUCT_PREFIX}{product}",
+        "paths": [f"{product}/*/*/*"],
+        "terminating": True,
+        "threshold": threshold,
     }
 
 
@@ -152,6 +212,15 @@ def rebinned_body(body: Mapping[str, Any], version: int, now: datetime, *, prefi
     delegations = body["delegations"]
     bins = dict(delegations["succinct_roles"]) | {"bit_length": bits, "name_prefix": prefix}
     return renewed_body(RELEASES, body, version, now) | {"delegations": dict(delegations) | {"succinct_roles": bins}}
+
+
+def with_keys(delegations: Mapping[str, Any], rule: Rule, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``releases`` delegates, to the same roles, with other keys; ``keys`` by keyid."""
+    told = {"keyids": list(rule.keyids), "threshold": rule.threshold}
+    after = dict(delegations) | {"keys": {keyid: keys[keyid] for keyid in rule.keyids}}
+    if "succinct_roles" in after:
+        return after | {"succinct_roles": dict(after["succinct_roles"]) | told}
+    return after | {"roles": [dict(one) | told for one in after["roles"]]}
 
 
 def as_delegator(body: Mapping[str, Any]) -> Targets:
@@ -218,16 +287,36 @@ def renewed_body(role: str, body: Mapping[str, Any], version: int, now: datetime
 
 
 def meta_rows(names: Iterable[str], version: int) -> dict[str, Any]:
-    """What snapshot says of roles that all have this version.
-
-    Only versions: hashes would make the file four times as long, and every role is signed by its own key anyway.
-    """
+    """What snapshot says of roles that all have this version."""
     return {f"{name}.json": {"version": version} for name in names}
 
 
-def snapshot_body(versions: Mapping[str, int], version: int, now: datetime) -> dict[str, Any]:
-    """The signed part of snapshot; ``versions`` by role name, without root, snapshot and timestamp."""
-    meta = {f"{role}.json": {"version": number} for role, number in versions.items()}
+def pinned(before: Mapping[str, Any], signed: Mapping[str, bytes]) -> dict[str, dict[str, str]]:
+    """Hashes that the snapshot is to name: of the files signed now, else those that the snapshot ``before`` named.
+
+    Args:
+        before: ``meta`` of the snapshot before, empty for the first.
+        signed: Files by role name.
+    """
+    hashes = {role: {"sha256": hashlib.sha256(signed[role]).hexdigest()} for role in PINNED if role in signed}
+    for role in PINNED:
+        known = before.get(f"{role}.json", {}).get("hashes")
+        if role not in hashes and known is not None:
+            hashes[role] = known
+    return hashes
+
+
+def snapshot_body(
+    versions: Mapping[str, int], version: int, now: datetime, hashes: Mapping[str, Mapping[str, str]]
+) -> dict[str, Any]:
+    """The signed part of snapshot; ``versions`` by role name, without root, snapshot and timestamp.
+
+    Versions, and ``hashes`` of the few roles of which one could be passed off as another (:data:`PINNED`); hashes of
+    all would make the file four times as long.
+    """
+    meta: dict[str, dict[str, Any]] = {f"{role}.json": {"version": number} for role, number in versions.items()}
+    for role, digest in hashes.items():
+        meta[f"{role}.json"]["hashes"] = dict(digest)
     return snapshot_of_rows(meta, version, now)
 
 

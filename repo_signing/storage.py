@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from repo_signing.errors import RepositoryMoved
+from repo_signing.errors import CommitFailed, RepositoryMoved
 
 TEMPORARY: Final = ".tmp-"  # how names of unfinished files start
 
@@ -204,8 +204,12 @@ _CAN_SYNC_TOGETHER: Final = _can_sync_together()
 
 
 def read_or_none(path: Path) -> bytes | None:
-    """The content of a file, or None when there is none."""
+    """The content of a file, or None when there is none; raises CommitFailed when the disk does not give it."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise CommitFailed(
+            f"{path.name} could not be read: {error.strerror or error}; nothing was changed, try again"
+        ) from error

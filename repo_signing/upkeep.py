@@ -42,7 +42,7 @@ def renew_due(draft: Draft, now: datetime, *, force: bool) -> list[str]:
 def renew_everything(draft: Draft) -> None:
     """Mark every role whose key is online."""
     for name in (*draft.view.standing(), roles.SNAPSHOT, roles.TIMESTAMP):
-        if name != roles.TARGETS:
+        if not roles.is_offline(name):
             draft.renew(name)
 
 
@@ -109,7 +109,11 @@ class Inspection:
         ]
 
     def _damaged(self, view: View) -> Iterator[Finding]:
-        for name in view.standing():
+        try:
+            names = view.standing()
+        except RepositoryDamaged:
+            names = sorted(view.versions)  # targets or releases, which tell what stands, is itself damaged
+        for name in names:
             try:
                 view.role(name)
             except RepositoryDamaged as error:
@@ -118,8 +122,7 @@ class Inspection:
             read_root(self._committer.metadata)
         except RepositoryDamaged as error:
             yield Finding(kind="damaged_metadata", what=str(error))
-        known = {self._committer.public_key(name).keyid for name in _FIRST_NAMED}
-        if not known <= view.root.keys.keys():
+        if not all(self._committer.can_sign(view, name) for name in (roles.TIMESTAMP, roles.SNAPSHOT)):
             yield Finding(
                 kind="damaged_metadata",
                 what="root.json names other keys than the keyring has; one of the two is from another repository",
@@ -129,8 +132,8 @@ class Inspection:
         for role in status_of(view, 0).roles:
             if role.expires <= self._now:
                 how = (
-                    "needs its offline key"
-                    if role.name in (roles.ROOT, roles.TARGETS)
+                    "needs its offline keys: `publish repo draft new`"
+                    if roles.is_offline(role.name)
                     else "run `publish repo refresh`"
                 )
                 yield Finding(kind="expired_role", what=f"{role.name} expired on {roles.time_out(role.expires)}; {how}")
@@ -151,6 +154,7 @@ class Inspection:
         unfinished = [
             *sorted(metadata.glob(f"{TEMPORARY}*")),
             *sorted(folder.glob(f"{TEMPORARY}*")),
+            *sorted((folder / "drafts").glob(f"{TEMPORARY}*")),
             *self._blobs.temporary(),
         ]
         for path in unfinished:

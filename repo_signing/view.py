@@ -22,6 +22,7 @@ from repo_signing import roles
 from repo_signing.canonical import encode
 from repo_signing.errors import NoRepository, RepositoryDamaged
 from repo_signing.model import ArtifactRecord
+from repo_signing.paths import versioned_name
 from repo_signing.records import Entry, is_record, read_artifact
 from repo_signing.role_cache import Role, RoleCache, RoleFacts
 from repo_signing.storage import read_or_none
@@ -45,6 +46,7 @@ class View:
         self._metadata: Final = metadata
         self.root: Final = root
         self.root_bytes: Final = root_bytes
+        self.root_body: Final[Mapping[str, Any]] = orjson.loads(root_bytes)["signed"]
         self.timestamp_bytes, self.timestamp = timestamp
         self.snapshot_bytes, self.snapshot = snapshot
         self.versions: Final[Mapping[str, int]] = versions or {
@@ -66,10 +68,11 @@ class View:
         timestamp_bytes = read_or_none(metadata / "timestamp.json")
         if timestamp_bytes is None:
             raise NoRepository(f"no signed repository in {metadata}; `publish init` makes one")
-        if previous is not None and previous.timestamp_bytes == timestamp_bytes:
-            return previous
+        # A new root comes after the timestamp of its commit, so the timestamp alone does not tell of it.
         if previous is None or (metadata / f"{previous.root.version + 1}.root.json").exists():
             root, root_bytes = read_root(metadata)
+        elif previous.timestamp_bytes == timestamp_bytes:
+            return previous
         else:
             root, root_bytes = previous.root, previous.root_bytes
         timestamp = Role.of(roles.TIMESTAMP, verified(timestamp_bytes, root, roles.TIMESTAMP))
@@ -89,6 +92,7 @@ class View:
         versions: Mapping[str, int],
         changed: Mapping[str, tuple[Role, int]],
         facts: Mapping[str, RoleFacts],
+        root: bytes | None = None,
     ) -> View:
         """The state after a commit that this process made and verified.
 
@@ -96,12 +100,15 @@ class View:
             versions: Of all roles of the snapshot.
             changed: Roles signed in it, with the lengths of their files.
             facts: Of those whose content was not kept.
+            root: The new one, if there is one.
         """
         for role, length in changed.values():
             self._cache.put(role, length)
         for name, one in facts.items():
             self._cache.put_facts(name, one)
-        return View(self._metadata, self.root, self.root_bytes, timestamp, snapshot, self._cache, versions)
+        trusted = self.root if root is None else _as_root(root, self.root, self.root.version + 1)
+        root_bytes = self.root_bytes if root is None else root
+        return View(self._metadata, trusted, root_bytes, timestamp, snapshot, self._cache, versions)
 
     @property
     def committed_at(self) -> datetime:
@@ -146,13 +153,37 @@ class View:
             self._delegators[name] = roles.as_delegator(self.role(name).body)
         return self._delegators[name]
 
+    @cached_property
+    def claims(self) -> frozenset[str]:
+        """Products whose artifacts are signed by their teams' own keys."""
+        delegated = self.role(roles.TARGETS).body.get("delegations", {}).get("roles", [])
+        return frozenset(
+            one["name"].removeprefix(roles.PRODUCT_PREFIX) for one in delegated if roles.is_product(one["name"])
+        )
+
+    def rule(self, name: str) -> roles.Rule | None:
+        """Which keys sign a role; None when nobody delegates to it."""
+        delegator = roles.delegator(name)
+        return roles.rule_of(self.root_body if delegator == roles.ROOT else self.role(delegator).body, name)
+
     def holder(self, path: str) -> str:
         """Name of the role that holds, or would hold, this target path."""
         first, _, rest = path.partition("/")
         if first in (roles.DECISIONS, roles.BRAKES) and rest.count("/") == 1:
             return first
+        if self.is_claimed(path):
+            return f"{roles.PRODUCT_PREFIX}{first}"
+        return self.bin_of(path)
+
+    def is_claimed(self, path: str) -> bool:
+        """Say whether a target path belongs to a product that its team signs."""
+        first, _, rest = path.partition("/")
+        return first in self.claims and rest.count("/") == 2
+
+    def bin_of(self, path: str) -> str:
+        """The role below ``releases`` that holds a target path, whoever may have claimed its product."""
         if self.bins_of is None:
-            return roles.product_role(first)
+            return roles.product_role(path.partition("/")[0])
         prefix, bits = self.bins_of
         return f"{prefix}-{roles.bin_number(path, bits):0{len(f'{2**bits - 1:x}')}x}"
 
@@ -173,10 +204,15 @@ class View:
         return roles.PATHS if self.bins_of is None else roles.BINS
 
     def standing(self) -> list[str]:
-        """The roles of the snapshot that clients can reach, by name: all but the bins before the last re-binning."""
+        """The roles of the snapshot that clients can reach, by name.
+
+        All but the bins before the last re-binning, and the roles of products that are claimed no longer.
+        """
         return sorted(name for name in self.versions if not self._is_retired(name))
 
     def _is_retired(self, name: str) -> bool:
+        if roles.is_product(name):
+            return name.removeprefix(roles.PRODUCT_PREFIX) not in self.claims
         if self.bins_of is None:
             return False
         prefix = roles.bin_prefix(name)
@@ -191,7 +227,7 @@ class View:
         return entry
 
     def bins(self) -> Iterator[Role]:
-        """All roles that hold artifacts and SBOMs, by name."""
+        """All roles that hold artifacts and SBOMs, claimed products among them, by name."""
         for name in self.holders():
             yield self.role(name)
 
@@ -199,6 +235,19 @@ class View:
         """Names of the roles that hold artifacts and SBOMs."""
         others = (roles.TARGETS, roles.RELEASES, roles.DECISIONS, roles.BRAKES)
         return [name for name in self.standing() if name not in others]
+
+    def versions_at(self, serial: int) -> Mapping[str, int]:
+        """Versions of the roles below snapshot as they were at an earlier serial; empty when that is gone from disk.
+
+        Unverified: good for telling what changed since, and for nothing that is signed.
+        """
+        named = (versioned_name(path.name) for path in self._metadata.glob("*.snapshot.json"))
+        standing = max((version for version, _ in filter(None, named) if version <= serial), default=0)
+        content = read_or_none(self._metadata / f"{standing}.{roles.SNAPSHOT}.json")
+        if content is None:
+            return {}
+        meta = orjson.loads(content)["signed"]["meta"]
+        return {name.removesuffix(".json"): int(told["version"]) for name, told in meta.items()}
 
     def artifacts(self) -> Iterator[ArtifactRecord]:
         """All signed artifacts, by bin and path; those that were withdrawn, too."""

@@ -48,6 +48,12 @@ class Refreshed(BaseModel):
     roles: list[str]
 
 
+class Refresh(Body):
+    """`accept_clock` is a person's word that the server's clock is right, though far from the last commit."""
+
+    accept_clock: bool = False
+
+
 class Check(Body):
     """Whether to mend what is found."""
 
@@ -107,9 +113,12 @@ def get_root() -> Response:
 
 
 @api.on("POST", "/repository/refresh", Refreshed, permission=Permission.REPOSITORY_WRITE)
-def refresh_repository() -> Response:
+def refresh_repository(body: Refresh) -> Response:
     """Sign anew what is due, and timestamp and snapshot in any case"""
-    roles = services().repository.refresh(now=now(), force=True)
+    roles = services().repository.refresh(now=now(), force=True, accept_clock=body.accept_clock)
+    if body.accept_clock:
+        event = AuditEvent("repository.clock_accepted", services().org, caller().actor, now(), {"roles": len(roles)})
+        services().audit.append(services().org, [event])
     return reply(Refreshed(serial=services().repository.serial(), roles=list(roles)))
 
 

@@ -34,12 +34,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 @click.option("--channel", default="stable", show_default=True, metavar="NAME", help="Line of the product.")
 @click.option("--sbom", "sboms", multiple=True, type=_FILE, metavar="FILE", help="SBOM, CycloneDX or SPDX; repeat.")
 @click.option(
-    "--attest",
-    "attested",
-    multiple=True,
-    type=_FILE,
-    metavar="FILE",
-    help="Attestation: DSSE or Sigstore bundle; repeat.",
+    "--attest", "attested", multiple=True, type=_FILE, metavar="FILE", help="DSSE or Sigstore bundle; repeat."
 )
 @click.option("--note", default="", metavar="TEXT", help="What is new, for people.")
 @click.option("--label", "labels", multiple=True, callback=pairs, metavar="KEY=VALUE", help="A label; repeat.")
@@ -54,6 +49,8 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
     is_flag=False,
     help="Send in pieces that survive a cut connection, as is done above 1 GiB; with UPLOAD go on with an earlier one.",
 )
+@click.option("--key", "keys", multiple=True, metavar="URI", help="Sign it yourself, as claimed products are; repeat.")
+@click.option("--passphrase-file", type=_FILE, help="Opens the key. [default: the file passphrase beside it]")
 @server_options
 def push(
     invocation: Invocation,
@@ -70,46 +67,61 @@ def push(
     file_name: str | None,
     sha256: str | None,
     resumed: str | None,
-) -> None:
+    keys: tuple[str, ...],
+    passphrase_file: Path | None,
+) -> int:
     """Publish FILE, signed together with its SBOMs and attestations.
 
     When the command ends with 0 the artifact is signed and every client can fetch it. Pushing the same bytes again
     changes nothing and answers the same; other bytes under the same name are refused (exit 5).
 
+    A product that its team has claimed takes --key: the private key is used on this machine, the server gets the
+    signature. While other signatures are missing the command ends with 7, and the draft waits for them.
+
     In a GitHub job the answer is also written to GITHUB_OUTPUT.
     """
+    from cli.errors import TIMED_OUT
+
     # The server judges this, too; asking first spares the upload of a file that could never be named so.
     check_names(product, version, platform, channel, file_name or file.name)
     client = invocation.client()
-    upload_ids = [_send(client, sbom, None, invocation)["upload_id"] for sbom in sboms]
-    attestation_ids = [_send(client, one, None, invocation)["upload_id"] for one in attested]
-    artifact = client.post(
-        "/artifacts",
-        {
-            "upload_id": _send(client, file, sha256, invocation, resumed)["upload_id"],
-            "product": product,
-            "version": version,
-            "platform": platform,
-            "channel": channel,
-            "file_name": file_name or file.name,
-            "sboms": upload_ids,
-            "attestations": attestation_ids,
-            "notes": note,
-            "labels": labels,
-            "security": security,
-        },
-    )
+    staged_sboms = [_send(client, sbom, None, invocation) for sbom in sboms]
+    staged_attestations = [_send(client, one, None, invocation) for one in attested]
+    staged = _send(client, file, sha256, invocation, resumed)
+    body = {
+        "upload_id": staged["upload_id"],
+        "product": product,
+        "version": version,
+        "platform": platform,
+        "channel": channel,
+        "file_name": file_name or file.name,
+        "sboms": [one["upload_id"] for one in staged_sboms],
+        "attestations": [one["upload_id"] for one in staged_attestations],
+        "notes": note,
+        "labels": labels,
+        "security": security,
+    }
+    draft = None
+    if keys:
+        from cli.own_keys import sign_and_publish
+
+        secret = None if passphrase_file is None else passphrase_file.read_text("utf-8").rstrip("\r\n")
+        artifact, draft = sign_and_publish(client, body, file, (*sboms, *attested), keys, secret)
+    else:
+        artifact = client.post("/artifacts", body)
     answer = {name: artifact[name] for name in ("id", "target_path", "sha256", "length", "serial")}
     answer["sboms"] = [{name: sbom[name] for name in ("id", "target_path", "sha256")} for sbom in artifact["sboms"]]
     answer["attestations"] = [
         {name: one[name] for name in ("id", "target_path", "sha256", "state")} for one in artifact["attestations"]
     ]
+    if draft is not None:
+        answer["draft"] = draft
     write_github_output(answer)
     invocation.emit(
         answer,
         lambda: fields(
             [
-                ("published", answer["target_path"]),
+                ("published" if draft is None else f"waits as {draft}", answer["target_path"]),
                 ("id", answer["id"]),
                 ("sha256", answer["sha256"]),
                 ("length", size(answer["length"])),
@@ -122,6 +134,7 @@ def push(
             ]
         ),
     )
+    return 0 if draft is None else TIMED_OUT
 
 
 def write_github_output(answer: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from cli.commands import repo_home, repo_life
+from cli.commands.repo_drafts import draft, key, rotate, sign
 from cli.commands.repo_rebin import rebin
 from cli.invocation import Invocation
 from cli.options import server_options
@@ -76,17 +77,23 @@ def check(invocation: Invocation, repair: bool) -> int:
 
 
 @repo.command()
+@click.option(
+    "--accept-clock",
+    is_flag=True,
+    help="You looked: the server's clock is right, though behind the last commit or months after it.",
+)
 @server_options
-def refresh(invocation: Invocation) -> None:
+def refresh(invocation: Invocation, accept_clock: bool) -> None:
     """Sign again what would expire soon. The server does this by itself; after a long sleep you need not wait."""
-    told = invocation.client().post("/repository/refresh", {})
+    told = invocation.client().post("/repository/refresh", {"accept_clock": True} if accept_clock else {})
     invocation.emit(
         told,
         lambda: f"serial {told['serial']}, signed again: {', '.join(told['roles']) or 'nothing was due'}",
     )
 
 
-repo.add_command(rebin)
+for _command in (rebin, draft, sign, rotate, key):
+    repo.add_command(_command)
 
 
 def _left(seconds: int) -> str:

@@ -31,6 +31,8 @@ _ROOT_ROLES: Final = ("root", "targets")
 _EXPIRES: Final = "%Y-%m-%dT%H:%M:%SZ"
 _SHORT: Final = timedelta(days=7)
 _LONG: Final = timedelta(days=120)
+# Itself, its bins, those after a re-binning (releases2-…), and a role for each product in the layout of paths.
+_RELEASES: Final = "releases([0-9]{0,6}-[0-9a-f]{1,8}|-[a-z0-9][a-z0-9._+-]{0,99})?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +57,7 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
         Rule(kind="targets", roles="decisions", longest_life=timedelta(days=30), paths="decisions/.*"),
         Rule(kind="targets", roles="brakes", longest_life=timedelta(days=30), paths="brakes/.*"),
     ),
-    "releases": (
-        Rule(kind="targets", roles="releases(-[0-9a-f]{1,8})?", longest_life=_LONG, paths="(?!decisions/|brakes/).*"),
-    ),
+    "releases": (Rule(kind="targets", roles=_RELEASES, longest_life=_LONG, paths="(?!decisions/|brakes/).*"),),
 }
 
 

@@ -31,7 +31,7 @@ def free_port() -> int:
 class Home:
     """A home made by `publish init`, and the servers over it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str | Path) -> None:
         self.folder = folder
         self.config = folder.parent / "cli-config"
         self.environ = {
@@ -42,7 +42,11 @@ class Home:
             "WAVEGATE_CONFIG_DIR": str(self.config),
         }
         made = subprocess.run(
-            [BIN / "publish", "init", "-o", "json"], env=self.environ, capture_output=True, text=True, check=True
+            [BIN / "publish", "init", "-o", "json", *map(str, options)],
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         self.made: dict[str, Any] = json.loads(made.stdout)
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -130,12 +134,12 @@ class Server:
 
 
 @pytest.fixture
-def make_home(tmp_path: Path) -> Iterator[Callable[[], Home]]:
+def make_home(tmp_path: Path) -> Iterator[Callable[..., Home]]:
     """Makes homes; their servers end with the test."""
     with ExitStack() as stack:
 
-        def make() -> Home:
-            home = Home(tmp_path / f"home-{time.monotonic_ns()}" / "wavegate")
+        def make(*options: str | Path) -> Home:
+            home = Home(tmp_path / f"home-{time.monotonic_ns()}" / "wavegate", *options)
             stack.callback(home.end)
             return home
 
@@ -143,7 +147,7 @@ def make_home(tmp_path: Path) -> Iterator[Callable[[], Home]]:
 
 
 @pytest.fixture
-def home(make_home: Callable[[], Home]) -> Home:
+def home(make_home: Callable[..., Home]) -> Home:
     """A home with one server running."""
     made = make_home()
     made.serve()

@@ -19,6 +19,7 @@ from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
 
 from tests.acceptance.conftest import BIN, Home
+from tests.simulators.plain_install import without_extras
 
 SBOM = json.dumps({"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": []})
 
@@ -156,8 +157,10 @@ def test_a_client_with_nothing_new_makes_two_requests_of_at_most_400_bytes(home:
     assert sum(length for _, length in fetcher.asked) <= 400
 
 
-def test_a_large_artifact_streams_through_little_memory(home: Home, tmp_path: Path) -> None:
+def test_a_large_artifact_streams_through_little_memory(make_home: Callable[[], Home], tmp_path: Path) -> None:
     """A quarter of a GiB here; `make bench` shows a whole one."""
+    home = make_home()
+    home.serve(**without_extras(tmp_path / "plain"))
     artifact = tmp_path / "large.bin"
     with artifact.open("wb") as out:
         for block in range(256):

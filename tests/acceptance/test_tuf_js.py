@@ -30,8 +30,8 @@ class Published:
     sbom_bytes: bytes
 
     def fetch(self, folder: Path, *paths: str) -> dict[str, Any]:
-        urls = {"metadata_url": self.product.metadata_url, "targets_url": self.product.targets_url}
-        return fetch(self.product.root, list(paths), folder=folder, **urls)
+        metadata, targets = self.product.metadata_url, self.product.targets_url
+        return fetch(self.product.root, list(paths), folder=folder, metadata_url=metadata, targets_url=targets)
 
     def metadata(self, role: str) -> Path:
         """The newest file of a role on the server's disk."""
@@ -119,3 +119,28 @@ def test_tuf_js_reads_a_repository_laid_out_by_paths_and_one_whose_bins_were_cha
                 assert [None if one is None else one["length"] for one in got.values()] == [22_000, 22_000, None]
             told = product.publish("artifact", "verify", published.artifact, "--root", str(product.root))
             assert told["verified"][0]["length"] == 22_000
+
+
+def test_tuf_js_with_a_cache_follows_rotated_keys_and_a_claimed_product(published: Published, tmp_path: Path) -> None:
+    product = published.product
+    published.fetch(tmp_path / "client", published.artifact)
+    offline = product.home / "orgs" / product.org / "offline-keys"
+
+    def publish(*words: str) -> Any:
+        return product.publish(*words, person=None)
+
+    for draft in publish("repo", "rotate", "timestamp", "snapshot", "releases")["items"]:
+        role = draft["parts"][0]["role"]
+        assert publish("repo", "sign", draft["id"], "--key", str(offline / f"{role}.pem"))["serial"] is not None
+    assert published.fetch(tmp_path / "client", published.artifact)["targets"][published.artifact]["length"] == 22_000
+
+    team = publish("repo", "key", "new", "--out", str(tmp_path / "team"))
+    claim = publish("product", "claim", "lamp", "--key", team["public"])
+    publish("repo", "sign", claim["id"], "--key", team["uri"], "--key", str(offline / "targets.pem"))
+    newer = tmp_path / "newer.bin"
+    newer.write_bytes(b"firmware, version two\n")
+    publish("push", str(newer), "--product", "lamp", "--version", "2.0.0", "--key", team["uri"])
+    for folder in ("client", "another"):
+        got = published.fetch(tmp_path / folder, "lamp/2.0.0/any/newer.bin", published.artifact)["targets"]
+        assert got["lamp/2.0.0/any/newer.bin"]["length"] == 22
+        assert got[published.artifact]["length"] == 22_000

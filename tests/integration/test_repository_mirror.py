@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,8 @@ from agent.home import Home
 from agent.trust import Repository
 from repo_signing.errors import CommitFailed, MirrorRefused, RepositoryDamaged
 from repo_signing.mirror import Mirror
+from repo_signing.storage import LocalStorage
+from tests.simulators.key_holders import Holder, sign_all
 from tests.simulators.repository import ANN, RepositoryHome, publish
 from tests.simulators.repository_faults import Crash, Faults, FaultyStorage
 from tests.simulators.signed_tree import served
@@ -180,3 +182,54 @@ def test_the_agent_reads_what_the_repository_writes_of_yanked_and_revoked(home: 
         assert view.target(NEW) is None
         assert revoked(view, "app") == {record.sha256: "leaks keys"}
         client.close()
+
+
+class Watched(LocalStorage):
+    """The real storage; after every change of the disk somebody looks."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+
+    def link(self, source: Path, name: Path) -> None:
+        super().link(source, name)
+        self._look()
+
+    def rename(self, source: Path, name: Path) -> None:
+        super().rename(source, name)
+        self._look()
+
+
+@pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets"])
+def test_a_mirror_follows_a_rotation_and_no_client_of_it_fails_at_any_step(
+    home: RepositoryHome, tmp_path: Path, role: str
+) -> None:
+    mirror, repository = tmp_path / "mirror", home.open()
+    mirror_of(home, mirror).sync()
+    fetch(mirror, tmp_path / "client", home.root, OLD)
+    looks: list[bytes | None] = []
+
+    def look() -> None:
+        new = tmp_path / f"new-{len(looks)}"
+        looks.extend(fetch(mirror, folder, home.root, OLD) for folder in (tmp_path / "client", new))
+
+    root, targets = (Holder.of_laptop(home.folder, name) for name in ("root", "targets"))
+    if role == "targets":
+        holder = Holder()
+        remove = {"targets": [targets.keyid]}
+        drafts = [
+            repository.drafts.draft_root(
+                add={"targets": [holder.public]}, remove=remove, thresholds={}, by=ANN, now=home.now
+            )
+        ]
+        holders = [root, targets, holder]
+    else:
+        drafts = repository.drafts.rotate([role], compromised=False, past=0, by=ANN, now=home.now)
+        holders = [root]
+    for draft in drafts:
+        assert sign_all(repository.drafts, draft, holders, home.now) is not None
+    Mirror(home.repository_folder, mirror, storage=Watched(look)).sync()
+    assert (mirror / "metadata" / "2.root.json").is_file()
+    repository.drafts.end_overlap(by=ANN, now=home.later(hours=2))
+    Mirror(home.repository_folder, mirror, storage=Watched(look)).sync()
+    assert len(looks) > 4
+    assert set(looks) == {b"app 1.0"}

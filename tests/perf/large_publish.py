@@ -14,6 +14,7 @@ from typing import Final
 
 from cli.demo.product import Product, foreign_variables, installed
 from tests.perf.measure import Result, cost_of, cpu_of_session, forget_peaks_of_session, paired, peaks_of_session
+from tests.simulators.plain_install import without_extras
 
 LENGTH: Final = 1024**3
 PAIRS: Final = 3  # of a gigabyte each; more would tell no more
@@ -29,6 +30,7 @@ def measure(folder: Path) -> list[Result]:
         )
     file = folder / "one-gibibyte.bin"
     _fill(file)
+    os.environ.update(without_extras(folder / "plain"))  # what the server has installed for its own keys, and no more
     with Product(folder) as product:
         product.start()
         assert product.server is not None

@@ -67,7 +67,7 @@ def synthetic(folder: Path, artifacts: int, *, bits: int | None = None) -> bytes
             for name, numbers in zip(roles.bin_names("releases2", chosen), spread, strict=True):
                 targets = {path_of(number): entry(number, sample) for number in numbers}
                 holder = roles.holder_body(name, targets, serial, moment)
-                file = {f"{serial}.{name}.json": committer.signed_file(name, holder)}
+                file = {f"{serial}.{name}.json": committer.signed_file(name, holder, [roles.rule_of(body, name)])}
                 committer.storage.create_unsynced(committer.metadata, file)
                 facts[name] = RoleFacts.of(Role.of(name, holder))
         return Prepared({roles.RELEASES: body}, facts, [])

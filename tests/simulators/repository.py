@@ -37,10 +37,10 @@ class RepositoryHome:
         self.now = now
 
     @classmethod
-    def create(cls, folder: Path, now: datetime | None = None) -> RepositoryHome:
+    def create(cls, folder: Path, now: datetime | None = None, *, layout: str = "bins") -> RepositoryHome:
         moment = datetime.now(UTC) if now is None else now
         keyring = create_keyring(folder / "keys", folder / "offline-keys")
-        root = create_repository(folder / "repository", keyring, now=moment)
+        root = create_repository(folder / "repository", keyring, now=moment, layout=layout)
         return cls(folder, ProjectionSimulator(), root, moment)
 
     @property

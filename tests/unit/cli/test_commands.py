@@ -116,6 +116,7 @@ def page(*items: dict[str, Any]) -> Reply:
         ),
         (("device", "revoke", "kiosk 1", "--reason", "lost"), "POST", "/devices/kiosk%201/revoke", {"reason": "lost"}),
         (("repo", "refresh"), "POST", "/repository/refresh", {}),
+        (("repo", "refresh", "--accept-clock"), "POST", "/repository/refresh", {"accept_clock": True}),
     ],
 )
 def test_a_write_sends_what_was_said(

@@ -186,6 +186,7 @@ def test_a_large_file_is_streamed_in_little_memory(server: ApiServerSimulator, t
         "PUT", "/api/v1/artifacts/content", Reply(201, {"upload_id": "u", "sha256": "a" * 64, "length": 256 * MIB})
     )
     server.on("POST", "/api/v1/artifacts", Reply(201, ARTIFACT))
+    # Not getrusage: its peak begins with that of the process that was forked, and this one has loaded much more.
     script = (
         "import sys; from cli.main import run; code = run(sys.argv[1:]);"
         # Not ru_maxrss: that remembers the process it was forked from, and the tests' own is large.

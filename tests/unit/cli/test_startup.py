@@ -54,6 +54,8 @@ def test_help_names_every_command_with_a_line() -> None:
         "key",
         "user",
         "repo",
+        "product",
+        "signer",
         "completion",
     ]
     assert all(len(line.split()) > 3 for line in commands)

@@ -69,7 +69,7 @@ def body(kind: str, version: Any, **more: Any) -> bytes:
         ("decisions", "releases", "targets"),
         ("decisions", "releases-00", "targets"),
         ("releases", "decisions", "targets"),
-        ("releases", "releases-xx", "targets"),
+        ("releases", "releases-Xx", "targets"),
         ("releases", "releases-00\n", "targets"),
         ("releases", "root", "targets"),
         ("releases", "targets", "targets"),

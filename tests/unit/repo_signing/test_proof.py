@@ -36,7 +36,7 @@ def offer(
 ) -> Offer:
     public = {name: KEYS[name].public_key for name in KEYS}
     top = {name: public[name] for name in ("root", "targets", "snapshot", "timestamp")}
-    snapshot = signed("snapshot", roles.snapshot_body(meta, serial, now))
+    snapshot = signed("snapshot", roles.snapshot_body(meta, serial, now, {}))
     return Offer(
         root=signed("root", roles.root_body(top, NOW)),
         timestamp=signed("timestamp", roles.timestamp_body(serial, len(snapshot), serial, now)),

@@ -1,0 +1,423 @@
+"""Changes that only holders of offline keys can make: drafted here, signed elsewhere, finished in one commit.
+
+``root`` comes after the timestamp that both roots accept, and everything below the snapshot changes with one rename, so
+no client ever meets a state that it refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from evidence.model import REPOSITORY, Actor, AuditEvent
+from keys.errors import CustodyError, KeyUnsuitable
+from repo_signing import edits, roles
+from repo_signing.blobs import Blobs
+from repo_signing.canonical import encode
+from repo_signing.commit import Committer
+from repo_signing.draft import Draft
+from repo_signing.draft_box import DraftBox
+from repo_signing.errors import CommitFailed, DraftMoved, InvalidDraft, RepositoryError, RotationNotDue
+from repo_signing.making import Change, claimed_entries, made, parts_of
+from repo_signing.model import ArtifactRecord, NewArtifact
+from repo_signing.offline import OfflineDraft, Part
+from repo_signing.paths import artifact_path
+from repo_signing.payloads import MAX_VERSION, PublicKey, public_key, stored_key
+from repo_signing.records import read_artifact, sha256_of
+from repo_signing.signing import signers_of
+from repo_signing.storage import read_or_none
+from repo_signing.view import View
+
+# A client asks for root first and for the timestamp right after; caches may answer the first from a little earlier.
+OVERLAP: Final = timedelta(hours=1)
+ONLINE: Final = (roles.TIMESTAMP, roles.SNAPSHOT, roles.RELEASES, roles.DECISIONS)
+OVERLAP_FILE: Final = "overlap"
+
+
+class Drafts:
+    """The drafts of one repository that stands. Methods raise what :meth:`Committer.submit` raises, too."""
+
+    def __init__(self, folder: Path, committer: Committer, blobs: Blobs) -> None:
+        self._committer: Final = committer
+        self._blobs: Final = blobs
+        self._box: Final = DraftBox(folder, committer.storage)
+        self._overlap: Final = folder / OVERLAP_FILE
+        self._name: Final = folder.parent.name  # <home>/orgs/<org>/repository
+
+    def all(self) -> list[OfflineDraft]:
+        """All drafts, oldest first."""
+        return self._box.all()
+
+    def get(self, draft_id: str) -> OfflineDraft:
+        """One draft; raises UnknownDraft."""
+        return self._box.get(draft_id)
+
+    def named_blobs(self) -> set[str]:
+        """Digests of all targets in what waits to be signed."""
+        return self._box.named_blobs()
+
+    def draft_root(
+        self,
+        *,
+        add: Mapping[str, Sequence[PublicKey]],
+        remove: Mapping[str, Sequence[str]],
+        thresholds: Mapping[str, int],
+        by: Actor,
+        now: datetime,
+        deadline: datetime | None = None,
+    ) -> OfflineDraft:
+        """Draft the next root; without any change it begins root's life anew.
+
+        When it gives targets to keys that have not signed it, targets is part of the draft.
+
+        Args:
+            add: Public keys by role (``root``, ``targets``).
+            remove: Keyids by role.
+            thresholds: By role; the others stay.
+            by: Who asks.
+            now: Root expires a year from here.
+            deadline: No signature is taken after it; by default 30 days ahead.
+
+        Raises:
+            InvalidDraft: No root can look like that.
+        """
+        change = {
+            "kind": "root",
+            "add": {role: [stored_key(public_key(key)) for key in keys] for role, keys in add.items()},
+            "remove": {role: list(keyids) for role, keyids in remove.items()},
+            "thresholds": dict(thresholds),
+        }
+        return self._draft(change, by, now, deadline)
+
+    def draft_renewal(self, role: str, *, by: Actor, now: datetime, deadline: datetime | None = None) -> OfflineDraft:
+        """Draft the same content with a new life, for targets or ``product-<name>``; raises InvalidDraft."""
+        if roles.is_product(role):
+            change: Change = {"kind": "product", "product": role.removeprefix(roles.PRODUCT_PREFIX)}
+        elif role == roles.TARGETS:
+            change = {"kind": "targets"}
+        else:
+            raise InvalidDraft(
+                f"{role!r} is signed by the server itself; drafts are for root, targets and product-<name>"
+            )
+        return self._draft(change, by, now, deadline)
+
+    def claim(
+        self,
+        product: str,
+        keys: Sequence[PublicKey],
+        threshold: int,
+        *,
+        by: Actor,
+        now: datetime,
+        deadline: datetime | None = None,
+    ) -> OfflineDraft:
+        """Draft that a product's artifacts are signed by its team's own keys from now on, or by other ones.
+
+        What is published of the product moves to its role. Both targets and the role are signed before it takes effect.
+
+        Raises:
+            InvalidDraft, InvalidTargetPath: Name, keys or threshold cannot be used.
+        """
+        told = {"product": product, "keys": [stored_key(public_key(key)) for key in keys], "threshold": threshold}
+        return self._draft({"kind": "targets", "claim": told, "title": f"claim {product}"}, by, now, deadline)
+
+    def release(self, product: str, *, by: Actor, now: datetime, deadline: datetime | None = None) -> OfflineDraft:
+        """Draft that the server signs a product's artifacts again; raises InvalidDraft when it is not claimed."""
+        return self._draft({"kind": "targets", "release": product, "title": f"release {product}"}, by, now, deadline)
+
+    def claims(self) -> dict[str, roles.Rule]:
+        """Claimed products and the rule for each, by name."""
+        view = self._committer.view()
+        found = {product: view.rule(f"{roles.PRODUCT_PREFIX}{product}") for product in sorted(view.claims)}
+        return {product: rule for product, rule in found.items() if rule is not None}
+
+    def draft_publish(
+        self, new: NewArtifact, *, now: datetime, deadline: datetime | None = None
+    ) -> tuple[ArtifactRecord, OfflineDraft | None]:
+        """Draft an artifact of a claimed product, for its team to sign.
+
+        The same bytes again return the draft that waits already, or no draft when they are signed; so it is safe to
+        repeat.
+
+        Raises:
+            What :meth:`SignedRepository.publish` raises.
+        """
+        path = artifact_path(new.product, new.version, new.platform, new.file_name)
+        for upload in (new.staged, *new.companions()):
+            self._blobs.keep(upload)
+        role = f"{roles.PRODUCT_PREFIX}{new.product}"
+        with self._committer.lock:
+            for waiting in self.all():
+                entry = waiting.change.get("entries", {}).get(path)
+                if entry is not None and sha256_of(entry) == new.staged.sha256:
+                    return read_artifact(path, entry), waiting
+            view = self._committer.view()
+            serial = self._committer.next_serial(view)
+            trial = Draft(view, serial, now, own=role)
+            record, _ = edits.publish(trial, path, new, now)
+            if trial.is_empty():
+                return record, None
+            change = {
+                "kind": "product",
+                "product": new.product,
+                "entries": dict(trial.changes()),
+                "title": f"publish {path}",
+            }
+            return record, self._draft(change, new.publisher, now, deadline)
+
+    def sign(
+        self, draft_id: str, signatures: Mapping[str, Mapping[str, str]], *, now: datetime
+    ) -> tuple[OfflineDraft, int | None]:
+        """Take signatures (hex by keyid, by role) and, when every threshold is met, finish the draft.
+
+        Returns:
+            The draft, and the serial of the commit that it took effect with; None while signatures are missing.
+
+        Raises:
+            UnknownDraft, DraftExpired, SignatureRefused: See :meth:`DraftBox.sign`; nothing was taken.
+            DraftMoved: What it was made from has changed; it must be rebased.
+        """
+        with self._committer.lock:
+            self._check_base(self._box.get(draft_id))
+            draft = self._box.sign(draft_id, signatures, now)
+            return draft, self._finish(draft, now) if draft.is_signed else None
+
+    def rebase(self, draft_id: str, *, now: datetime) -> OfflineDraft:
+        """Make a draft anew from the repository as it is, with a new deadline; its signatures are gone.
+
+        Raises:
+            UnknownDraft: There is none of that id.
+            InvalidDraft, PathTaken: It makes no sense any more; drop it.
+        """
+        with self._committer.lock:
+            before = self._box.get(draft_id)
+            after = self._build(before.change, before.created_by, now, None, draft_id)
+            self._box.replace(after)
+            return after
+
+    def drop(self, draft_id: str) -> None:
+        """Forget a draft; raises UnknownDraft."""
+        with self._committer.lock:
+            self._box.drop(draft_id)
+
+    def rotate(
+        self, wanted: Sequence[str], *, compromised: bool, past: int, by: Actor, now: datetime
+    ) -> list[OfflineDraft]:
+        """Make new online keys and draft that they take the place of the old ones.
+
+        Args:
+            wanted: Of ``timestamp``, ``snapshot``, ``releases`` and ``decisions``.
+            compromised: No overlap: the old keys sign nothing after the commit.
+            past: The commit's serial is above it: the highest version that anybody has seen of any role.
+            by: Who asks.
+            now: New lives begin here.
+
+        Returns:
+            A draft of root for timestamp and snapshot, one of targets for the others.
+
+        Raises:
+            InvalidDraft: Another role, none, one whose keys are not in files here, or a version that leaves no room
+                above it.
+        """
+        if not wanted or not set(wanted) <= set(ONLINE):
+            raise InvalidDraft(
+                f"{', '.join(ONLINE)} are rotated; the keys of root and targets change by a draft of root"
+            )
+        if not 0 <= past <= MAX_VERSION:
+            raise InvalidDraft(f"a serial past {past} would leave no room above it; new keys alone heal such versions")
+        try:
+            for role in wanted:  # all of them before the first key is made
+                self._committer.keyring.check_in_files(role)
+        except KeyUnsuitable as error:
+            raise InvalidDraft(str(error)) from error
+        with self._committer.lock:
+            keys = {role: stored_key(self._committer.keyring.add_online(role)) for role in dict.fromkeys(wanted)}
+            more = {"compromised": compromised, "past": past}
+            drafts = []
+            top = {role: key for role, key in keys.items() if role in (roles.TIMESTAMP, roles.SNAPSHOT)}
+            if top:
+                add = {role: [key] for role, key in top.items()}
+                change = {"kind": "root", "add": add, "remove": {}, "thresholds": {}, "rotate": sorted(top), **more}
+                drafts.append(self._draft({**change, "title": f"rotate {', '.join(sorted(top))}"}, by, now, None))
+            online = {role: key for role, key in keys.items() if role not in top}
+            if online:
+                change = {"kind": "targets", "online": online, **more}
+                drafts.append(self._draft({**change, "title": f"rotate {', '.join(sorted(online))}"}, by, now, None))
+            return drafts
+
+    def end_overlap(self, *, by: Actor, now: datetime) -> tuple[int, list[str]]:
+        """End an overlap: sign with the keys that root names alone, and put unused online keys out of the ring.
+
+        Returns:
+            The serial, and for each key that is gone the name of its role.
+
+        Raises:
+            RotationNotDue: The new root is younger than an hour; clients that read the old one may be on their way.
+        """
+        with self._committer.lock:
+            since = read_or_none(self._overlap)
+            begun = None if since is None else datetime.fromisoformat(since.decode())
+            if begun is not None and now < begun + OVERLAP:
+                raise RotationNotDue(f"the overlap lasts until {begun + OVERLAP}; some clients still need the old keys")
+            self._shed(now)
+            gone = self._retire_unused()
+            serial = self._committer.view().serial
+            if gone:
+                self._committer.tell(AuditEvent("repository.keys.retired", self._name, by, now, {"keys": gone}))
+            return serial, gone
+
+    def settle(self, *, now: datetime) -> list[str]:
+        """Finish what a crash cut short: drafts whose signatures are all there. Returns their ids."""
+        finished = []
+        with self._committer.lock:
+            for draft in self.all():
+                if draft.is_signed:
+                    try:
+                        self._finish(draft, now)
+                    except (RepositoryError, CustodyError):
+                        continue  # stands in the list as signed; whoever signs it again is told what is wrong
+                    finished.append(draft.id)
+        return finished
+
+    def _draft(self, change: Change, by: Actor, now: datetime, deadline: datetime | None) -> OfflineDraft:
+        with self._committer.lock:
+            draft = self._build(change, by, now, deadline, None)
+            self._box.add(draft)
+            return draft
+
+    def _build(
+        self, change: Change, by: Actor, now: datetime, deadline: datetime | None, draft_id: str | None
+    ) -> OfflineDraft:
+        if deadline is not None and deadline <= now:
+            raise InvalidDraft(f"the deadline {deadline} has passed; choose one ahead")
+        view = self._committer.view()
+        version = self._committer.next_serial(view)
+        title, parts, basis = parts_of(change, view, version, now)
+        if any(part.role != roles.ROOT for part in parts):
+            try:
+                self._committer.burn(version)  # the number stands in what is signed and must name nothing else
+            except OSError as error:
+                raise CommitFailed(f"the draft could not be written: {error.strerror or error}; try again") from error
+        known = [*self._public_keys(view)]
+        draft = made(
+            {**change, "known_keys": known}, title, parts, basis, by=by, now=now, deadline=deadline, draft_id=draft_id
+        )
+        return replace(draft, change=change)
+
+    def _public_keys(self, view: View) -> list[dict[str, Any]]:
+        bodies = (view.root_body, view.role(roles.TARGETS).body.get("delegations") or {})
+        return [{"keyid": keyid, **key} for body in bodies for keyid, key in body.get("keys", {}).items()]
+
+    def _check_base(self, draft: OfflineDraft) -> None:
+        """Raise DraftMoved unless the draft stands on the repository as it is, apart from what it itself has done."""
+        view = self._committer.view()
+        done = {part.role for part in draft.parts if _is_done(view, part)}
+        for role, version in draft.basis.items():
+            known = view.root.version if role == roles.ROOT else view.versions.get(role, 0)
+            if known != version and role not in done:
+                raise DraftMoved(
+                    f"the draft {draft.id} was made from {role} {version}, which is {known} now; rebase it, look at "
+                    "what it changes, and sign it again"
+                )
+        for part in draft.parts:
+            # Whose keys count is for the delegator to say as it is now, unless it is part of the draft itself.
+            delegator, rule = roles.delegator(part.role), view.rule(part.role)
+            if part.role == roles.ROOT or part.role in done or any(one.role == delegator for one in draft.parts):
+                continue
+            if rule is None or all((one.keyids, one.threshold) != rule for one in part.requirements):
+                raise DraftMoved(f"{part.role} has other keys since the draft {draft.id} was made; rebase it")
+        claim = draft.change.get("claim")
+        if claim is not None and claim["product"] not in view.claims:
+            part = next(one for one in draft.parts if roles.is_product(one.role))
+            if claimed_entries(view, claim["product"]) != part.body["targets"]:
+                raise DraftMoved(
+                    f"{claim['product']} has got other artifacts since the draft {draft.id} was made; rebase it"
+                )
+
+    def _finish(self, draft: OfflineDraft, now: datetime) -> int:
+        """Commit a draft that is signed, or what a crash left of it; the lock is held."""
+        self._check_base(draft)
+        view = self._committer.view()
+        left = [part for part in draft.parts if not _is_done(view, part)]
+        if left:
+            past = int(draft.change.get("past", 0))
+            try:
+                if past:
+                    self._committer.burn(past)
+                if any(part.role == roles.ROOT for part in left):
+                    moment = now.isoformat().encode()
+                    self._committer.storage.replace(self._overlap, moment, base=read_or_none(self._overlap))
+            except OSError as error:
+                raise CommitFailed(f"the draft could not be finished: {error.strerror or error}; try again") from error
+            self._committer.submit(lambda trial: self._apply(trial, draft, left), now, alone=True)
+        if draft.change.get("compromised"):
+            self._shed(now)
+        view = self._committer.view()
+        told = {"draft": draft.id, "title": draft.title, "roles": [part.role for part in draft.parts]}
+        signers = sorted({keyid for part in draft.parts for keyid in part.signatures})
+        event = AuditEvent("repository.draft.finished", self._name, REPOSITORY, now, {**told, "signers": signers})
+        self._committer.catch_up()
+        self._committer.tell(event)
+        self._box.drop(draft.id)
+        return view.serial
+
+    def _apply(self, trial: Draft, draft: OfflineDraft, parts: Sequence[Part]) -> None:
+        release, claim = draft.change.get("release"), draft.change.get("claim")
+        if release is not None:
+            trial.open_claim(release)
+            standing = trial.view.role(f"{roles.PRODUCT_PREFIX}{release}").body["targets"]
+            for path, entry in standing.items():
+                trial.put(path, entry)
+        if claim is not None and claim["product"] not in trial.view.claims:
+            trial.open_claim(claim["product"])
+            for path in claimed_entries(trial.view, claim["product"]):
+                trial.put(path, None)
+        for part in parts:
+            name = "root.json" if part.role == roles.ROOT else f"{part.role}.json"
+            written = read_or_none(self._committer.metadata / f"{part.version}.{name}")
+            # A commit that was cut short may have written it with fewer signatures, as many as are needed.
+            known = written is not None and encode(orjson.loads(written)["signed"]) == part.payload
+            trial.place(part.role, written if known and written is not None else part.file, part.body)
+        trial.renew(roles.SNAPSHOT)
+
+    def _shed(self, now: datetime) -> None:
+        """Have snapshot and timestamp signed by none but the keys that root names, if others sign, too."""
+        view = self._committer.view()
+        for role, raw in ((roles.SNAPSHOT, view.snapshot_bytes), (roles.TIMESTAMP, view.timestamp_bytes)):
+            rule = view.rule(role)
+            if rule is not None and not set(signers_of(raw)) <= set(rule.keyids):
+                self._committer.submit(lambda trial: trial.shed_signers(), now, alone=True)
+                return
+
+    def _retire_unused(self) -> list[str]:
+        view = self._committer.view()
+        needed = {keyid for role in view.standing() if (rule := view.rule(role)) is not None for keyid in rule.keyids}
+        needed |= {keyid for rule in view.root_body["roles"].values() for keyid in rule["keyids"]}
+        needed |= {keyid for draft in self.all() for part in draft.parts for keyid in _named(part.body)}
+        ring = self._committer.keyring
+        gone = [
+            (role, key.public.keyid)
+            for role in ONLINE
+            if role in ring.names()
+            for key in ring.keys(role).keys
+            if key.public.keyid not in needed
+        ]
+        for role, keyid in gone:
+            ring.retire(role, keyid)
+        return [role for role, _ in gone]
+
+
+def _is_done(view: View, part: Part) -> bool:
+    if part.role == roles.ROOT:
+        return encode(view.root_body) == part.payload
+    return view.versions.get(part.role) == part.version
+
+
+def _named(body: Mapping[str, Any]) -> set[str]:
+    delegations = body.get("delegations") or {}
+    return {*body.get("keys", {}), *delegations.get("keys", {})}
