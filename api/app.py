@@ -20,6 +20,7 @@ from api.idempotency import once_only
 from api.operator import (
     accounts,
     artifacts,
+    attestations,
     audit,
     batches,
     bins,
@@ -39,6 +40,7 @@ log: Final = logging.getLogger("wavegate.api")
 BLUEPRINTS: Final[tuple[Routes, ...]] = (
     accounts.api,
     artifacts.api,
+    attestations.api,
     groups.api,
     devices.api,
     rollouts.api,

@@ -111,7 +111,7 @@ STATUS: Final[Mapping[type[Exception], int]] = {
     sboms.InvalidAttestation: 400,
     sboms.UnsupportedAttestation: 415,
     sboms.AttestationTooLarge: 413,
-    sboms.InvalidTrust: 400,
+    sboms.InvalidTrust: 503,  # the trust is the server's own; whoever sent the attestation cannot mend it
     custody.UnknownKey: 503,
     custody.KeyNotHere: 503,
     custody.KeyLocked: 503,
@@ -133,6 +133,7 @@ STATUS: Final[Mapping[type[Exception], int]] = {
     store.UnstorableValue: 400,
     store.UnknownArtifact: 404,
     store.UnknownSbom: 404,
+    store.UnknownAttestation: 404,
     store.UnknownUser: 404,
     store.UserExists: 409,
     store.UnknownApiKey: 404,

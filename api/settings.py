@@ -57,6 +57,7 @@ class Settings:
     certificate_days: int = 30
     password_memory_kib: int = 65_536
     log_level: str = "info"
+    attestation_keys: Path = Path()
 
 
 MEANINGS: Final[Mapping[str, str]] = {
@@ -82,6 +83,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "certificate_days": "days a device certificate lasts (1 to 398)",
     "password_memory_kib": "memory of one password hash (argon2id), in KiB (8192 to 1048576)",
     "log_level": "`debug`, `info`, `warning` or `error`",
+    "attestation_keys": "folder of public keys (`*.pem`, `*.pub`) and `sigstore.toml` to verify attestations with",
 }
 
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
@@ -167,8 +169,16 @@ def _build(found: Mapping[str, object]) -> Settings:
         device_endpoint=str(_address("device_endpoint", str(found.get("device_endpoint", device_listen)))),
         canary_url=_canary_url(str(found.get("canary_url", ""))),
         log_level=level,
+        attestation_keys=_folder(str(found.get("attestation_keys", home / "attestation-keys"))),
         **plain,  # type: ignore[arg-type]  # numbers by name, checked just above
     )
+
+
+def _folder(text: str) -> Path:
+    folder = Path(text).expanduser()
+    if not folder.is_absolute():
+        raise InvalidSettings(f"attestation_keys is {text!r}, expected an absolute path")
+    return folder
 
 
 def _storage(url: str) -> Path:

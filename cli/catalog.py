@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, Entry]] = {
         "cli.commands.artifact", "artifact", "List, show, verify, amend, yank, withdraw, revoke artifacts."
     ),
     "sbom": Entry("cli.commands.sbom", "sbom", "Attach, list and fetch SBOMs."),
+    "attestation": Entry("cli.commands.attestation", "attestation", "Attach, list and fetch attestations."),
     "rollout": Entry("cli.commands.rollout", "rollout", "Carry a release to groups of devices, wave by wave."),
     "group": Entry("cli.commands.group", "group", "Name sets of devices."),
     "device": Entry("cli.commands.device", "device", "List, show, revoke and delete devices."),

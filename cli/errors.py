@@ -156,6 +156,7 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "unstorable_value": USAGE,
     "artifact_not_found": CONFLICT,
     "sbom_not_found": CONFLICT,
+    "attestation_not_found": CONFLICT,
     "user_not_found": CONFLICT,
     "user_exists": CONFLICT,
     "api_key_not_found": CONFLICT,

@@ -14,7 +14,7 @@ from cli.errors import UsageFault
 
 LARGEST: Final = 10_000  # artifacts of one commit
 _TEXTS: Final = ("product", "version", "platform", "channel", "file_name", "notes", "sha256")
-_FIELDS: Final = frozenset({"file", "sboms", "labels", "security", *_TEXTS})
+_FIELDS: Final = frozenset({"file", "sboms", "attestations", "labels", "security", *_TEXTS})
 _YES: Final = frozenset({"true", "yes", "1"})
 _NO: Final = frozenset({"false", "no", "0", ""})
 
@@ -34,6 +34,7 @@ class Listed:
     labels: dict[str, str] = field(default_factory=dict)
     security: bool = False
     sboms: tuple[Path, ...] = ()
+    attestations: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
@@ -45,7 +46,7 @@ def read_manifest(path: Path) -> list[Listed]:
     """Read a manifest; its files are named from the folder it is in.
 
     JSON and YAML hold a list of objects, or an object of ``artifacts`` and ``defaults`` for all of them. CSV has a head
-    line; several SBOMs are parted by ``;``, labels are ``key=value;key=value``.
+    line; several SBOMs or attestations are parted by ``;``, labels are ``key=value;key=value``.
 
     Raises:
         UsageFault: Unreadable, an unknown field, a field missing or of another kind, or more than 10,000 artifacts.
@@ -63,8 +64,9 @@ def _from_csv(text: str) -> list[dict[str, Any]]:
         if None in row:
             raise UsageFault(f"a line of the manifest has more fields than its head: {row[None]}")
         entry: dict[str, Any] = {name: value for name, value in row.items() if value}
-        if "sboms" in entry:
-            entry["sboms"] = entry["sboms"].split(";")
+        for name in ("sboms", "attestations"):
+            if name in entry:
+                entry[name] = entry[name].split(";")
         if "labels" in entry:
             entry["labels"] = dict(_pair(one) for one in entry["labels"].split(";"))
         if "security" in entry:
@@ -122,8 +124,10 @@ def _listed(path: Path, number: int, entry: Mapping[str, Any]) -> Listed:
         if not isinstance(entry.get(name, ""), str):
             raise UsageFault(f"{where}: {name} is {entry[name]!r}, expected a text; put it into quotes")
     sboms, labels, security = entry.get("sboms", []), entry.get("labels", {}), entry.get("security", False)
-    if not isinstance(sboms, list) or not all(isinstance(one, str) for one in sboms):
-        raise UsageFault(f"{where}: sboms is no list of files")
+    attestations = entry.get("attestations", [])
+    for name, files in (("sboms", sboms), ("attestations", attestations)):
+        if not isinstance(files, list) or not all(isinstance(one, str) for one in files):
+            raise UsageFault(f"{where}: {name} is no list of files")
     if not isinstance(labels, dict) or not all(isinstance(one, str) for pair in labels.items() for one in pair):
         raise UsageFault(f"{where}: labels is no object of texts")
     if not isinstance(security, bool):
@@ -131,11 +135,12 @@ def _listed(path: Path, number: int, entry: Mapping[str, Any]) -> Listed:
     listed = Listed(
         file=path.parent / entry["file"],
         sboms=tuple(path.parent / one for one in sboms),
+        attestations=tuple(path.parent / one for one in attestations),
         labels=dict(labels),
         security=security,
         **{name: entry[name] for name in _TEXTS if name in entry},
     )
-    for file in (listed.file, *listed.sboms):
+    for file in (listed.file, *listed.sboms, *listed.attestations):
         if not file.is_file():
             raise UsageFault(f"{where}: there is no file {file}")
     return listed

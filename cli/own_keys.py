@@ -19,7 +19,7 @@ def sign_and_publish(
     client: Client,
     body: Mapping[str, Any],
     file: Path,
-    sboms: Sequence[Path],
+    companions: Sequence[Path],
     keys: Sequence[str],
     passphrase: str | None,
 ) -> tuple[dict[str, Any], str | None]:
@@ -29,7 +29,7 @@ def sign_and_publish(
         client: Of the server.
         body: What to publish, uploads by id.
         file: The artifact's own bytes, which the draft must name.
-        sboms: The same for its SBOMs.
+        companions: The same for its SBOMs and attestations.
         keys: URIs of private keys.
         passphrase: Opens sealed ones.
 
@@ -45,7 +45,7 @@ def sign_and_publish(
     for attempt in range(1, _ATTEMPTS + 1):
         if draft is None:
             return artifact, None  # signed before
-        check_publish(draft, artifact["target_path"], _digest(file), [_digest(one) for one in sboms])
+        check_publish(draft, artifact["target_path"], _digest(file), [_digest(one) for one in companions])
         try:
             signed = drafts.sign(draft["id"], signatures(draft, keys, passphrase))
         except ApiRefusal as error:

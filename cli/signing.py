@@ -47,20 +47,22 @@ def payload_of(part: Mapping[str, Any]) -> bytes:
     return payload
 
 
-def check_publish(draft: Mapping[str, Any], path: str, sha256: str, sbom_sha256s: Sequence[str]) -> None:
-    """Raise VerificationFailed unless the draft adds these bytes at ``path`` with these SBOMs, and nothing else."""
+def check_publish(draft: Mapping[str, Any], path: str, sha256: str, companion_sha256s: Sequence[str]) -> None:
+    """Raise VerificationFailed unless the draft adds these bytes at ``path`` and these beside it, and nothing else."""
     parts = draft["parts"]
     body = json.loads(payload_of(parts[0]))
     base = json.loads(base64.b64decode(parts[0]["base"] or ""))["signed"]
     before, after = base["targets"], body["targets"]
     changed = {one for one in before.keys() | after.keys() if before.get(one) != after.get(one)}
     digests = {one: after[one]["hashes"]["sha256"] for one in changed if one in after}
-    strange = [one for one in sorted(changed) if one != path and not one.startswith(f"{path}.sbom.")]
-    foreign = [one for one, digest in digests.items() if digest not in ((sha256,) if one == path else sbom_sha256s)]
+    strange = [one for one in sorted(changed) if one != path and not one.startswith((f"{path}.sbom.", f"{path}.att."))]
+    foreign = [
+        one for one, digest in digests.items() if digest not in ((sha256,) if one == path else companion_sha256s)
+    ]
     if len(parts) != 1 or strange or foreign or changed != digests.keys() or "delegations" in body:
         what = ", ".join(strange or foreign or sorted(changed - digests.keys()) or ["delegations"])
         raise VerificationFailed(
-            f"the server asks to sign more than this file and its SBOMs: {what}; nothing was signed",
+            f"the server asks to sign more than this file, its SBOMs and attestations: {what}; nothing was signed",
             hint="`publish repo draft list` shows what waits; talk to whoever runs the server",
         )
 

@@ -6,7 +6,8 @@ import hashlib
 import json
 import re
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +16,9 @@ from cli.errors import Unreachable, UsageFault, VerificationFailed
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile
     from tuf.ngclient import Updater
+    from tuf.ngclient.fetcher import FetcherInterface
+
+    from sbom.attestation_trust import AttestationTrust
 
 _MAX_ROOT: Final = 512_000  # bytes; what stock clients read at most
 _MAX_ROOTS: Final = 256  # rotations a stock client follows at most
@@ -35,8 +39,12 @@ class TrustedRoot:
         return hashlib.sha256(self.content).hexdigest()
 
 
-def trusted_root(*, root: Path | None, sha256: str | None, home: Path | None, metadata_url: str) -> TrustedRoot:
+def trusted_root(
+    *, root: Path | None, sha256: str | None, home: Path | None, with_digest: Callable[[str], TrustedRoot]
+) -> TrustedRoot:
     """The root to start from: a file, the home on this machine, or whatever has the digest the caller knows.
+
+    ``with_digest`` finds the last of them; see :func:`fetched_root`.
 
     Raises:
         UsageFault: Nothing trusted was named; there is no trust on first use.
@@ -54,7 +62,7 @@ def trusted_root(*, root: Path | None, sha256: str | None, home: Path | None, me
             path = _newest_root(home)
         found = TrustedRoot(path.read_bytes(), str(path))
     elif sha256 is not None:
-        return _root_with_digest(sha256, metadata_url)
+        return with_digest(sha256)
     else:
         raise UsageFault(
             "no trusted root: name one by --root, WAVEGATE_ROOT, --home or --root-sha256",
@@ -65,15 +73,27 @@ def trusted_root(*, root: Path | None, sha256: str | None, home: Path | None, me
     return found
 
 
-def verified(path: str, *, file: Path | None, root: TrustedRoot, metadata_url: str, targets_url: str) -> dict[str, Any]:
-    """Check one artifact and the SBOMs signed beside it.
+def verified(
+    path: str,
+    *,
+    file: Path | None,
+    root: TrustedRoot,
+    metadata_url: str,
+    targets_url: str,
+    fetcher: FetcherInterface | None = None,
+    trust: AttestationTrust | None = None,
+) -> dict[str, Any]:
+    """Check one artifact, the SBOMs and the attestations signed beside it.
 
     Everything is fetched into a temporary folder that is gone afterwards. With ``file`` the artifact's own bytes are
-    not fetched: the file is compared with what is signed.
+    not fetched: the file is compared with what is signed. ``fetcher`` fetches in place of python-tuf's own. With
+    ``trust`` attestations are verified here, anew; otherwise their state is what the server found and signed.
 
     Returns:
-        ``target_path``, ``root_version``, ``root_sha256``, ``yanked`` (the reason or None) and ``verified``: a list
-        of ``kind`` (artifact, sbom), ``target_path``, ``sha256``, ``length``.
+        ``target_path``, ``root_version``, ``root_sha256``, ``yanked`` (the reason or None); ``publisher``,
+        ``published_at`` and ``serial`` as signed; ``chain``, see :func:`cli.verify_chain.chain_to`; ``verified``: a
+        list of ``kind`` (artifact, sbom, attestation), ``target_path``, ``sha256``, ``length``; ``sboms`` and
+        ``attestations`` as signed, the latter with ``examined_by`` (``server`` or ``you``).
 
     Raises:
         VerificationFailed: A signature, length or digest does not hold, metadata is expired, or nothing is signed
@@ -83,6 +103,8 @@ def verified(path: str, *, file: Path | None, root: TrustedRoot, metadata_url: s
     from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError, RepositoryError
     from tuf.ngclient import Updater
 
+    from cli.verify_chain import chain_to
+
     with tempfile.TemporaryDirectory(prefix="wavegate-verify-") as folder:
         try:
             updater = Updater(
@@ -91,18 +113,23 @@ def verified(path: str, *, file: Path | None, root: TrustedRoot, metadata_url: s
                 target_dir=f"{folder}/targets",
                 target_base_url=targets_url,
                 bootstrap=root.content,
+                fetcher=fetcher,
             )
             updater.refresh()
             target = _signed(updater, path)
             custom = _custom(target)
             parts = [("artifact", target)]
-            parts.extend(("sbom", _sbom(updater, sbom)) for sbom in custom.get("sboms", ()))
+            parts.extend(("sbom", _beside(updater, sbom)) for sbom in custom.get("sboms", ()))
+            attested = [(told, _beside(updater, told)) for told in custom.get("attestations", ())]
+            attestations = [_examined(updater, told, part, target, folder, trust) for told, part in attested]
             for kind, part in parts:
                 if kind == "artifact" and file is not None:
                     with file.open("rb") as stream:
                         part.verify_length_and_hashes(stream)
                 else:
                     _fetch(updater, part, f"{folder}/fetched")
+            parts.extend(("attestation", part) for _, part in attested)
+            chain = chain_to(path, Path(folder) / "metadata")
             version = _root_version(Path(folder))
         except DownloadHTTPError as error:
             if error.status_code >= 500:
@@ -118,10 +145,16 @@ def verified(path: str, *, file: Path | None, root: TrustedRoot, metadata_url: s
         "root_version": version,
         "root_sha256": root.sha256,
         "yanked": yanked.get("reason", "") if isinstance(yanked, dict) else None,
+        "publisher": custom.get("publisher"),
+        "published_at": custom.get("created_at"),
+        "serial": custom.get("serial"),
+        "chain": chain,
         "verified": [
             {"kind": kind, "target_path": part.path, "sha256": part.hashes["sha256"], "length": part.length}
             for kind, part in parts
         ],
+        "sboms": custom.get("sboms", []),
+        "attestations": attestations,
     }
 
 
@@ -136,14 +169,54 @@ def _signed(updater: Updater, path: str) -> TargetFile:
     return target
 
 
-def _sbom(updater: Updater, told: dict[str, Any]) -> TargetFile:
-    """The SBOM's own signed record; it must say what the artifact's record says of it."""
+def _beside(updater: Updater, told: dict[str, Any]) -> TargetFile:
+    """The own signed record of an SBOM or attestation; it must say what the artifact's record says of it."""
     target = _signed(updater, str(told["path"]))
     if target.hashes["sha256"] != told["sha256"]:
         raise VerificationFailed(
             f"{target.path}: signed with sha256 {target.hashes['sha256']}, its artifact names {told['sha256']}"
         )
     return target
+
+
+def _examined(
+    updater: Updater,
+    told: dict[str, Any],
+    target: TargetFile,
+    artifact: TargetFile,
+    folder: str,
+    trust: AttestationTrust | None,
+) -> dict[str, Any]:
+    """What is known of an attestation: the server's findings as they are signed, or with ``trust`` our own."""
+    place = Path(folder) / "attestation"
+    if trust is None:
+        _fetch(updater, target, str(place))
+        return {"verified_by": [], **told, "examined_by": "server"}
+    from sbom.attestation import read_attestation
+
+    updater.download_target(target, str(place))
+    facts = read_attestation(
+        place,
+        artifact_sha256=artifact.hashes["sha256"],
+        keys=trust.keys,
+        sigstore_policy=trust.sigstore_policy,
+    )
+    place.unlink()
+    by = [{name: value for name, value in asdict(one).items() if value is not None} for one in facts.verified_by]
+    found: dict[str, Any] = {
+        **{name: told[name] for name in ("id", "path", "length", "sha256") if name in told},
+        "kind": facts.kind,
+        "media_type": facts.media_type,
+        "state": facts.state,
+        "subject_matches": facts.subject_matches,
+        "verified_by": by,
+        "examined_by": "you",
+    }
+    more = {"reason": facts.reason, "predicate_type": facts.predicate_type}
+    if facts.provenance is not None:
+        more |= {"builder": facts.provenance.builder_id, "source": facts.provenance.source}
+        more |= {"source_digest": facts.provenance.source_digest}
+    return found | {name: value for name, value in more.items() if value is not None}
 
 
 def _fetch(updater: Updater, target: TargetFile, place: str) -> None:
@@ -174,8 +247,13 @@ def _newest_root(home: Path) -> Path:
     return max(next(iter(roots.values())))[1]
 
 
-def _root_with_digest(sha256: str, metadata_url: str) -> TrustedRoot:
-    """Fetch the root whose digest the caller knows; the server only says where it is, the digest says what it is."""
+def fetched_root(sha256: str, metadata_url: str) -> TrustedRoot:
+    """Fetch the root whose digest the caller knows; the server only says where it is, the digest says what it is.
+
+    Raises:
+        VerificationFailed: The server has none with that digest.
+        Unreachable: It cannot be asked.
+    """
     import urllib3
 
     pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=10.0, read=30.0))

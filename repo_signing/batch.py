@@ -90,7 +90,7 @@ class Batch:
         for place, (_, item) in self._paths.items():
             ended = self._outcomes[place]
             if ended is not None and ended.refused is None:
-                for staged in (item.staged, *(sbom.staged for sbom in item.sboms)):
+                for staged in (item.staged, *item.companions()):
                     self._blobs.drop(staged)
         return done
 
@@ -98,7 +98,7 @@ class Batch:
         with self._storage.together(folder) as is_synced:
             for place, (_, item) in list(self._paths.items()):
                 try:
-                    for staged in (item.staged, *(sbom.staged for sbom in item.sboms)):
+                    for staged in (item.staged, *item.companions()):
                         self._blobs.keep(staged, sync=not is_synced)
                 except UnknownUpload as error:
                     self._refuse(place, error)

@@ -14,9 +14,17 @@ from evidence.ids import new_id
 from evidence.model import Actor, AuditEvent
 from repo_signing.draft import Draft
 from repo_signing.errors import PathTaken
-from repo_signing.model import ArtifactRecord, NewArtifact, SbomRecord, SbomUpload, Yank
-from repo_signing.paths import check_channel, sbom_path
-from repo_signing.records import sbom_entry, sha256_of
+from repo_signing.model import (
+    ArtifactRecord,
+    AttestationRecord,
+    AttestationUpload,
+    NewArtifact,
+    SbomRecord,
+    SbomUpload,
+    Yank,
+)
+from repo_signing.paths import attestation_path, check_channel, sbom_path
+from repo_signing.records import attestation_entry, sbom_entry, sha256_of
 
 _TAB: Final = 4  # columns
 
@@ -27,7 +35,8 @@ def publish(draft: Draft, path: str, new: NewArtifact, now: datetime) -> tuple[A
     if standing is not None:
         if sha256_of(standing) != new.staged.sha256:
             raise taken(path, sha256_of(standing), new.staged.sha256)
-        return attach(draft, path, new.sboms, new.publisher, now), False
+        attach(draft, path, new.sboms, new.publisher, now)
+        return attest(draft, path, new.attestations, new.publisher, now), False
     draft.refuse_withdrawn(path)
     check_channel(new.channel)
     record = ArtifactRecord(
@@ -47,7 +56,7 @@ def publish(draft: Draft, path: str, new: NewArtifact, now: datetime) -> tuple[A
         security=new.security,
         serial=draft.serial,
     )
-    record = _with_sboms(draft, record, new.sboms)
+    record = _with_attestations(draft, _with_sboms(draft, record, new.sboms), new.attestations)
     draft.put_artifact(record, None)
     return record, True
 
@@ -63,6 +72,52 @@ def attach(draft: Draft, path: str, sboms: Sequence[SbomUpload], by: Actor, now:
     told = {"path": path, "sboms": [{"id": one.id, "path": one.path, "sha256": one.sha256} for one in added]}
     draft.put_artifact(after, AuditEvent("artifact.sbom.attached", record.id, by, now, told))
     return after
+
+
+def attest(
+    draft: Draft, path: str, attestations: Sequence[AttestationUpload], by: Actor, now: datetime
+) -> ArtifactRecord:
+    """Add those of the attestations whose bytes are not there yet; of the others record what is found of them now."""
+    record = draft.artifact(path)
+    after = _with_attestations(draft, record, attestations)
+    changed = [one for one in after.attestations if one not in record.attestations]
+    if not changed:
+        return record
+    after = replace(after, serial=draft.serial)
+    told: dict[str, object] = {
+        "path": path,
+        "attestations": [{"id": one.id, "path": one.path, "sha256": one.sha256, "state": one.state} for one in changed],
+    }
+    draft.put_artifact(after, AuditEvent("artifact.attested", record.id, by, now, told))
+    return after
+
+
+def _with_attestations(draft: Draft, record: ArtifactRecord, uploads: Sequence[AttestationUpload]) -> ArtifactRecord:
+    for upload in uploads:
+        found = list(record.attestations)
+        place = next((at for at, one in enumerate(found) if one.sha256 == upload.staged.sha256), len(found))
+        standing = found[place] if place < len(found) else None
+        path = attestation_path(record.path, place, upload.kind) if standing is None else standing.path
+        one = AttestationRecord(
+            id=new_id("att") if standing is None else standing.id,
+            path=path,
+            length=upload.staged.length,
+            sha256=upload.staged.sha256,
+            kind=upload.kind,
+            media_type=upload.media_type,
+            state=upload.state,
+            subject_matches=upload.subject_matches,
+            verified_by=upload.verified_by,
+            reason=upload.reason,
+            predicate_type=upload.predicate_type,
+            builder=upload.builder,
+            source=upload.source,
+            source_digest=upload.source_digest,
+        )
+        draft.put(path, attestation_entry(record, one))
+        found[place : place + 1] = [one]
+        record = replace(record, attestations=tuple(found))
+    return record
 
 
 def _with_sboms(draft: Draft, record: ArtifactRecord, uploads: Sequence[SbomUpload]) -> ArtifactRecord:

@@ -28,6 +28,40 @@ class SbomRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attester:
+    """Who signed an attestation, as verified: the id of a trusted key, or an identity and its issuer."""
+
+    keyid: str | None = None
+    identity: str | None = None
+    issuer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttestationRecord:
+    """One attestation beside an artifact, and what was found when it was examined last.
+
+    ``kind`` is ``dsse`` or ``sigstore-bundle``. ``state`` is ``verified`` (by ``verified_by``), ``unverified`` or
+    ``failed``, for which ``reason`` says why. ``builder`` and ``source`` are what SLSA provenance says of the build,
+    ``subject_matches`` whether it speaks of this artifact at all.
+    """
+
+    id: str
+    path: str
+    length: int
+    sha256: str
+    kind: str
+    media_type: str
+    state: str
+    subject_matches: bool
+    verified_by: tuple[Attester, ...] = ()
+    reason: str | None = None
+    predicate_type: str | None = None
+    builder: str | None = None
+    source: str | None = None
+    source_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Yank:
     """Why an artifact is not to be installed any more, who said so and when."""
 
@@ -71,6 +105,7 @@ class ArtifactRecord:
     sboms: tuple[SbomRecord, ...] = ()
     serial: int = 0
     withdrawn: Withdrawal | None = None
+    attestations: tuple[AttestationRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +129,23 @@ class SbomUpload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttestationUpload:
+    """An attestation to be signed beside an artifact: the staged bytes and what was found; see AttestationRecord."""
+
+    staged: StagedBlob
+    kind: str
+    media_type: str
+    state: str
+    subject_matches: bool
+    verified_by: tuple[Attester, ...] = ()
+    reason: str | None = None
+    predicate_type: str | None = None
+    builder: str | None = None
+    source: str | None = None
+    source_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewArtifact:
     """What a publisher asks for. The target path is ``product/version/platform/file_name``."""
 
@@ -108,6 +160,11 @@ class NewArtifact:
     labels: Mapping[str, str] = field(default_factory=dict)
     security: bool = False
     sboms: tuple[SbomUpload, ...] = ()
+    attestations: tuple[AttestationUpload, ...] = ()
+
+    def companions(self) -> tuple[StagedBlob, ...]:
+        """The bytes that are signed beside the artifact's own."""
+        return (*(one.staged for one in self.sboms), *(one.staged for one in self.attestations))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

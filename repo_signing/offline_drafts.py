@@ -148,7 +148,7 @@ class Drafts:
             What :meth:`SignedRepository.publish` raises.
         """
         path = artifact_path(new.product, new.version, new.platform, new.file_name)
-        for upload in (new.staged, *(sbom.staged for sbom in new.sboms)):
+        for upload in (new.staged, *new.companions()):
             self._blobs.keep(upload)
         role = f"{roles.PRODUCT_PREFIX}{new.product}"
         with self._committer.lock:

@@ -86,6 +86,12 @@ def sbom_path(artifact: str, number: int, form: str) -> str:
     return f"{artifact}.sbom.{number}.{form}"
 
 
+def attestation_path(artifact: str, number: int, kind: str) -> str:
+    """Where the attestation number ``number`` (from 0) of an artifact stands; ``kind`` is e.g. ``dsse``."""
+    _check_segment("attestation kind", kind)
+    return f"{artifact}.att.{number}.{kind}"
+
+
 def versioned_name(name: str) -> tuple[int, str] | None:
     """Version and role of the metadata file ``<version>.<role>.json``; None for any other name."""
     match = _VERSIONED_NAME.fullmatch(name)

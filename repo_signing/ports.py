@@ -18,9 +18,10 @@ class Projection(Protocol):
     def project(self, serial: int, artifacts: Sequence[ArtifactRecord], events: Sequence[AuditEvent]) -> None:
         """Bring the index up to ``serial`` in one transaction.
 
-        Put in or replace these artifacts and their SBOMs (by target path), write an ``artifact.published`` event for
-        each artifact that was not there before, write ``events``, and set the projected serial. A serial that is not
-        above the projected one leaves it as it is; projecting the same records again changes nothing.
+        Put in or replace these artifacts with their SBOMs and attestations (by target path), write an
+        ``artifact.published`` event for each artifact that was not there before, write ``events``, and set the
+        projected serial. A serial that is not above the projected one leaves it as it is; projecting the same records
+        again changes nothing.
         """
 
     def clear(self) -> None:

@@ -1,4 +1,4 @@
-"""Artifacts and SBOMs to target entries and back: the ``custom`` field carries the whole record.
+"""Artifacts, SBOMs and attestations to target entries and back: the ``custom`` field carries the whole record.
 
 ``custom.serial`` is the serial of the record's last change and ``custom.changes`` tells what that change was, so that
 the audit events of a commit whose index update was cut short can be told again from signed metadata.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from evidence.model import Actor, AuditEvent
 from repo_signing.canonical import canonical
 from repo_signing.errors import InvalidRecord, RepositoryDamaged
-from repo_signing.model import ArtifactRecord, SbomRecord, Withdrawal, Yank
+from repo_signing.model import ArtifactRecord, AttestationRecord, Attester, SbomRecord, Withdrawal, Yank
 from repo_signing.paths import split_artifact_path
 
 # A bin of python-tuf's default limit (5 MB) then holds at least 30 of the largest records.
@@ -22,6 +23,7 @@ MAX_RECORD_BYTES: Final = 128 * 1024
 
 _ARTIFACT: Final = "artifact"
 _SBOM: Final = "sbom"
+_ATTESTATION: Final = "attestation"
 _WITHDRAWN: Final = "withdrawn"
 
 Entry = dict[str, Any]
@@ -38,6 +40,7 @@ def published(record: ArtifactRecord) -> AuditEvent:
         "platform": record.platform,
         "channel": record.channel,
         "sboms": [sbom.sha256 for sbom in record.sboms],
+        "attestations": [one.sha256 for one in record.attestations],
         "serial": record.serial,
     }
     return AuditEvent("artifact.published", record.id, record.publisher, record.created_at, data)
@@ -99,6 +102,8 @@ def _record_out(record: ArtifactRecord) -> dict[str, Any]:
         custom["yanked"] = _yank_out(record.yanked)
     if record.sboms:
         custom["sboms"] = [_sbom_out(sbom) for sbom in record.sboms]
+    if record.attestations:
+        custom["attestations"] = [_attestation_out(one) for one in record.attestations]
     return custom
 
 
@@ -120,8 +125,25 @@ def sbom_entry(artifact: ArtifactRecord, sbom: SbomRecord) -> Entry:
     return blob_entry(sbom.sha256, sbom.length) | {"custom": custom}
 
 
+def attestation_entry(artifact: ArtifactRecord, one: AttestationRecord) -> Entry:
+    """The target entry of an attestation, which names its artifact. What was found of it is in the artifact's record.
+
+    So an examination with other keys changes one entry, and the two cannot contradict each other.
+    """
+    custom = {
+        "kind": _ATTESTATION,
+        "artifact": artifact.path,
+        "artifact_id": artifact.id,
+        "id": one.id,
+        "form": one.kind,
+        "media_type": one.media_type,
+    }
+    canonical(custom)
+    return blob_entry(one.sha256, one.length) | {"custom": custom}
+
+
 def is_artifact(entry: Mapping[str, Any]) -> bool:
-    """Say whether a target entry is an artifact's (an SBOM's and a document's are not)."""
+    """Say whether a target entry is an artifact's (an SBOM's, an attestation's and a document's are not)."""
     custom = entry.get("custom")
     return isinstance(custom, dict) and custom.get("kind") == _ARTIFACT
 
@@ -162,6 +184,7 @@ def read_artifact(path: str, entry: Mapping[str, Any]) -> ArtifactRecord:
             yanked=None if yanked is None else _yank_in(yanked),
             sboms=tuple(_sbom_in(stored) for stored in custom.get("sboms", [])),
             serial=custom["serial"],
+            attestations=tuple(_attestation_in(stored) for stored in custom.get("attestations", [])),
             withdrawn=None if withdrawn is None else _withdrawal_in(withdrawn),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -188,6 +211,22 @@ def _sbom_out(sbom: SbomRecord) -> dict[str, Any]:
 
 def _sbom_in(stored: Mapping[str, Any]) -> SbomRecord:
     return SbomRecord(**stored)
+
+
+def _attestation_out(one: AttestationRecord) -> dict[str, Any]:
+    # What there is nothing to say of is left out, as of the artifact itself.
+    told = {field.name: value for field in fields(one) if (value := getattr(one, field.name)) not in (None, ())}
+    if one.verified_by:
+        told["verified_by"] = [
+            {field.name: value for field in fields(by) if (value := getattr(by, field.name)) is not None}
+            for by in one.verified_by
+        ]
+    return told
+
+
+def _attestation_in(stored: Mapping[str, Any]) -> AttestationRecord:
+    verified_by = tuple(Attester(**by) for by in stored.get("verified_by", ()))
+    return AttestationRecord(**{**stored, "verified_by": verified_by})
 
 
 def _yank_out(yank: Yank) -> dict[str, Any]:

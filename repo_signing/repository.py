@@ -24,6 +24,7 @@ from repo_signing.errors import (
 )
 from repo_signing.model import (
     ArtifactRecord,
+    AttestationUpload,
     Finding,
     NewArtifact,
     RepositoryStatus,
@@ -122,10 +123,10 @@ class SignedRepository(Reading):
         return batch.commit(partial=partial, folder=self._metadata, now=now)
 
     def publish(self, new: NewArtifact, *, now: datetime) -> tuple[ArtifactRecord, bool]:
-        """Sign an artifact and its SBOMs as targets in one commit.
+        """Sign an artifact, its SBOMs and attestations as targets in one commit.
 
         The same path with the same bytes again is no error: the record that stands is returned with False, and only
-        SBOMs that it lacks are added. Uploads that were signed are used up.
+        SBOMs and attestations that it lacks are added. Uploads that were signed are used up.
 
         Returns:
             The signed record, and whether it is new.
@@ -141,12 +142,12 @@ class SignedRepository(Reading):
         standing = self._committer.view().target(path)
         if standing is not None and sha256_of(standing) != new.staged.sha256:
             raise edits.taken(path, sha256_of(standing), new.staged.sha256)
-        uploads = [new.staged, *(sbom.staged for sbom in new.sboms)]
+        uploads = [new.staged, *new.companions()]
         if standing is None:
             self._refuse_withdrawn(path)
             self._blobs.keep(new.staged)
-        for sbom in new.sboms:
-            self._blobs.keep(sbom.staged)
+        for companion in new.companions():
+            self._blobs.keep(companion)
         outcome = self._committer.submit(
             lambda draft: self._with_blobs(uploads, edits.publish(draft, path, new, now)), now
         )
@@ -163,13 +164,18 @@ class SignedRepository(Reading):
             UnknownTarget: No artifact is signed there.
             UnknownUpload: The upload is unknown or was used up.
         """
-        self._require_artifact(path)
-        self._blobs.keep(sbom.staged)
-        record = self._committer.submit(
-            lambda draft: self._with_blobs([sbom.staged], edits.attach(draft, path, [sbom], by, now)), now
-        )
-        self._blobs.drop(sbom.staged)
-        return record
+        return self._beside(path, sbom.staged, lambda draft: edits.attach(draft, path, [sbom], by, now), now)
+
+    def attach_attestation(
+        self, path: str, attestation: AttestationUpload, *, by: Actor, now: datetime
+    ) -> ArtifactRecord:
+        """Sign an attestation beside the artifact at ``path``. It stands at ``<path>.att.<n>.<kind>``, n from 0.
+
+        The same bytes again are not added; what was found of them now replaces what was found before. Raises
+        UnknownTarget, UnknownUpload, and InvalidRecord when the artifact's record would become too large.
+        """
+        one = attestation
+        return self._beside(path, one.staged, lambda draft: edits.attest(draft, path, [one], by, now), now)
 
     def amend(
         self, path: str, *, notes: str | None = None, labels: Mapping[str, str] | None = None, by: Actor, now: datetime
@@ -375,6 +381,15 @@ class SignedRepository(Reading):
                 self._blobs.put(content)
             draft.put(path, entry)
         return draft.view.serial if draft.is_empty() else draft.serial
+
+    def _beside(
+        self, path: str, staged: StagedBlob, change: Callable[[Draft], ArtifactRecord], now: datetime
+    ) -> ArtifactRecord:
+        self._require_artifact(path)
+        self._blobs.keep(staged)
+        record = self._committer.submit(lambda draft: self._with_blobs([staged], change(draft)), now)
+        self._blobs.drop(staged)
+        return record
 
     def _with_blobs(self, uploads: Sequence[StagedBlob], outcome: T) -> T:
         # Between the upload's naming and this commit a collection or withdrawal may have taken the blob away.

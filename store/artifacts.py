@@ -1,4 +1,4 @@
-"""The index of the signed metadata: artifacts and their SBOMs.
+"""The index of the signed metadata: artifacts, their SBOMs and attestations.
 
 Rows are written only by :meth:`ArtifactIndex.project`, which is given what stands in signed metadata.
 """
@@ -14,14 +14,16 @@ from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from sqlalchemy.sql import Select
 
 from evidence.model import Actor, AuditEvent
-from repo_signing.model import ArtifactRecord, SbomRecord, Withdrawal, Yank
+from repo_signing.model import ArtifactRecord, AttestationRecord, SbomRecord, Withdrawal, Yank
 from repo_signing.records import published
 from rollout.model import ArtifactRef
+from store import attestations
 from store.audit import append
 from store.columns import AnyRow, insert_if_absent
 from store.database import Database
 from store.errors import UnknownArtifact, UnknownSbom
 from store.models import artifacts as artifact_rows
+from store.models import attestations as attestation_rows
 from store.models import audit_events, repository_state
 from store.models import sboms as sbom_rows
 
@@ -37,6 +39,7 @@ class ArtifactFilter:
     version: str | None = None
     platform: str | None = None
     channel: str | None = None
+    sha256: str | None = None
 
 
 EVERYTHING: Final = ArtifactFilter()
@@ -57,10 +60,11 @@ class ArtifactIndex:
     def project(self, serial: int, artifacts: Sequence[ArtifactRecord], events: Sequence[AuditEvent]) -> None:
         """Bring the index up to ``serial`` in one transaction.
 
-        Put in or replace these artifacts and their SBOMs (by target path), write an ``artifact.published`` event for
-        each artifact that was not there before, write ``events``, and set the projected serial. A serial that is not
-        above the projected one leaves it as it is; projecting the same records again changes nothing. An artifact
-        that comes back after :meth:`clear` was published once and gets no second event.
+        Put in or replace these artifacts with their SBOMs and attestations (by target path), write an
+        ``artifact.published`` event for each artifact that was not there before, write ``events``, and set the
+        projected serial. A serial that is not above the projected one leaves it as it is; projecting the same records
+        again changes nothing. An artifact that comes back after :meth:`clear` was published once and gets no second
+        event.
         """
         with self._database.write() as connection:
             insert_if_absent(connection, repository_state, {"org": self._org, "projected_serial": 0})
@@ -81,6 +85,7 @@ class ArtifactIndex:
         """Forget all artifact rows and the projected serial, for a rebuild."""
         with self._database.write() as connection:
             connection.execute(delete(sbom_rows).where(sbom_rows.c.org == self._org))
+            connection.execute(delete(attestation_rows).where(attestation_rows.c.org == self._org))
             connection.execute(delete(artifact_rows).where(artifact_rows.c.org == self._org))
             connection.execute(delete(repository_state).where(repository_state.c.org == self._org))
 
@@ -100,7 +105,7 @@ class ArtifactIndex:
         if after is not None:
             query = query.where(artifact_rows.c.id < after)
         with self._database.read() as connection:
-            return self._with_sboms(connection, [*connection.execute(query)])
+            return self._with_companions(connection, [*connection.execute(query)])
 
     def count(self, where: ArtifactFilter = EVERYTHING) -> int:
         """How many artifacts the filter leaves."""
@@ -124,6 +129,11 @@ class ArtifactIndex:
             if row is None:
                 raise UnknownSbom(f"no SBOM {sbom_id}")
             return _to_sbom(row)
+
+    def attestation(self, attestation_id: str) -> AttestationRecord:
+        """Raises UnknownAttestation."""
+        with self._database.read() as connection:
+            return attestations.found(connection, self._org, attestation_id)
 
     def _serial(self, connection: Connection, *, lock: bool = False) -> int:
         query = select(repository_state.c.projected_serial).where(repository_state.c.org == self._org)
@@ -154,6 +164,7 @@ class ArtifactIndex:
         for start in range(0, len(ids), _BATCH):
             some = ids[start : start + _BATCH]
             connection.execute(delete(sbom_rows).where(sbom_rows.c.artifact.in_(some)))
+            connection.execute(delete(attestation_rows).where(attestation_rows.c.artifact.in_(some)))
             connection.execute(delete(artifact_rows).where(artifact_rows.c.id.in_(some)))
 
     def _one(self, query: Select[Any], name: str) -> ArtifactRecord:
@@ -161,7 +172,7 @@ class ArtifactIndex:
             row = connection.execute(query.where(artifact_rows.c.org == self._org)).first()
             if row is None:
                 raise UnknownArtifact(f"no artifact {name}")
-            return self._with_sboms(connection, [row])[0]
+            return self._with_companions(connection, [row])[0]
 
     def _filtered(self, query: Select[Any], where: ArtifactFilter) -> Select[Any]:
         query = query.where(artifact_rows.c.org == self._org)
@@ -170,23 +181,23 @@ class ArtifactIndex:
             (artifact_rows.c.version, where.version),
             (artifact_rows.c.platform, where.platform),
             (artifact_rows.c.channel, where.channel),
+            (artifact_rows.c.sha256, where.sha256),
         ):
             if wanted is not None:
                 query = query.where(column == wanted)
         return query
 
-    def _with_sboms(self, connection: Connection, rows: Sequence[AnyRow]) -> Sequence[ArtifactRecord]:
+    def _with_companions(self, connection: Connection, rows: Sequence[AnyRow]) -> Sequence[ArtifactRecord]:
         found: dict[str, list[SbomRecord]] = {row.id: [] for row in rows}
+        attested: dict[str, Sequence[AttestationRecord]] = {}
         ids = list(found)
         for start in range(0, len(ids), _BATCH):
-            query = (
-                select(sbom_rows)
-                .where(sbom_rows.c.artifact.in_(ids[start : start + _BATCH]))
-                .order_by(sbom_rows.c.position)
-            )
+            some = ids[start : start + _BATCH]
+            query = select(sbom_rows).where(sbom_rows.c.artifact.in_(some)).order_by(sbom_rows.c.position)
             for sbom in connection.execute(query):
                 found[sbom.artifact].append(_to_sbom(sbom))
-        return [_to_artifact(row, tuple(found[row.id])) for row in rows]
+            attested.update(attestations.found_of(connection, some))
+        return [_to_artifact(row, tuple(found[row.id]), tuple(attested.get(row.id, ()))) for row in rows]
 
 
 class SqlReleases:
@@ -237,6 +248,7 @@ def _insert(connection: Connection, org: str, records: Sequence[ArtifactRecord])
     ]
     if rows:
         connection.execute(insert(sbom_rows), rows)
+    attestations.insert_of(connection, org, records)
 
 
 def _artifact_row(org: str, record: ArtifactRecord) -> dict[str, object]:
@@ -269,7 +281,9 @@ def _artifact_row(org: str, record: ArtifactRecord) -> dict[str, object]:
     }
 
 
-def _to_artifact(row: AnyRow, with_sboms: tuple[SbomRecord, ...]) -> ArtifactRecord:
+def _to_artifact(
+    row: AnyRow, with_sboms: tuple[SbomRecord, ...], attested: tuple[AttestationRecord, ...]
+) -> ArtifactRecord:
     yanked, withdrawn = row.yanked, row.withdrawn
     return ArtifactRecord(
         id=row.id,
@@ -293,6 +307,7 @@ def _to_artifact(row: AnyRow, with_sboms: tuple[SbomRecord, ...]) -> ArtifactRec
             at=datetime.fromisoformat(yanked["at"]),
         ),
         sboms=with_sboms,
+        attestations=attested,
         serial=row.serial,
         withdrawn=withdrawn
         and Withdrawal(

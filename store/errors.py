@@ -11,6 +11,7 @@ StoreError
 ├── UnstorableValue          text or a number that the database cannot hold
 ├── UnknownArtifact          no such artifact in this organisation
 ├── UnknownSbom              no such SBOM in this organisation
+├── UnknownAttestation       no such attestation in this organisation
 ├── UnknownUser              no such account in this organisation
 ├── UserExists               the e-mail address is taken
 ├── UnknownApiKey            no such API key in this organisation
@@ -73,6 +74,10 @@ class UnknownArtifact(StoreError):
 
 class UnknownSbom(StoreError):
     code = "sbom_not_found"
+
+
+class UnknownAttestation(StoreError):
+    code = "attestation_not_found"
 
 
 class UnknownUser(StoreError):

@@ -130,6 +130,7 @@ artifacts = Table(
     Column("withdrawn", JsonText),
     UniqueConstraint("org", "path"),
     Index("ix_artifacts_org_product_version", "org", "product", "version"),
+    Index("ix_artifacts_org_sha256", "org", "sha256"),
 )
 
 sboms = Table(
@@ -146,6 +147,29 @@ sboms = Table(
     Column("spec_version", String, nullable=False),
     Column("components", Integer, nullable=False),
     Column("media_type", String, nullable=False),
+    UniqueConstraint("org", "path"),
+)
+
+attestations = Table(
+    "attestations",
+    metadata,
+    Column("id", Key, primary_key=True),
+    _org(),
+    Column("artifact", Key, ForeignKey("artifacts.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("position", Integer, nullable=False),
+    Column("path", Key, nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("sha256", Key, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("media_type", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("subject_matches", Boolean, nullable=False),
+    Column("verified_by", JsonText, nullable=False),
+    Column("reason", Text),
+    Column("predicate_type", Text),
+    Column("builder", Text),
+    Column("source", Text),
+    Column("source_digest", Text),
     UniqueConstraint("org", "path"),
 )
 

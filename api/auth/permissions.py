@@ -18,6 +18,8 @@ class Permission(StrEnum):
     ARTIFACTS_YANK = "artifacts:yank"
     SBOMS_READ = "sboms:read"
     SBOMS_WRITE = "sboms:write"
+    ATTESTATIONS_READ = "attestations:read"
+    ATTESTATIONS_WRITE = "attestations:write"
     GROUPS_READ = "groups:read"
     GROUPS_WRITE = "groups:write"
     DEVICES_READ = "devices:read"
@@ -44,6 +46,7 @@ _OPERATOR: Final = _VIEWER | {
     Permission.ARTIFACTS_WRITE,
     Permission.ARTIFACTS_YANK,
     Permission.SBOMS_WRITE,
+    Permission.ATTESTATIONS_WRITE,
     Permission.GROUPS_WRITE,
     Permission.DEVICES_REVOKE,
     Permission.DEVICES_DELETE,

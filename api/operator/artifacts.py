@@ -9,6 +9,7 @@ from flask import Response, request, send_file
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.auth.permissions import Permission
+from api.operator.attestation_schemas import MAX_ATTESTATIONS, Attestation, attestation, attested
 from api.operator.routes import (
     Body,
     IdPath,
@@ -103,6 +104,7 @@ class Artifact(BaseModel):
     yanked: Yanked | None
     withdrawn: Withdrawn | None
     sboms: list[Sbom]
+    attestations: list[Attestation]
 
 
 class Upload(BaseModel):
@@ -123,6 +125,7 @@ class Publish(Body):
     channel: Segment = "stable"
     file_name: Segment
     sboms: list[str] = Field(default_factory=list, max_length=MAX_SBOMS)
+    attestations: list[str] = Field(default_factory=list, max_length=MAX_ATTESTATIONS)
     notes: Notes = ""
     labels: Labels = Field(default_factory=dict)
     security: bool = False
@@ -148,10 +151,17 @@ class ArtifactQuery(PageQuery):
     version: str | None = Field(None, max_length=100)
     platform: str | None = Field(None, max_length=100)
     channel: str | None = Field(None, max_length=100)
+    sha256: str | None = Field(None, max_length=64)
 
     def where(self) -> ArtifactFilter:
         """The filters as the index takes them."""
-        return ArtifactFilter(product=self.product, version=self.version, platform=self.platform, channel=self.channel)
+        return ArtifactFilter(
+            product=self.product,
+            version=self.version,
+            platform=self.platform,
+            channel=self.channel,
+            sha256=self.sha256,
+        )
 
 
 class Sboms(BaseModel):
@@ -162,7 +172,7 @@ class Sboms(BaseModel):
 
 @api.on("PUT", "/artifacts/content", Upload, permission=Permission.ARTIFACTS_PUBLISH, status=201, raw_body=True)
 def upload_content() -> Response:
-    """Take in the bytes of an artifact or SBOM"""
+    """Take in the bytes of an artifact, SBOM or attestation"""
     staged = services().repository.stage(
         cast("BinaryIO", request.stream), limit=services().settings.max_artifact_bytes, expected=request.content_length
     )
@@ -171,7 +181,7 @@ def upload_content() -> Response:
 
 @api.on("POST", "/artifacts", Artifact, permission=Permission.ARTIFACTS_PUBLISH, status=201, also=(200,))
 def publish_artifact(body: Publish) -> Response:
-    """Sign an uploaded artifact and its SBOMs into the repository"""
+    """Sign an uploaded artifact, its SBOMs and attestations into the repository"""
     record, created = services().repository.publish(wanted(body), now=now())
     return reply(artifact(record), 201 if created else 200)
 
@@ -188,13 +198,13 @@ def list_artifacts(query: ArtifactQuery) -> Response:
 @api.on("GET", "/artifacts/{id}", Artifact, permission=Permission.ARTIFACTS_READ)
 def get_artifact(path: IdPath) -> Response:
     """Show one artifact"""
-    return reply(artifact(_found(path.id)))
+    return reply(artifact(artifact_named(path.id)))
 
 
 @api.on("PATCH", "/artifacts/{id}", Artifact, permission=Permission.ARTIFACTS_WRITE)
 def patch_artifact(path: IdPath, body: ArtifactChange) -> Response:
     """Change an artifact's notes and labels"""
-    record = _found(path.id)
+    record = artifact_named(path.id)
     check_match(artifact(record))
     changed = services().repository.amend(
         record.path, notes=body.notes, labels=body.labels, by=caller().actor, now=now()
@@ -205,7 +215,7 @@ def patch_artifact(path: IdPath, body: ArtifactChange) -> Response:
 @api.on("POST", "/artifacts/{id}/yank", Artifact, permission=Permission.ARTIFACTS_YANK)
 def yank_artifact(path: IdPath, body: Reason) -> Response:
     """Mark an artifact as not to be installed any more"""
-    record = _found(path.id)
+    record = artifact_named(path.id)
     yanked = services().repository.yank(record.path, reason=body.reason, by=caller().actor, now=now())
     services().rollouts.tick(services().org, now())
     return reply(artifact(yanked))
@@ -226,7 +236,7 @@ def revoke_artifact(path: IdPath, body: Reason) -> Response:
 @api.on("PUT", "/artifacts/{id}/sboms", Sbom, permission=Permission.SBOMS_WRITE, status=201, raw_body=True)
 def attach_sbom(path: IdPath) -> Response:
     """Sign an SBOM beside an artifact that stands"""
-    record = _found(path.id)
+    record = artifact_named(path.id)
     repository = services().repository
     staged = repository.stage(
         cast("BinaryIO", request.stream), limit=SbomLimits().length, expected=request.content_length
@@ -238,7 +248,7 @@ def attach_sbom(path: IdPath) -> Response:
 @api.on("GET", "/artifacts/{id}/sboms", Sboms, permission=Permission.SBOMS_READ)
 def list_sboms(path: IdPath) -> Response:
     """List an artifact's SBOMs"""
-    return reply(Sboms(items=[_sbom(one) for one in _found(path.id).sboms]))
+    return reply(Sboms(items=[_sbom(one) for one in artifact_named(path.id).sboms]))
 
 
 @api.on(
@@ -262,10 +272,11 @@ def get_sbom(path: IdPath) -> Response:
 
 
 def wanted(body: Publish) -> NewArtifact:
-    """What a publisher asks for, with its uploads looked up and its SBOMs read."""
+    """What a publisher asks for, with its uploads looked up, its SBOMs and attestations read."""
     repository = services().repository
+    staged = repository.staged(body.upload_id)
     return NewArtifact(
-        staged=repository.staged(body.upload_id),
+        staged=staged,
         product=body.product,
         version=body.version,
         platform=body.platform,
@@ -276,6 +287,9 @@ def wanted(body: Publish) -> NewArtifact:
         labels=body.labels,
         security=body.security,
         sboms=tuple(_examined(repository.staged(upload)) for upload in body.sboms),
+        attestations=attested(
+            repository, [repository.staged(upload) for upload in body.attestations], artifact_sha256=staged.sha256
+        ),
     )
 
 
@@ -303,11 +317,12 @@ def artifact(record: ArtifactRecord) -> Artifact:
         if withdrawn is None
         else Withdrawn(reason=withdrawn.reason, by=_by(withdrawn.by), at=withdrawn.at, revoked=withdrawn.revoked),
         sboms=[_sbom(one) for one in record.sboms],
+        attestations=[attestation(one) for one in record.attestations],
     )
 
 
 def _taken_out(path: IdPath, body: Reason, *, revoke: bool) -> Response:
-    record = _found(path.id)
+    record = artifact_named(path.id)
     gone = services().repository.withdraw(record.path, reason=body.reason, revoke=revoke, by=caller().actor, now=now())
     services().rollouts.tick(services().org, now())
     return reply(artifact(gone))
@@ -330,7 +345,8 @@ def _sbom(record: SbomRecord) -> Sbom:
     )
 
 
-def _found(id_or_path: str) -> ArtifactRecord:
+def artifact_named(id_or_path: str) -> ArtifactRecord:
+    """By id or target path; raises UnknownArtifact."""
     index = services().artifacts
     return index.get(id_or_path) if is_id(id_or_path, "art") else index.at_path(id_or_path)
 

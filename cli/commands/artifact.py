@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
+from cli.attestation_words import attestation_in_words
+from cli.commands.artifact_verify import verify
 from cli.invocation import Invocation
 from cli.lookup import find_artifact
 from cli.options import list_options, pairs, server_options
@@ -131,73 +132,7 @@ def revoke(invocation: Invocation, artifact_: str, reason: str) -> None:
     _take_out(invocation, artifact_, "revoke", reason)
 
 
-@artifact.command()
-@click.argument("artifact_", metavar="ARTIFACT")
-@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--root",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    envvar="WAVEGATE_ROOT",
-    metavar="FILE",
-    help="The root.json you trust. [default: WAVEGATE_ROOT, then the home's]",
-)
-@click.option("--root-sha256", metavar="HEX", help="SHA-256 the root must have, as you were told it by other means.")
-@click.option(
-    "--home",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="WAVEGATE_HOME",
-    metavar="FOLDER",
-    help="Trust the root of the server home on this machine.",
-)
-@click.option("--org", metavar="SLUG", help="Organisation; lets you verify a target path without a credential.")
-@server_options
-def verify(
-    invocation: Invocation,
-    artifact_: str,
-    file: Path | None,
-    root: Path | None,
-    root_sha256: str | None,
-    home: Path | None,
-    org: str | None,
-) -> None:
-    """Fetch an artifact and its SBOMs as a device would and check every signature; or check FILE against them.
-
-    The check is a stock TUF client's, in an empty folder, from a root you trust: --root, WAVEGATE_ROOT, --home, or
-    --root-sha256 alone. The server is never asked whom to trust. Exit 8 when anything does not add up.
-    """
-    from cli.verify import trusted_root, verified
-
-    client = invocation.client()
-    path, place = locate(client, artifact_, org)
-    trusted = trusted_root(root=root, sha256=root_sha256, home=home, metadata_url=place["metadata_url"])
-    report = verified(path, file=file, root=trusted, **place)
-    invocation.emit(
-        report,
-        lambda: "\n".join(
-            [
-                f"verified {report['target_path']}",
-                *(
-                    f"  {part['kind']:<8}  {part['target_path']}  sha256 {part['sha256']}  {size(part['length'])}"
-                    for part in report["verified"]
-                ),
-                f"  trusted root sha256 {report['root_sha256']}, now at root version {report['root_version']}",
-                *([f"  warning: yanked: {report['yanked']}"] if report["yanked"] else []),
-            ]
-        ),
-    )
-
-
-def locate(client: Any, artifact_: str, org: str | None) -> tuple[str, dict[str, str]]:
-    """Target path of the artifact meant, and the URLs of its signed repository; only the latter may need a login."""
-    if org is not None:
-        base = f"{client.base_url}/tuf/{org}"
-        place = {"metadata_url": f"{base}/metadata/", "targets_url": f"{base}/targets/"}
-    else:
-        repository = client.get("/repository")
-        place = {name: repository[name] for name in ("metadata_url", "targets_url")}
-    if "/" in artifact_:
-        return artifact_, place
-    return find_artifact(client, artifact_)["target_path"], place
+artifact.add_command(verify)
 
 
 def state_of(item: dict[str, Any]) -> str:
@@ -238,5 +173,6 @@ def _describe(item: dict[str, Any]) -> str:
                 ("sbom", f"{sbom['id']}  {sbom['format']} {sbom['spec_version']}, {sbom['components']} components")
                 for sbom in item["sboms"]
             ),
+            *(("attestation", f"{one['id']}  {attestation_in_words(one)}") for one in item["attestations"]),
         ]
     )

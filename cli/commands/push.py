@@ -33,6 +33,9 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 @click.option("--platform", default="any", show_default=True, metavar="NAME", help="Which devices it is for.")
 @click.option("--channel", default="stable", show_default=True, metavar="NAME", help="Line of the product.")
 @click.option("--sbom", "sboms", multiple=True, type=_FILE, metavar="FILE", help="SBOM, CycloneDX or SPDX; repeat.")
+@click.option(
+    "--attest", "attested", multiple=True, type=_FILE, metavar="FILE", help="DSSE or Sigstore bundle; repeat."
+)
 @click.option("--note", default="", metavar="TEXT", help="What is new, for people.")
 @click.option("--label", "labels", multiple=True, callback=pairs, metavar="KEY=VALUE", help="A label; repeat.")
 @click.option("--security", is_flag=True, help="Mark it as a security update.")
@@ -57,6 +60,7 @@ def push(
     platform: str,
     channel: str,
     sboms: tuple[Path, ...],
+    attested: tuple[Path, ...],
     note: str,
     labels: dict[str, str],
     security: bool,
@@ -66,7 +70,7 @@ def push(
     keys: tuple[str, ...],
     passphrase_file: Path | None,
 ) -> int:
-    """Publish FILE, signed together with its SBOMs.
+    """Publish FILE, signed together with its SBOMs and attestations.
 
     When the command ends with 0 the artifact is signed and every client can fetch it. Pushing the same bytes again
     changes nothing and answers the same; other bytes under the same name are refused (exit 5).
@@ -82,6 +86,7 @@ def push(
     check_names(product, version, platform, channel, file_name or file.name)
     client = invocation.client()
     staged_sboms = [_send(client, sbom, None, invocation) for sbom in sboms]
+    staged_attestations = [_send(client, one, None, invocation) for one in attested]
     staged = _send(client, file, sha256, invocation, resumed)
     body = {
         "upload_id": staged["upload_id"],
@@ -91,6 +96,7 @@ def push(
         "channel": channel,
         "file_name": file_name or file.name,
         "sboms": [one["upload_id"] for one in staged_sboms],
+        "attestations": [one["upload_id"] for one in staged_attestations],
         "notes": note,
         "labels": labels,
         "security": security,
@@ -100,11 +106,14 @@ def push(
         from cli.own_keys import sign_and_publish
 
         secret = None if passphrase_file is None else passphrase_file.read_text("utf-8").rstrip("\r\n")
-        artifact, draft = sign_and_publish(client, body, file, sboms, keys, secret)
+        artifact, draft = sign_and_publish(client, body, file, (*sboms, *attested), keys, secret)
     else:
         artifact = client.post("/artifacts", body)
     answer = {name: artifact[name] for name in ("id", "target_path", "sha256", "length", "serial")}
     answer["sboms"] = [{name: sbom[name] for name in ("id", "target_path", "sha256")} for sbom in artifact["sboms"]]
+    answer["attestations"] = [
+        {name: one[name] for name in ("id", "target_path", "sha256", "state")} for one in artifact["attestations"]
+    ]
     if draft is not None:
         answer["draft"] = draft
     write_github_output(answer)
@@ -118,6 +127,10 @@ def push(
                 ("length", size(answer["length"])),
                 ("serial", answer["serial"]),
                 *(("sbom", f"{sbom['target_path']} ({sbom['id']})") for sbom in answer["sboms"]),
+                *(
+                    ("attestation", f"{one['target_path']} ({one['id']}), {one['state']}")
+                    for one in answer["attestations"]
+                ),
             ]
         ),
     )

@@ -32,8 +32,8 @@ _SHOWN: Final = 20  # refusals in a table
 def push_batch(invocation: Invocation, manifest: Path, partial: bool, jobs: int) -> int:
     """Publish all artifacts of MANIFEST (JSON, YAML or CSV), up to 10,000, in one commit.
 
-    Each has `file`, `product` and `version`, and may have `platform`, `channel`, `file_name`, `sboms`, `notes`,
-    `labels`, `security` and `sha256`. Files are named from the manifest's folder. An object of `defaults` and
+    Each has `file`, `product` and `version`, and may have `platform`, `channel`, `file_name`, `sboms`, `attestations`,
+    `notes`, `labels`, `security` and `sha256`. Files are named from the manifest's folder. An object of `defaults` and
     `artifacts` saves repeating.
 
     The same call again changes nothing and answers the same. Exit 5 when something was refused.
@@ -45,7 +45,7 @@ def push_batch(invocation: Invocation, manifest: Path, partial: bool, jobs: int)
     for one in listed:
         check_names(one.product, one.version, one.platform, one.channel, one.name)
     client = invocation.client()
-    files = list(dict.fromkeys(file for one in listed for file in (one.file, *one.sboms)))
+    files = list(dict.fromkeys(file for one in listed for file in (one.file, *one.sboms, *one.attestations)))
     sent = _Sender(client, invocation).send(files, jobs)
     answer = client.post("/artifacts/batch", {"items": _items(listed, sent), "partial": partial})
     answer["items"] = [{"file": str(one.file), **item} for one, item in zip(listed, answer["items"], strict=True)]
@@ -134,6 +134,7 @@ def _items(listed: list[Listed], sent: dict[Path, dict[str, Any]]) -> list[dict[
                 "channel": one.channel,
                 "file_name": one.name,
                 "sboms": [sent[sbom]["upload_id"] for sbom in one.sboms],
+                "attestations": [sent[attestation]["upload_id"] for attestation in one.attestations],
                 "notes": one.notes,
                 "labels": one.labels,
                 "security": one.security,

@@ -9,7 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from securesystemslib.signer import CryptoSigner
+
 from tests.acceptance.conftest import BIN, Home
+from tests.acceptance.test_attestations import attest
 from tests.acceptance.test_publishing import client
 
 
@@ -76,9 +79,12 @@ def test_production_from_the_ceremony_to_a_product_signed_by_its_team(
     unsigned = home.publish("push", artifact, "--product", "pump", "--version", "2.0", check=False)
     assert unsigned.returncode == 5
     assert "pump is claimed" in unsigned.stderr
-    stranger = home.publish("push", artifact, "--product", "pump", "--version", "2.0", "--key", ann["uri"], check=False)
+    signed = attest(artifact, CryptoSigner.generate_ed25519())
+    told = ("--product", "pump", "--version", "2.0", "--attest", signed)
+    stranger = home.publish("push", artifact, *told, "--key", ann["uri"], check=False)
     assert stranger.returncode == 2
-    pushed: Any = home.publish("push", artifact, "--product", "pump", "--version", "2.0", "--key", dan["uri"])
+    pushed: Any = home.publish("push", artifact, *told, "--key", dan["uri"])
+    assert [one["state"] for one in pushed["attestations"]] == ["unverified"]
     assert pushed["target_path"] == "pump/2.0/any/fw.bin"
     assert [one["version"] for one in home.publish("artifact", "list", "--product", "pump")["items"]] == ["2.0", "1.0"]
     for version in ("1.0", "2.0"):

@@ -18,7 +18,15 @@ from repo_signing.offline import OfflineDraft
 from repo_signing.repository import SignedRepository
 from repo_signing.signing import signers_of
 from tests.simulators.key_holders import Holder, sign_all
-from tests.simulators.repository import ANN, RepositoryHome, StockClient, publish, sbom_upload, staged
+from tests.simulators.repository import (
+    ANN,
+    RepositoryHome,
+    StockClient,
+    attestation_upload,
+    publish,
+    sbom_upload,
+    staged,
+)
 from tests.simulators.repository_faults import Crash, Faults, FaultyProjection, FaultyStorage
 
 OLD, NEW = "app/1.0/linux/app.bin", "app/2.0/linux/app.bin"
@@ -64,6 +72,7 @@ def drafted(repository: SignedRepository, team: Team, version: str, content: byt
         file_name="app.bin",
         publisher=ANN,
         sboms=(sbom_upload(repository, b"sbom of it"),),
+        attestations=(attestation_upload(repository, b"attestation of it"),),
     )
     _, draft = repository.drafts.draft_publish(new, now=team.home.now)
     assert draft is not None
@@ -124,6 +133,7 @@ def test_a_team_publishes_with_its_own_key_and_the_same_push_again_is_one_artifa
     assert sign_all(repository.drafts, draft, [team.eve], team.home.now) is not None
     assert team.client("follower").fetch(NEW) == b"app 2.0"
     assert team.client("follower").fetch(f"{NEW}.sbom.0.cyclonedx-json") == b"sbom of it"
+    assert team.client("follower").fetch(f"{NEW}.att.0.dsse") == b"attestation of it"
     team.check_index()
     with pytest.raises(PathTaken):
         drafted(repository, team, "2.0", b"other bytes")

@@ -17,7 +17,14 @@ import pytest
 from repo_signing.errors import IndexAhead, IndexFailed, RepositoryError
 from repo_signing.model import NewArtifact
 from repo_signing.repository import SignedRepository
-from tests.simulators.repository import ANN, RepositoryHome, StockClient, publish, sbom_upload
+from tests.simulators.repository import (
+    ANN,
+    RepositoryHome,
+    StockClient,
+    attestation_upload,
+    publish,
+    sbom_upload,
+)
 from tests.simulators.repository_faults import Crash, Faults, FaultyProjection, FaultyStorage
 
 OLD = "app/1.0/linux/app.bin"
@@ -29,11 +36,15 @@ Action = Callable[[SignedRepository, datetime], object]
 
 
 def publish_new(repository: SignedRepository, now: datetime) -> None:
-    publish(repository, "2.0", now, sboms=(b"sbom of 2.0",))
+    publish(repository, "2.0", now, sboms=(b"sbom of 2.0",), attestations=(b"attestation of 2.0",))
 
 
 def attach(repository: SignedRepository, now: datetime) -> None:
     repository.attach_sbom(OLD, sbom_upload(repository, b"sbom of 1.0"), by=ANN, now=now)
+
+
+def attest(repository: SignedRepository, now: datetime) -> None:
+    repository.attach_attestation(OLD, attestation_upload(repository, b"attestation of 1.0"), by=ANN, now=now)
 
 
 def decide(repository: SignedRepository, now: datetime) -> None:
@@ -84,10 +95,18 @@ def send_in_pieces(repository: SignedRepository, now: datetime) -> None:
 
 # What each change leaves for clients to fetch.
 ACTIONS: dict[str, tuple[Action, dict[str, bytes | None]]] = {
-    "publish": (publish_new, {NEW: b"app 2.0", f"{NEW}.sbom.0.cyclonedx-json": b"sbom of 2.0"}),
+    "publish": (
+        publish_new,
+        {
+            NEW: b"app 2.0",
+            f"{NEW}.sbom.0.cyclonedx-json": b"sbom of 2.0",
+            f"{NEW}.att.0.dsse": b"attestation of 2.0",
+        },
+    ),
     "batch": (publish_many, {f"app/2.{number}/linux/app.bin": f"part {number}".encode() for number in range(3)}),
     "pieces": (send_in_pieces, {NEW: b"app 2.0"}),
     "attach": (attach, {f"{OLD}.sbom.0.cyclonedx-json": b"sbom of 1.0"}),
+    "attest": (attest, {f"{OLD}.att.0.dsse": b"attestation of 1.0"}),
     "decide": (decide, {DECISION: b'{"open": 1}', BRAKE: None}),
     "refresh": (refresh, {OLD: b"app 1.0"}),
     "yank": (yank, {OLD: b"app 1.0"}),
@@ -159,7 +178,7 @@ class Case:
             str(event.data["path"]) for event in self.home.projection.events if event.tag == "artifact.published"
         ]
         assert sorted(published) == sorted(self.home.projection.rows)
-        for tag in ("artifact.yanked", "artifact.sbom.attached"):
+        for tag in ("artifact.yanked", "artifact.sbom.attached", "artifact.attested"):
             assert [event.tag for event in self.home.projection.events].count(tag) <= 1
 
 

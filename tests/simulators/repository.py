@@ -15,7 +15,7 @@ from tuf.ngclient.fetcher import FetcherInterface
 from evidence.model import Actor, ActorKind
 from keys.keyring import Keyring, create_keyring
 from repo_signing.ceremony import create_repository
-from repo_signing.model import ArtifactRecord, NewArtifact, SbomUpload, StagedBlob
+from repo_signing.model import ArtifactRecord, AttestationUpload, NewArtifact, SbomUpload, StagedBlob
 from repo_signing.ports import Projection
 from repo_signing.repository import SignedRepository
 from repo_signing.storage import LocalStorage
@@ -23,6 +23,7 @@ from tests.simulators.projection import ProjectionSimulator
 
 ANN = Actor(ActorKind.USER, "usr_ann", "Ann", "key_1")
 CYCLONEDX = "application/vnd.cyclonedx+json"
+DSSE = "application/vnd.dsse.envelope.v1+json"
 
 
 class RepositoryHome:
@@ -69,6 +70,12 @@ def sbom_upload(repository: SignedRepository, content: bytes) -> SbomUpload:
     )
 
 
+def attestation_upload(repository: SignedRepository, content: bytes, state: str = "unverified") -> AttestationUpload:
+    return AttestationUpload(
+        staged=staged(repository, content), kind="dsse", media_type=DSSE, state=state, subject_matches=True
+    )
+
+
 def publish(
     repository: SignedRepository,
     version: str,
@@ -76,6 +83,7 @@ def publish(
     *,
     content: bytes | None = None,
     sboms: tuple[bytes, ...] = (),
+    attestations: tuple[bytes, ...] = (),
     notes: str = "",
 ) -> tuple[ArtifactRecord, bool]:
     """Publish ``app/<version>/linux/app.bin``; its content is ``app <version>`` unless given."""
@@ -89,6 +97,7 @@ def publish(
         publisher=ANN,
         notes=notes,
         sboms=tuple(sbom_upload(repository, one) for one in sboms),
+        attestations=tuple(attestation_upload(repository, one) for one in attestations),
     )
     return repository.publish(new, now=now)
 

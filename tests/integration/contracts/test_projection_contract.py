@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from evidence.model import REPOSITORY, Actor, ActorKind, AuditEvent
-from repo_signing.model import ArtifactRecord, SbomRecord, Withdrawal, Yank
+from repo_signing.model import ArtifactRecord, AttestationRecord, Attester, SbomRecord, Withdrawal, Yank
 from repo_signing.ports import CountedProjection
 from store.artifacts import ArtifactIndex
 from store.audit import AuditLog
@@ -63,7 +63,14 @@ def test_what_is_projected_is_read_back_whole(subject: Subject) -> None:
 
 def test_an_artifact_is_published_once_and_then_replaced(subject: Subject) -> None:
     subject.projection.project(7, [FULL], [])
-    yanked = replace(FULL, yanked=Yank(reason="bricks devices", by=CI, at=NOON), notes="do not use", sboms=(), serial=8)
+    yanked = replace(
+        FULL,
+        yanked=Yank(reason="bricks devices", by=CI, at=NOON),
+        notes="do not use",
+        sboms=(),
+        attestations=(),
+        serial=8,
+    )
     yank = AuditEvent("artifact.yanked", FULL.id, CI, NOON, {"reason": "bricks devices"})
     subject.projection.project(8, [yanked], [yank])
     assert subject.at_path(FULL.path) == yanked
@@ -106,7 +113,7 @@ def test_a_serial_that_is_not_higher_leaves_the_serial(subject: Subject) -> None
 
 def test_events_come_after_what_was_published(subject: Subject) -> None:
     note = AuditEvent("artifact.noted", FULL.id, CI, NOON)
-    second = replace(FULL, id="art_2", path="player/2.4.1/any/player.tar", platform="any", sboms=())
+    second = replace(FULL, id="art_2", path="player/2.4.1/any/player.tar", platform="any", sboms=(), attestations=())
     subject.projection.project(7, [FULL, second], [note])
     told = [(event.tag, event.subject) for event in subject.events()]
     assert told == [("artifact.published", "art_1"), ("artifact.published", "art_2"), ("artifact.noted", "art_1")]
@@ -161,4 +168,32 @@ FULL = ArtifactRecord(
         ),
     ),
     serial=7,
+    attestations=(
+        AttestationRecord(
+            id="att_2",
+            path="player/2.4.1/linux-arm64/player.tar.att.0.sigstore-bundle",
+            length=6,
+            sha256="01" * 32,
+            kind="sigstore-bundle",
+            media_type="application/vnd.dev.sigstore.bundle.v0.3+json",
+            state="verified",
+            subject_matches=True,
+            verified_by=(Attester(identity="ci@example.com", issuer="https://issuer.example"), Attester(keyid="k1")),
+            predicate_type="https://slsa.dev/provenance/v1",
+            builder="https://builder.example",
+            source="git+https://git.example/app",
+            source_digest="sha1:0123",
+        ),
+        AttestationRecord(
+            id="att_1",
+            path="player/2.4.1/linux-arm64/player.tar.att.1.dsse",
+            length=5,
+            sha256="ef" * 32,
+            kind="dsse",
+            media_type="application/vnd.dsse.envelope.v1+json",
+            state="failed",
+            subject_matches=False,
+            reason="no signature is of a given key; 1 tried",
+        ),
+    ),
 )

@@ -15,6 +15,23 @@ SBOM: dict[str, Any] = {
     "media_type": "application/vnd.cyclonedx+json",
 }
 
+ATTESTATION: dict[str, Any] = {
+    "id": "att_01",
+    "target_path": "app/1.0.0/any/app.bin.att.0.dsse",
+    "sha256": "c" * 64,
+    "length": 400,
+    "kind": "dsse",
+    "media_type": "application/vnd.dsse.envelope.v1+json",
+    "state": "verified",
+    "verified_by": [{"keyid": "5f" * 32, "identity": None, "issuer": None}],
+    "reason": None,
+    "subject_matches": True,
+    "predicate_type": "https://slsa.dev/provenance/v1",
+    "builder": "https://builder.example",
+    "source": "git+https://git.example/app",
+    "source_digest": "gitCommit:0123",
+}
+
 ARTIFACT: dict[str, Any] = {
     "id": "art_01",
     "target_path": "app/1.0.0/any/app.bin",
@@ -34,6 +51,7 @@ ARTIFACT: dict[str, Any] = {
     "yanked": None,
     "withdrawn": None,
     "sboms": [SBOM],
+    "attestations": [ATTESTATION],
 }
 
 GATE: dict[str, Any] = {

@@ -74,7 +74,8 @@ def test_small_files_travel_together_and_one_request_signs_all(
     assert post.json["items"][0]["sboms"] == ["upl_1"]
     assert post.json["items"][1] == {
         "upload_id": "upl_2", "product": "app", "version": "1", "platform": "arm64", "channel": "beta",
-        "file_name": "b.bin", "sboms": [], "notes": "", "labels": {"team": "edge"}, "security": True,
+        "file_name": "b.bin", "sboms": [], "attestations": [],
+        "notes": "", "labels": {"team": "edge"}, "security": True,
     }  # fmt: skip
 
 
@@ -96,6 +97,7 @@ def test_yaml_and_csv_say_the_same(folder: Path) -> None:
         ([ONE | {"version": 1.1}], "version is 1.1, expected a text; put it into quotes"),
         ([ONE | {"file": "none.bin"}], "there is no file"),
         ([ONE | {"sboms": "bom.json"}], "sboms is no list"),
+        ([ONE | {"attestations": [5]}], "attestations is no list"),
         ([ONE | {"labels": {"a": 1}}], "labels is no object of texts"),
         ([ONE | {"security": "yes"}], "security is 'yes'"),
         ([], "lists 0 artifacts"),

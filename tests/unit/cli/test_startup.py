@@ -45,6 +45,7 @@ def test_help_names_every_command_with_a_line() -> None:
         "push-batch",
         "artifact",
         "sbom",
+        "attestation",
         "rollout",
         "group",
         "device",

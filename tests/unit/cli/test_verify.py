@@ -15,6 +15,7 @@ from tuf.api.serialization.json import JSONSerializer
 
 from tests.simulators.api_server import ApiServerSimulator, Reply
 from tests.unit.cli.conftest import Publish
+from tests.unit.cli.samples import ARTIFACT
 
 PATH = "app/1.0.0/any/app.bin"
 SBOM_PATH = "app/1.0.0/any/app.bin.sbom.0.cyclonedx-json"
@@ -58,7 +59,9 @@ class SmallRepository:
 
 def a_record(**more: Any) -> dict[str, Any]:
     sbom = {"path": SBOM_PATH, "sha256": hashlib.sha256(SBOM).hexdigest()}
-    return {"kind": "artifact", "yanked": None, "sboms": [sbom], **more}
+    by = {"kind": "service", "id": "usr_01", "name": "ci"}
+    told = {"publisher": by, "created_at": "2026-11-21T10:00:00Z", "serial": 7}
+    return {"kind": "artifact", "yanked": None, "sboms": [sbom], **told, **more}
 
 
 @pytest.fixture
@@ -81,7 +84,16 @@ def test_artifact_and_sbom_are_fetched_and_checked(publish: Publish, prepare: Pr
     root = prepare()
     done = publish("artifact", "verify", PATH, "--root", str(root))
     assert done.code == 0
-    assert done.json == {
+    report = done.json
+    chain = report.pop("chain")
+    assert [(link["role"], link["delegated_by"], link["version"], link["threshold"]) for link in chain] == [
+        ("root", None, 1, 1),
+        ("timestamp", "root", 1, 1),
+        ("snapshot", "root", 1, 1),
+        ("targets", "root", 1, 1),
+    ]
+    assert len({keyid for link in chain for keyid in link["signed_by"]}) == 1
+    assert report == {
         "target_path": PATH,
         "root_version": 1,
         "root_sha256": hashlib.sha256(root.read_bytes()).hexdigest(),
@@ -100,6 +112,11 @@ def test_artifact_and_sbom_are_fetched_and_checked(publish: Publish, prepare: Pr
                 "length": 26,
             },
         ],
+        "publisher": {"kind": "service", "id": "usr_01", "name": "ci"},
+        "published_at": "2026-11-21T10:00:00Z",
+        "serial": 7,
+        "sboms": [{"path": SBOM_PATH, "sha256": hashlib.sha256(SBOM).hexdigest()}],
+        "attestations": [],
     }
 
 
@@ -195,3 +212,28 @@ def test_the_home_on_this_machine_knows_its_root(
 def test_a_home_without_a_repository_is_a_usage_error(publish: Publish, prepare: Prepare, tmp_path: Path) -> None:
     prepare()
     assert publish("artifact", "verify", PATH, "--home", str(tmp_path / "nowhere")).code == 2
+
+
+def test_a_file_alone_is_found_by_its_digest(
+    publish: Publish, server: ApiServerSimulator, prepare: Prepare, tmp_path: Path
+) -> None:
+    root = prepare()
+    (tmp_path / "downloaded.bin").write_bytes(APP)
+    listed = [ARTIFACT | {"target_path": PATH}]
+    server.on("GET", "/api/v1/artifacts", Reply(200, {"items": listed, "next_cursor": None}))
+    done = publish("artifact", "verify", str(tmp_path / "downloaded.bin"), "--root", str(root))
+    assert (done.code, done.json["target_path"]) == (0, PATH)
+    (asked,) = server.asked("GET", "/api/v1/artifacts")
+    assert asked.query["sha256"] == "59b33147eed775afbd220ad5c1d10dfd17c401cb664c3c05a2e877c208d45bfb"
+
+
+def test_a_file_whose_digest_is_not_published_is_refused(
+    publish: Publish, server: ApiServerSimulator, prepare: Prepare, tmp_path: Path
+) -> None:
+    root = prepare()
+    (tmp_path / "downloaded.bin").write_bytes(APP)
+    withdrawn = ARTIFACT | {"withdrawn": {"reason": "leaks", "revoked": False}}
+    server.on("GET", "/api/v1/artifacts", Reply(200, {"items": [withdrawn], "next_cursor": None}))
+    done = publish("artifact", "verify", str(tmp_path / "downloaded.bin"), "--root", str(root))
+    assert done.code == 8
+    assert "nothing is signed with the sha256" in done.err

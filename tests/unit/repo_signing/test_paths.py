@@ -6,6 +6,7 @@ from repo_signing.errors import InvalidRecord, InvalidTargetPath
 from repo_signing.paths import (
     ArtifactPath,
     artifact_path,
+    attestation_path,
     check_channel,
     check_document_path,
     is_metadata_name,
@@ -102,6 +103,12 @@ def test_documents_stand_under_decisions_and_brakes() -> None:
     ):
         with pytest.raises(InvalidTargetPath):
             check_document_path(path)
+
+
+def test_an_attestation_stands_beside_its_artifact() -> None:
+    assert attestation_path("app/1.0/linux/app.bin", 2, "dsse") == "app/1.0/linux/app.bin.att.2.dsse"
+    with pytest.raises(InvalidTargetPath, match="attestation kind"):
+        attestation_path("app/1.0/linux/app.bin", 0, "in/toto")
 
 
 def test_an_sbom_stands_beside_its_artifact() -> None:

@@ -1,0 +1,67 @@
+"""Attestations: attach, list, download."""
+
+from __future__ import annotations
+
+from typing import BinaryIO, cast
+
+from flask import Response, request, send_file
+from pydantic import BaseModel
+
+from api.auth.permissions import Permission
+from api.operator.artifacts import artifact_named
+from api.operator.attestation_schemas import Attestation, attestation, attested
+from api.operator.routes import IdPath, Routes, caller, now, reply, services
+from sbom.attestation_model import ATTESTATION_LIMITS
+
+api = Routes("attestations", "Artifacts")
+
+
+class Attestations(BaseModel):
+    """The attestations of one artifact."""
+
+    items: list[Attestation]
+
+
+@api.on(
+    "PUT",
+    "/artifacts/{id}/attestations",
+    Attestation,
+    permission=Permission.ATTESTATIONS_WRITE,
+    status=201,
+    raw_body=True,
+)
+def attach_attestation(path: IdPath) -> Response:
+    """Sign an attestation beside an artifact; the same one again is examined anew"""
+    record = artifact_named(path.id)
+    repository = services().repository
+    staged = repository.stage(
+        cast("BinaryIO", request.stream), limit=ATTESTATION_LIMITS.length, expected=request.content_length
+    )
+    (upload,) = attested(repository, [staged], artifact_sha256=record.sha256)
+    signed = repository.attach_attestation(record.path, upload, by=caller().actor, now=now())
+    return reply(attestation(next(one for one in signed.attestations if one.sha256 == staged.sha256)), 201)
+
+
+@api.on("GET", "/artifacts/{id}/attestations", Attestations, permission=Permission.ATTESTATIONS_READ)
+def list_attestations(path: IdPath) -> Response:
+    """List an artifact's attestations"""
+    return reply(Attestations(items=[attestation(one) for one in artifact_named(path.id).attestations]))
+
+
+@api.on(
+    "GET",
+    "/attestations/{id}",
+    None,
+    permission=Permission.ATTESTATIONS_READ,
+    media_types=(
+        "application/vnd.dsse.envelope.v1+json",
+        "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "application/vnd.dev.sigstore.bundle+json",
+    ),
+)
+def get_attestation(path: IdPath) -> Response:
+    """Download an attestation as it was sent, in its own content type"""
+    record = services().artifacts.attestation(path.id)
+    blob = services().repository.blob_path(record.sha256)
+    name = record.path.rsplit("/", 1)[-1]
+    return send_file(blob, mimetype=record.media_type, as_attachment=True, download_name=name, etag=record.sha256)

@@ -1,0 +1,82 @@
+"""`publish attestation`: what others say of an artifact, signed beside it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from cli.attestation_words import attestation_in_words
+from cli.client import Upload
+from cli.client import segment as as_segment
+from cli.invocation import Invocation
+from cli.lookup import find_artifact
+from cli.options import server_options
+from cli.text import size, table, visible
+
+
+@click.group()
+def attestation() -> None:
+    """Attach, list and fetch attestations (in-toto in DSSE, Sigstore bundles)."""
+
+
+@attestation.command()
+@click.argument("artifact", metavar="ARTIFACT")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@server_options
+def attach(invocation: Invocation, artifact: str, file: Path) -> None:
+    """Sign FILE beside an artifact that is already published; the same FILE again is examined anew."""
+    client = invocation.client()
+    found = find_artifact(client, artifact)
+    with file.open("rb", buffering=0) as stream:
+        length = os.fstat(stream.fileno()).st_size
+        attached = client.upload(f"/artifacts/{found['id']}/attestations", Upload(stream, length))
+    invocation.emit(
+        attached,
+        lambda: f"attached {attached['target_path']} ({attached['id']}), {visible(attestation_in_words(attached))}",
+    )
+
+
+@attestation.command("list")
+@click.argument("artifact", metavar="ARTIFACT")
+@server_options
+def list_(invocation: Invocation, artifact: str) -> None:
+    """List the attestations of an artifact, and what the server found of each."""
+    client = invocation.client()
+    found = find_artifact(client, artifact)
+    items = client.get(f"/artifacts/{found['id']}/attestations")["items"]
+    invocation.emit(
+        {"items": items},
+        lambda: table(
+            ("id", "target path", "kind", "found", "length"),
+            [
+                (item["id"], item["target_path"], item["kind"], attestation_in_words(item), size(item["length"]))
+                for item in items
+            ],
+            empty="no attestation is attached",
+        ),
+    )
+
+
+@attestation.command()
+@click.argument("attestation_id", metavar="ATTESTATION")
+@click.option(
+    "--to",
+    "-O",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write to FILE, which must not exist. [default: stdout]",
+)
+@server_options
+def get(invocation: Invocation, attestation_id: str, to: Path | None) -> None:
+    """Fetch an attestation (att_…), byte for byte as it was published."""
+    content = invocation.client().get_bytes(f"/attestations/{as_segment(attestation_id)}")
+    if to is None:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return
+    with to.open("xb") as file:
+        file.write(content)
+    invocation.emit({"file": str(to), "length": len(content)}, f"wrote {to} ({size(len(content))})")
