@@ -111,9 +111,10 @@ def push(
         artifact = client.post("/artifacts", body)
     answer = {name: artifact[name] for name in ("id", "target_path", "sha256", "length", "serial")}
     answer["sboms"] = [{name: sbom[name] for name in ("id", "target_path", "sha256")} for sbom in artifact["sboms"]]
-    answer["attestations"] = [
-        {name: one[name] for name in ("id", "target_path", "sha256", "state")} for one in artifact["attestations"]
-    ]
+    if attested:
+        answer["attestations"] = [
+            {name: one[name] for name in ("id", "target_path", "sha256", "state")} for one in artifact["attestations"]
+        ]
     if draft is not None:
         answer["draft"] = draft
     write_github_output(answer)
@@ -129,7 +130,7 @@ def push(
                 *(("sbom", f"{sbom['target_path']} ({sbom['id']})") for sbom in answer["sboms"]),
                 *(
                     ("attestation", f"{one['target_path']} ({one['id']}), {one['state']}")
-                    for one in answer["attestations"]
+                    for one in answer.get("attestations", ())
                 ),
             ]
         ),
