@@ -80,7 +80,7 @@ def test_names_that_once_stood_in_the_snapshot_never_leave_it_nor_come_again(hom
 def test_bins_that_were_left_are_never_signed_again(home: RepositoryHome) -> None:
     repository = home.open()
     repository.rebin(bits=7, by=ANN, now=home.now)
-    renewed = repository.refresh(now=home.later(days=91))
+    renewed = repository.refresh(now=home.later(days=89))
     assert sum(name.startswith("releases2-") for name in renewed) == 128
     assert not any(name.startswith("releases-") for name in renewed)
     assert not any(found.kind == "expired_role" for found in repository.check(now=home.later(days=92)))
