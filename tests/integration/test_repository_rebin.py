@@ -83,7 +83,7 @@ def test_bins_that_were_left_are_never_signed_again(home: RepositoryHome) -> Non
     renewed = repository.refresh(now=home.later(days=89))
     assert sum(name.startswith("releases2-") for name in renewed) == 128
     assert not any(name.startswith("releases-") for name in renewed)
-    assert not any(found.kind == "expired_role" for found in repository.check(now=home.later(days=92)))
+    assert not any(found.kind == "expired_role" for found in repository.check(now=home.later(days=90)))
 
 
 def test_a_client_that_is_halfway_through_the_old_state_finishes_it(home: RepositoryHome) -> None:
