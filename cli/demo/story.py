@@ -81,7 +81,8 @@ class Story:
     def _release_baseline(self) -> None:
         self._screen.chapter(f"{PRODUCT} {BASELINE}: what everybody runs")
         self._push(build_release(self._folder, BASELINE, ("rich",), needs_memory_mib=128))
-        waves = [f"{group},success=100" for group in GROUPS]
+        # Every device of a wave must report: what comes next looks at all of them.
+        waves = [f"{group},success=100,min_reports={count}" for group, count in GROUPS.items()]
         rollout = self._create(BASELINE, waves)
         done = self._follow(rollout, lambda now: now["state"] == "completed")
         self._claim(f"{BASELINE} completed", done["state"] == "completed")
@@ -133,9 +134,9 @@ class Story:
         rollout = self._create(
             GOOD,
             [
-                f"{first},approvals=1,soak=3s,success=100,min_reports=2,max_failures=1",
-                f"{second},approvals=1,soak=3s,success=90,max_failure_rate=20,min_reports=3",
-                f"{third},soak=1s,success=90,max_failure_rate=20,min_reports=3",
+                f"{first},approvals=1,soak=3s,success=100,min_reports={GROUPS[first]},max_failures=1",
+                f"{second},approvals=1,soak=3s,success=90,max_failure_rate=20,min_reports={GROUPS[second]}",
+                f"{third},soak=1s,success=90,max_failure_rate=20,min_reports={GROUPS[third]}",
             ],
         )
         self._approve(rollout, 1)
