@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ import click
 from cli.attestation_words import attestation_in_words
 from cli.client import Upload
 from cli.client import segment as as_segment
+from cli.download import hand_out, to_option
 from cli.invocation import Invocation
 from cli.lookup import find_artifact
 from cli.options import server_options
@@ -62,21 +62,8 @@ def list_(invocation: Invocation, artifact: str) -> None:
 
 @attestation.command()
 @click.argument("attestation_id", metavar="ATTESTATION")
-@click.option(
-    "--to",
-    "-O",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write to FILE, which must not exist. [default: stdout]",
-)
+@to_option
 @server_options
 def get(invocation: Invocation, attestation_id: str, to: Path | None) -> None:
     """Fetch an attestation (att_…), byte for byte as it was published."""
-    content = invocation.client().get_bytes(f"/attestations/{as_segment(attestation_id)}")
-    if to is None:
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
-        return
-    with to.open("xb") as file:
-        file.write(content)
-    invocation.emit({"file": str(to), "length": len(content)}, f"wrote {to} ({size(len(content))})")
+    hand_out(invocation, invocation.client().get_bytes(f"/attestations/{as_segment(attestation_id)}"), to)
