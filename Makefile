@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-all bench lint format lock proto reference clean
+.PHONY: help setup demo test test-all bench conformance lint format lock proto reference clean
 
 help:
 	@echo "make setup     build .venv from requirements.lock"
@@ -14,6 +14,7 @@ help:
 	@echo "make test      lint, types, imports and every test that is not a nightly one"
 	@echo "make test-all  the same with the nightly tests"
 	@echo "make bench     ratios against public yardsticks, as a table and bench-results.json"
+	@echo "make conformance SUITE=FOLDER  run a checkout of tuf-conformance against the agent"
 	@echo "make lint      ruff, mypy --strict and the import contracts"
 	@echo "make format    let ruff put the code into shape"
 	@echo "make lock      resolve requirements.lock anew from pyproject.toml"
@@ -38,6 +39,13 @@ test-all: setup lint
 bench: setup
 	$(BIN)/python -m tests.perf.bench $(ARGS)
 
+# The suite has dependencies of its own and pins them, so it gets an environment of its own. Needs `faketime`.
+conformance: setup
+	@test -d '$(SUITE)/tuf_conformance' || { echo "conformance: SUITE=$(SUITE) is no checkout of tuf-conformance" >&2; exit 2; }
+	@command -v faketime >/dev/null || { echo "conformance: faketime is missing; Debian, Ubuntu: apt-get install faketime" >&2; exit 2; }
+	test -x .venv-conformance/bin/pytest || { $(BIN)/python -m venv .venv-conformance && .venv-conformance/bin/pip install --quiet '$(SUITE)'; }
+	cd '$(SUITE)' && '$(CURDIR)/.venv-conformance/bin/pytest' tuf_conformance --entrypoint='$(CURDIR)/tests/conformance/agent' $(ARGS)
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -61,6 +69,6 @@ reference: setup
 	$(BIN)/python -m api.reference >.reference.md && mv .reference.md docs/reference.md
 
 clean:
-	rm -rf .venv .cache build dist wavegate.egg-info bench-results.json
+	rm -rf .venv .venv-conformance .cache build dist wavegate.egg-info bench-results.json
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
