@@ -33,7 +33,7 @@ from rollout.decision import MAX_DOCUMENT_LENGTH
 METADATA_LIMITS: Final = Limits(seconds=60.0)
 REFRESH_SECONDS: Final = 300.0  # for all requests of a refresh or a look-up together: each alone could be in time
 HTTP_ERROR: Final = 300  # redirects too: they are not followed
-CHAIN: Final = ("timestamp.json", "snapshot.json", "targets.json", "decisions.json", "brakes.json")
+CHAIN: Final = ("timestamp.json", "snapshot.json", "targets.json", "decisions.json", "brakes.json", "revocations.json")
 
 
 class WebFetcher(FetcherInterface):

@@ -13,6 +13,8 @@ from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient.fetcher import FetcherInterface
 
 from cli.errors import UsageFault, VerificationFailed
+from repo_signing.errors import RepositoryDamaged
+from repo_signing.sheets import joined, named_sheet, sheet_name
 
 BASE: Final = "folder:///"
 _CHUNK: Final = 128 * 1024
@@ -59,8 +61,14 @@ class MirrorFolder(FetcherInterface):
         try:
             snapshot = self._signed("timestamp.json")["meta"]["snapshot.json"]["version"]
             for name, row in self._signed(f"{int(snapshot)}.snapshot.json")["meta"].items():
-                yield from self._signed(f"{int(row['version'])}.{Path(name).name}").get("targets", {}).items()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                if not (self._metadata / f"{int(row['version'])}.{Path(name).name}").is_file():
+                    continue  # of bins before a re-binning only the names are left, and a mirror need not have them
+                signed = self._signed(f"{int(row['version'])}.{Path(name).name}")
+                if named_sheet(signed) is not None:
+                    role = Path(name).name.removesuffix(".json")
+                    signed = joined(signed, (self._metadata / sheet_name(int(row["version"]), role)).read_bytes())
+                yield from signed.get("targets", {}).items()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RepositoryDamaged) as error:
             raise VerificationFailed(f"{self._folder} cannot be read as a mirror: {error!r}") from error
 
     def _signed(self, name: str) -> dict[str, Any]:

@@ -104,6 +104,7 @@ def verified(
     from tuf.ngclient import Updater
 
     from cli.verify_chain import chain_to
+    from cli.verify_record import record_of
 
     with tempfile.TemporaryDirectory(prefix="wavegate-verify-") as folder:
         try:
@@ -117,7 +118,7 @@ def verified(
             )
             updater.refresh()
             target = _signed(updater, path)
-            custom = _custom(target)
+            custom = record_of(target, Path(folder) / "metadata", metadata_url, fetcher)
             parts = [("artifact", target)]
             parts.extend(("sbom", _beside(updater, sbom)) for sbom in custom.get("sboms", ()))
             attested = [(told, _beside(updater, told)) for told in custom.get("attestations", ())]
@@ -223,11 +224,6 @@ def _fetch(updater: Updater, target: TargetFile, place: str) -> None:
     """Fetch and check one target, and keep nothing: an artifact may be larger than what the next one leaves free."""
     updater.download_target(target, place)
     Path(place).unlink()
-
-
-def _custom(target: TargetFile) -> dict[str, Any]:
-    custom = target.unrecognized_fields.get("custom")
-    return custom if isinstance(custom, dict) else {}
 
 
 def _root_version(folder: Path) -> int:

@@ -34,7 +34,7 @@ def files_of(folder: Path, view: View) -> Iterator[tuple[str, bytes | Path]]:
     named: set[str] = set()
     for name in view.standing():
         named.update(sha256_of(entry) for entry in view.role(name).body["targets"].values())
-        yield f"metadata/{view.versions[name]}.{name}.json", view.raw(name)
+        yield from ((f"metadata/{file}", content) for file, content in view.files(name).items())
     # Names that clients no longer reach stay in the snapshot, and who collects reads all it names.
     for name in view.versions.keys() - set(view.standing()):
         yield f"metadata/{view.versions[name]}.{name}.json", view.raw(name)

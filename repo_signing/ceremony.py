@@ -77,13 +77,16 @@ def make_folders(folder: Path, disk: LocalStorage) -> None:
 def _signed_files(keyring: Keyring, placed: Mapping[str, Placed], now: datetime, layout: str) -> dict[str, bytes]:
     decisions, releases = keyring.public(roles.DECISIONS), keyring.public(roles.RELEASES)
     bodies: dict[str, Mapping[str, Any]] = {
-        roles.TARGETS: roles.targets_body(decisions, releases, _FIRST, now),
-        roles.DECISIONS: roles.holder_body(roles.DECISIONS, {}, _FIRST, now),
-        roles.BRAKES: roles.holder_body(roles.BRAKES, {}, _FIRST, now),
+        roles.TARGETS: placed[roles.TARGETS].body
+        if roles.TARGETS in placed
+        else roles.targets_body(decisions, releases, _FIRST, now),
     }
+    for name in roles.DOCUMENTS:
+        if roles.rule_of(bodies[roles.TARGETS], name) is not None:  # a ceremony begun long ago knows no revocations
+            bodies[name] = roles.holder_body(name, {}, _FIRST, now)
     if layout == roles.PATHS:
         bodies[roles.RELEASES] = roles.paths_body(releases, _FIRST, now)
-        holders: Iterable[str] = [roles.REVOCATIONS]
+        holders: Iterable[str] = [roles.WITHDRAWN]
     else:
         bodies[roles.RELEASES] = roles.releases_body(releases, _FIRST, now)
         holders = roles.bin_names()

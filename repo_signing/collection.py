@@ -23,6 +23,7 @@ from repo_signing.draft_box import DraftBox
 from repo_signing.errors import CommitFailed, RepositoryDamaged
 from repo_signing.paths import is_sha256, versioned_name
 from repo_signing.quarantine import Quarantine
+from repo_signing.sheets import sheet_name
 from repo_signing.storage import read_or_none
 from repo_signing.view import View
 
@@ -82,7 +83,8 @@ class Sweep:
         for name in files:
             if not name.endswith(f".{roles.SNAPSHOT}.json"):
                 blobs |= self._targets_of(name)
-        return files, blobs
+        sheets = {sheet_name(*named) for named in map(versioned_name, files) if named is not None}
+        return files | sheets, blobs
 
     def sweep(self, *, dry_run: bool) -> Collected:
         """Take away what is not marked. To be called under the lock; raises RepositoryDamaged, CommitFailed.

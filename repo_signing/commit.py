@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -19,11 +19,10 @@ from keys.errors import CustodyError
 from keys.keyring import Keyring
 from repo_signing import roles
 from repo_signing.canonical import check_signable
+from repo_signing.clock import check_clock
 from repo_signing.draft import Draft, Placed
 from repo_signing.errors import (
     ClientWouldRefuse,
-    ClockAhead,
-    ClockBehind,
     CommitFailed,
     IndexAhead,
     IndexFailed,
@@ -36,15 +35,12 @@ from repo_signing.paths import versioned_name
 from repo_signing.ports import Projection
 from repo_signing.proof import Offer, check_acceptable, check_succeeds
 from repo_signing.role_cache import Role, RoleFacts
+from repo_signing.sheets import divided, sheet_name
 from repo_signing.signing import sign, signers_of
 from repo_signing.storage import LocalStorage, read_or_none
 from repo_signing.tickets import Ticket, fail_all
 from repo_signing.view import View
 
-# Requests take their moment before they queue, and time services step clocks; more than this is a wrong clock.
-CLOCK_TOLERANCE: Final = timedelta(seconds=60)
-# By then all that the online keys signed has expired: nothing that is signed speaks for such a clock any more.
-LONGEST_SLEEP: Final = timedelta(days=90)
 BURNED_FILE: Final = "burned"
 
 T = TypeVar("T")
@@ -221,7 +217,7 @@ class Committer:
             remaining = [ticket for ticket, _ in accepted]
             try:
                 if not is_accepted:
-                    _check_clock(view, max(ticket.now for ticket in batch))
+                    check_clock(view, max(ticket.now for ticket in batch))
                 committed = self._write(draft)
             except ClientWouldRefuse:
                 if len(remaining) < 2:
@@ -301,12 +297,17 @@ class Committer:
         roots = [view.root_body] if root is None else [view.root_body, root.body]
         below = {name: one for name, one in placed.items() if name != roles.ROOT}
         delegated = {name: one.raw for name, one in below.items() if name != roles.TARGETS}
+        sheets: dict[str, bytes] = {}
         for name, body in bodies.items():
             delegator = roles.delegator(name)
             above = bodies.get(delegator) or (placed[delegator].body if delegator in placed else None)
             rule = roles.rule_of(view.role(delegator).body if above is None else above, name)
-            delegated[name] = self.signed_file(name, body, [rule])
-        changed = {name: (Role.of(name, body), len(delegated[name])) for name, body in bodies.items()}
+            told, sheet = divided(name, body)
+            delegated[name] = self.signed_file(name, told, [rule])
+            if sheet is not None:
+                sheets[sheet_name(serial, name)] = sheet
+        lengths = {name: len(delegated[name]) + len(sheets.get(sheet_name(serial, name), b"")) for name in bodies}
+        changed = {name: (Role.of(name, body), lengths[name]) for name, body in bodies.items()}
         changed |= {name: (Role.of(name, one.body), len(one.raw)) for name, one in below.items()}
         known: dict[int, Mapping[str, Any]] = {id(delegated[name]): bodies[name] for name in bodies}
         snapshot, snapshot_bytes, versions = view.snapshot, view.snapshot_bytes, view.versions
@@ -327,7 +328,7 @@ class Committer:
             )
             # First: by its snapshot a number shows that it is used up.
             files[f"{serial}.snapshot.json"] = snapshot_bytes
-        files |= {f"{serial}.{name}.json": delegated[name] for name in bodies}
+        files |= sheets | {f"{serial}.{name}.json": delegated[name] for name in bodies}
         for name, one in below.items():
             # What a cut-short commit wrote of a role that was signed elsewhere is the same file, and stays.
             if read_or_none(self.metadata / f"{one.version}.{name}.json") != one.raw:
@@ -375,7 +376,7 @@ class Committer:
         with self.lock:
             self.catch_up()
             view = self.view()
-            _check_clock(view, now)
+            check_clock(view, now)
             serial, moment = self.next_serial(view), max(view.committed_at, now)
             self._view = None
             try:
@@ -433,18 +434,3 @@ def _with_delegators(
         name: delegated[name]
         for name in sorted(delegated, key=lambda one: (roles.delegator(one) == roles.RELEASES, one))
     }
-
-
-def _check_clock(view: View, now: datetime) -> None:
-    if now < view.committed_at - CLOCK_TOLERANCE:
-        raise ClockBehind(
-            f"the clock says {roles.time_out(now)}, but the last commit was at {roles.time_out(view.committed_at)}; "
-            "set the clock. If that commit was made by a clock that was ahead: `publish repo refresh --accept-clock`"
-        )
-    if now > view.committed_at + LONGEST_SLEEP:
-        raise ClockAhead(
-            f"the clock says {roles.time_out(now)}, {(now - view.committed_at).days} days after the last commit at "
-            f"{roles.time_out(view.committed_at)}, and at most {LONGEST_SLEEP.days} are believed: clients could be "
-            "held on what is signed now until then. Set the clock; if it is right and the server was off that long: "
-            "`publish repo refresh --accept-clock`"
-        )

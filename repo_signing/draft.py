@@ -222,11 +222,16 @@ class Draft:
         changed: defaultdict[str, dict[str, Entry | None]] = defaultdict(dict)
         for path, entry in self._changes.items():
             changed[self.holder(path)][path] = entry
+        for path, entry in self._moved_lists():
+            changed[roles.REVOCATIONS][path] = entry
+            changed[self.view.bin_of(path)][path] = None
         names = changed.keys() | (self._renewals - {roles.TIMESTAMP, roles.SNAPSHOT}) | self._of_other_keys()
         releases = self.view.role(roles.RELEASES)
         if releases.expires <= self.now and any(roles.delegator(name) == roles.RELEASES for name in names):
             names |= {roles.RELEASES}  # a server that slept for months can publish before its first refresh
-        opened = [name for name in sorted(names) if name not in self.view.versions]
+        opened = [
+            name for name in sorted(names) if name not in self.view.versions and roles.delegator(name) == roles.RELEASES
+        ]
         if opened:
             names |= {roles.RELEASES}
         ordered = sorted(names, key=lambda name: (roles.delegator(name) == roles.RELEASES, name))
@@ -239,7 +244,7 @@ class Draft:
     def _body(self, name: str, entries: Mapping[str, Entry | None]) -> dict[str, Any]:
         if name in self.view.versions:
             body = self._role(name).body
-        else:  # the first of its product, in the layout of paths
+        else:  # the first of its product, in the layout of paths; or the role of revocations, delegated just now
             body = roles.holder_body(name, {}, self.serial, self.now)
         targets = dict(body["targets"])
         for path, entry in entries.items():
@@ -255,15 +260,26 @@ class Draft:
             after["delegations"] = roles.with_keys(body["delegations"], rule, above["delegations"]["keys"])
         return roles.renewed_body(name, after, self.serial, self.now)
 
+    def _moved_lists(self) -> list[tuple[str, Entry]]:
+        """The lists of revoked artifacts, when a placed targets gives them a role and they lie in bins; reads all."""
+        placed = self._placed.get(roles.TARGETS)
+        if placed is None or self.view.pins_revocations or roles.rule_of(placed.body, roles.REVOCATIONS) is None:
+            return []
+        return [
+            (path, entry)
+            for role in self.view.bins()
+            if not roles.is_product(role.name)
+            for path, entry in role.body["targets"].items()
+            if roles.is_revocation_list(path)
+        ]
+
     def _of_other_keys(self) -> set[str]:
         """Roles that a placed targets gives to other keys; all below the snapshot, so one commit changes them."""
         if roles.TARGETS not in self._placed:
             return set()
         body = self._placed[roles.TARGETS].body
         names = {
-            name
-            for name in (roles.DECISIONS, roles.BRAKES, roles.RELEASES)
-            if roles.rule_of(body, name) != self.view.rule(name)
+            name for name in (*roles.DOCUMENTS, roles.RELEASES) if roles.rule_of(body, name) != self.view.rule(name)
         }
         if roles.RELEASES in names:
             names.update(name for name in self.view.standing() if roles.delegator(name) == roles.RELEASES)

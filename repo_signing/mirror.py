@@ -97,7 +97,7 @@ class Mirror:
         self._copy_targets(dict(self._served_targets(view)))
         below = [name for name in view.standing() if name != roles.TARGETS]
         below.sort(key=lambda name: roles.delegator(name) == roles.TARGETS)  # bins before the role that delegates
-        files = {f"{view.versions[name]}.{name}.json": view.raw(name) for name in (*below, roles.TARGETS)}
+        files = {name: content for role in (*below, roles.TARGETS) for name, content in view.files(role).items()}
         files[f"{view.snapshot.version}.{roles.SNAPSHOT}.json"] = view.snapshot_bytes
         roots = {
             f"{number}.{roles.ROOT}.json": (self._source / f"{number}.{roles.ROOT}.json").read_bytes()

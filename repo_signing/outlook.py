@@ -14,7 +14,7 @@ from repo_signing.model import RoleStatus
 OFFLINE_SOON: Final = timedelta(days=90)
 OFFLINE_URGENT: Final = timedelta(days=14)
 # Online roles are signed anew by a job; what is past its due time by so much was not, and somebody has to look.
-_SOON_SHARES: Final = {roles.TIMESTAMP: 2, roles.SNAPSHOT: 3, roles.DECISIONS: 3, roles.BRAKES: 3}
+_SOON_SHARES: Final = {roles.TIMESTAMP: 2, roles.SNAPSHOT: 3, **dict.fromkeys(roles.DOCUMENTS, 3)}
 _SOON_SHARE: Final = 4
 _URGENT_SHARE: Final = 8
 
@@ -32,8 +32,8 @@ def outlook(role: RoleStatus, now: datetime) -> Outlook:
     """Judge the time a role has left.
 
     Root, targets and claimed products: soon from 90 days, urgent from 14. The others by their life: soon below a half
-    (timestamp), a third (snapshot, decisions, brakes) or a quarter (releases and its bins), each later than the moment
-    at which the server signs it anew; urgent below an eighth.
+    (timestamp), a third (snapshot, decisions, brakes, revocations) or a quarter (releases and its bins), each later
+    than the moment at which the server signs it anew; urgent below an eighth.
     """
     left = role.expires - now
     if left <= timedelta(0):
@@ -56,7 +56,7 @@ def warnings(all_roles: Sequence[RoleStatus], now: datetime) -> list[tuple[Outlo
     """
     found: dict[tuple[Outlook, str], list[RoleStatus]] = {}
     for role in all_roles:
-        is_bin = role.name.startswith(roles.BIN_PREFIX) and role.name != roles.RELEASES
+        is_bin = roles.delegator(role.name) == roles.RELEASES
         found.setdefault((outlook(role, now), "bins" if is_bin else role.name), []).append(role)
     gravity = list(Outlook)
     lines = []
@@ -66,6 +66,16 @@ def warnings(all_roles: Sequence[RoleStatus], now: datetime) -> list[tuple[Outlo
             lines.append((how, first.expires, _line(how, first, len(group) - 1, now)))
     lines.sort(key=lambda line: (-gravity.index(line[0]), line[1]))
     return [(how, text) for how, _, text in lines]
+
+
+def advice(all_roles: Sequence[RoleStatus]) -> list[str]:
+    """What somebody should do though nothing expires; one line each, none for a repository made now."""
+    if any(role.name == roles.REVOCATIONS for role in all_roles):
+        return []
+    return [
+        "revocations lie in hash bins, where a mirror could hide one from a device; "
+        "the next targets gives them a role of their own: `publish repo draft new targets`"
+    ]
 
 
 def _line(how: Outlook, role: RoleStatus, more: int, now: datetime) -> str:

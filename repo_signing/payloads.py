@@ -79,10 +79,10 @@ def targets_after(
     claim: tuple[str, Sequence[SSlibKey], int] | None,
     release: str | None,
 ) -> dict[str, Any]:
-    """The next targets, delegations only; raises InvalidDraft.
+    """The next targets, delegations only, ``revocations`` always among them; raises InvalidDraft.
 
     Args:
-        online: New keys, each in place of all that ``releases`` or ``decisions`` (which signs brakes, too) has.
+        online: New keys, each in place of all that ``releases`` or ``decisions`` (for brakes and revocations, too) has.
         claim: Product, keys and threshold of a new delegation, or of one that stands and changes.
         release: Product that is claimed no longer.
     """
@@ -93,6 +93,7 @@ def targets_after(
         if key is not None:
             rule |= {"keyids": [key.keyid], "threshold": 1}
             delegations["keys"][key.keyid] = key.to_dict()
+    delegations["roles"] = roles.with_revocations(delegations["roles"])
     if claim is not None:
         product, keys, threshold = claim
         artifact_path(product, "1", "any", "x")  # the grammar of products is that of paths

@@ -21,6 +21,7 @@ from repo_signing.commit import Committer, Prepared
 from repo_signing.errors import WrongLayout
 from repo_signing.proof import check_bin
 from repo_signing.role_cache import Role, RoleFacts
+from repo_signing.sheets import divided, sheet_name
 from repo_signing.view import View
 
 
@@ -83,9 +84,12 @@ class _Rebinning:
                 files = {}
                 for name, targets in new.items():
                     holder = roles.holder_body(name, targets, serial, now)
-                    content = self._committer.signed_file(name, holder, [roles.rule_of(body, name)])
+                    told, sheet = divided(name, holder)
+                    content = self._committer.signed_file(name, told, [roles.rule_of(body, name)])
                     check_bin(name, holder, content, keys)
                     files[f"{serial}.{name}.json"] = content
+                    if sheet is not None:
+                        files[sheet_name(serial, name)] = sheet
                     written[name] = RoleFacts.of(Role.of(name, holder))
                 if is_synced:
                     storage.create_unsynced(metadata, files)

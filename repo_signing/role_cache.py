@@ -15,8 +15,9 @@ from typing import Any, Final
 from repo_signing import roles
 from repo_signing.records import is_artifact
 
-# Bytes of metadata whose parsed form is kept; parsed it takes about four times as much.
-KEPT_BYTES: Final = 16 * 1024 * 1024
+# Bytes of metadata whose parsed form is kept; parsed it takes about four times as much, and is walked by every full
+# garbage collection, which the parsing of one large bin brings about.
+KEPT_BYTES: Final = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

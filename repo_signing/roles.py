@@ -19,6 +19,7 @@ SNAPSHOT: Final = "snapshot"
 TARGETS: Final = "targets"
 DECISIONS: Final = "decisions"
 BRAKES: Final = "brakes"
+REVOCATIONS: Final = "revocations"
 RELEASES: Final = "releases"
 
 PRODUCT_PREFIX: Final = "product-"  # of the roles that product teams sign themselves
@@ -26,18 +27,21 @@ PRODUCT_PREFIX: Final = "product-"  # of the roles that product teams sign thems
 BIN_BITS: Final = 6  # 64 bins: the least that is worth it
 MAX_BIN_BITS: Final = 14  # 16,384 bins: beyond, every client pays for a snapshot of more than half a megabyte
 
-# One key signs both and a commit gives both one version, and no signed file says which role it is: without a hash a
-# mirror could serve the decisions as the brakes, and a device would see no brake.
-PINNED: Final = (BRAKES, DECISIONS)
+DOCUMENTS: Final = (DECISIONS, BRAKES, REVOCATIONS)  # of one key; what devices act on, and no artifact
+REVOCATION_LISTS: Final = "revocations/*/all.json"
+# One key signs them and a commit gives them one version, and no signed file says which role it is: without a hash a
+# mirror could serve the decisions as the brakes, and a device would see no brake. What is absent must be absent.
+PINNED: Final = DOCUMENTS
 
 BIN_PREFIX: Final = "releases"
+NEXT_PREFIX: Final = "r"  # with a number; short, since every client fetches the names of all bins
 # Re-binning signs everything anew: half a power off costs clients nothing that they would notice, two powers do.
 BITS_OFF: Final = 2
 
 # How a repository is laid out, chosen when it is made.
 BINS: Final = "bins"  # succinct hash bins: the number of roles follows the number of targets
 PATHS: Final = "paths"  # a role per product: for clients that read no succinct roles
-REVOCATIONS: Final = "releases-revocations"  # what the bins hold of revocations, in the layout of paths
+WITHDRAWN: Final = "releases-revocations"  # records of what was withdrawn, which the bins hold in the other layout
 
 OFFLINE_LIFE: Final = timedelta(days=365)
 TIMESTAMP_LIFE: Final = timedelta(hours=48)
@@ -47,7 +51,7 @@ DOCUMENTS_LIFE: Final = timedelta(days=7)
 RELEASES_LIFE: Final = timedelta(days=90)
 RELEASES_JITTER: Final = 0.1  # bins made in one commit come due spread over six days, not in one burst
 
-_BIN: Final = re.compile(rf"({BIN_PREFIX}[0-9]*)-[0-9a-f]+")
+_BIN: Final = re.compile(rf"({BIN_PREFIX}[0-9]*|{NEXT_PREFIX}[0-9]+)-[0-9a-f]+")
 AHEAD_TOLERANCE: Final = timedelta(minutes=1)
 
 _SPEC: Final = ".".join(SPECIFICATION_VERSION)
@@ -58,7 +62,7 @@ def delegator(role: str) -> str:
     """The role that holds the keys of ``role``."""
     if role in (ROOT, TIMESTAMP, SNAPSHOT, TARGETS):
         return ROOT
-    return TARGETS if role in (DECISIONS, BRAKES, RELEASES) or is_product(role) else RELEASES
+    return TARGETS if role in (*DOCUMENTS, RELEASES) or is_product(role) else RELEASES
 
 
 def is_product(role: str) -> bool:
@@ -94,7 +98,7 @@ def key_of(role: str) -> str:
     """Name in the keyring of the key that signs ``role``."""
     if role in (ROOT, TIMESTAMP, SNAPSHOT, TARGETS):
         return role
-    return DECISIONS if role in (DECISIONS, BRAKES) else RELEASES
+    return DECISIONS if role in DOCUMENTS else RELEASES
 
 
 def life(role: str, version: int) -> timedelta:
@@ -105,7 +109,7 @@ def life(role: str, version: int) -> timedelta:
         return TIMESTAMP_LIFE
     if role == SNAPSHOT:
         return SNAPSHOT_LIFE
-    if role in (DECISIONS, BRAKES):
+    if role in DOCUMENTS:
         return DOCUMENTS_LIFE
     # Derived, not drawn: so the moment of signing can be told from the expiry, and tests see what production does.
     share = int.from_bytes(hashlib.sha256(f"{role}:{version}".encode()).digest()[:4], "big") / 2**32
@@ -126,7 +130,7 @@ def is_due(role: str, version: int, expires: datetime, now: datetime) -> bool:
         return True
     if role == TIMESTAMP:
         return left <= TIMESTAMP_LIFE - TIMESTAMP_EVERY
-    if role in (SNAPSHOT, DECISIONS, BRAKES):
+    if role in (SNAPSHOT, *DOCUMENTS):
         return left <= life(role, version) / 2
     return left <= life(role, version) / 3
 
@@ -171,11 +175,46 @@ def targets_body(decisions: SSlibKey, releases: SSlibKey, version: int, now: dat
             "roles": [
                 _delegation(DECISIONS, decisions, ["decisions/*/*"], terminating=True),
                 _delegation(BRAKES, decisions, ["brakes/*/*"], terminating=True),
+                revocations_delegation([decisions.keyid], 1),
                 _delegation(RELEASES, releases, ["*/*/*/*", "revocations/*/*"], terminating=False),
             ],
         },
         "targets": {},
     }
+
+
+def revocations_delegation(keyids: Sequence[str], threshold: int) -> dict[str, Any]:
+    """The delegation of the lists of revoked artifacts. Records of withdrawn ones, beside them, stay in the bins.
+
+    Those grow for ever and no device asks for them; this role is fetched by every device.
+    """
+    return {
+        "keyids": list(keyids),
+        "name": REVOCATIONS,
+        "paths": [REVOCATION_LISTS],
+        "terminating": True,
+        "threshold": threshold,
+    }
+
+
+def with_revocations(delegated: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What targets delegates, in order, with the role of revocations behind brakes if it is not among them.
+
+    Repositories made before there was such a role get it with the next targets, whatever that is signed for.
+    """
+    rules = [dict(one) for one in delegated]
+    names = [one["name"] for one in rules]
+    if REVOCATIONS not in names:
+        brakes = names.index(BRAKES)
+        added = revocations_delegation(rules[brakes]["keyids"], rules[brakes]["threshold"])
+        rules.insert(brakes + 1, added)
+    return rules
+
+
+def is_revocation_list(path: str) -> bool:
+    """Say whether a target path is that of a product's list of revoked artifacts."""
+    segments = path.split("/")
+    return len(segments) == 3 and segments[0] == REVOCATIONS and segments[2] == "all.json"
 
 
 def claim(product: str, keyids: Sequence[str], threshold: int) -> dict[str, Any]:
@@ -233,7 +272,7 @@ def paths_body(releases: SSlibKey, version: int, now: datetime) -> dict[str, Any
     return _body("targets", RELEASES, version, now) | {
         "delegations": {
             "keys": {releases.keyid: releases.to_dict()},
-            "roles": [_delegation(REVOCATIONS, releases, ["revocations/*/*"], terminating=True)],
+            "roles": [_delegation(WITHDRAWN, releases, ["revocations/*/*"], terminating=True)],
         },
         "targets": {},
     }
@@ -261,8 +300,11 @@ def wanted_bits(targets: int) -> int:
 
 
 def next_prefix(prefix: str) -> str:
-    """What the names of the next bins begin with: ``releases2``, ``releases3`` and so on, none ever again."""
-    return f"{BIN_PREFIX}{int(prefix.removeprefix(BIN_PREFIX) or 1) + 1}"
+    """What the names of the next bins begin with: ``r2``, ``r3`` and so on, none ever again.
+
+    Earlier versions wrote ``releases2``, which is followed by ``r3``.
+    """
+    return f"{NEXT_PREFIX}{int(prefix.removeprefix(BIN_PREFIX).removeprefix(NEXT_PREFIX) or 1) + 1}"
 
 
 def bin_prefix(role: str) -> str | None:

@@ -25,6 +25,7 @@ from repo_signing.model import ArtifactRecord
 from repo_signing.paths import versioned_name
 from repo_signing.records import Entry, is_record, read_artifact
 from repo_signing.role_cache import Role, RoleCache, RoleFacts
+from repo_signing.sheets import has_sheet, joined, named_sheet, sheet_name
 from repo_signing.storage import read_or_none
 
 
@@ -129,8 +130,13 @@ class View:
         found = self._cache.role(name, self.versions.get(name, 0))
         if found is None:
             raw = self.raw(name)
-            found = Role.of(name, verified(raw, self.delegator(roles.delegator(name)), name, self.versions[name]))
-            self._cache.put(found, len(raw))
+            body = verified(raw, self.delegator(roles.delegator(name)), name, self.versions[name])
+            length = len(raw)
+            if named_sheet(body) is not None:
+                sheet = _read(self._metadata / sheet_name(self.versions[name], name))
+                body, length = joined(body, sheet), length + len(sheet)
+            found = Role.of(name, body)
+            self._cache.put(found, length)
         return found
 
     def facts(self, name: str) -> RoleFacts:
@@ -144,6 +150,12 @@ class View:
             return _read(self._metadata / f"{self.versions[name]}.{name}.json")
         except KeyError:
             raise RepositoryDamaged(f"the snapshot does not name the role {name}") from None
+
+    def files(self, name: str) -> dict[str, bytes]:
+        """All files of a role below snapshot by their names: its own, and its sheet if it has one."""
+        version, files = self.versions[name], {f"{self.versions[name]}.{name}.json": self.raw(name)}
+        sheet = read_or_none(self._metadata / sheet_name(version, name)) if has_sheet(name) else None
+        return files if sheet is None else files | {sheet_name(version, name): sheet}
 
     def delegator(self, name: str) -> Root | Targets:
         """The role that holds the keys of others, in the form that can verify them."""
@@ -161,6 +173,11 @@ class View:
             one["name"].removeprefix(roles.PRODUCT_PREFIX) for one in delegated if roles.is_product(one["name"])
         )
 
+    @cached_property
+    def pins_revocations(self) -> bool:
+        """Whether the lists of revoked artifacts have a role of their own; in older repositories they lie in bins."""
+        return self.rule(roles.REVOCATIONS) is not None
+
     def rule(self, name: str) -> roles.Rule | None:
         """Which keys sign a role; None when nobody delegates to it."""
         delegator = roles.delegator(name)
@@ -171,6 +188,8 @@ class View:
         first, _, rest = path.partition("/")
         if first in (roles.DECISIONS, roles.BRAKES) and rest.count("/") == 1:
             return first
+        if self.pins_revocations and roles.is_revocation_list(path):
+            return roles.REVOCATIONS
         if self.is_claimed(path):
             return f"{roles.PRODUCT_PREFIX}{first}"
         return self.bin_of(path)
@@ -233,7 +252,7 @@ class View:
 
     def holders(self) -> list[str]:
         """Names of the roles that hold artifacts and SBOMs."""
-        others = (roles.TARGETS, roles.RELEASES, roles.DECISIONS, roles.BRAKES)
+        others = (roles.TARGETS, roles.RELEASES, *roles.DOCUMENTS)
         return [name for name in self.standing() if name not in others]
 
     def versions_at(self, serial: int) -> Mapping[str, int]:

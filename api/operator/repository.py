@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from api.auth.permissions import Permission
 from api.operator.routes import Body, Routes, caller, now, reply, services
 from evidence.model import AuditEvent
-from repo_signing.outlook import outlook, warnings
+from repo_signing.outlook import advice, outlook, warnings
 
 api = Routes("repository", "Repository")
 
@@ -100,7 +100,7 @@ def get_repository() -> Response:
             )
             for role in status.roles
         ],
-        warnings=[line for _, line in warnings(status.roles, now())],
+        warnings=[*(line for _, line in warnings(status.roles, now())), *advice(status.roles)],
     )
     return reply(answer)
 

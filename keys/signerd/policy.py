@@ -31,8 +31,9 @@ _ROOT_ROLES: Final = ("root", "targets")
 _EXPIRES: Final = "%Y-%m-%dT%H:%M:%SZ"
 _SHORT: Final = timedelta(days=7)
 _LONG: Final = timedelta(days=120)
-# Itself, its bins, those after a re-binning (releases2-…), and a role for each product in the layout of paths.
-_RELEASES: Final = "releases([0-9]{0,6}-[0-9a-f]{1,8}|-[a-z0-9][a-z0-9._+-]{0,99})?"
+# Itself, its bins, those after a re-binning (r2-…), and a role for each product in the layout of paths.
+_REVOCATION_LISTS: Final = r"revocations/[^/]*/all\.json"
+_RELEASES: Final = "releases([0-9]{0,6}-[0-9a-f]{1,8}|-[a-z0-9][a-z0-9._+-]{0,99})?|r[0-9]{1,6}-[0-9a-f]{1,8}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,7 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "decisions": (
         Rule(kind="targets", roles="decisions", longest_life=timedelta(days=30), paths="decisions/.*"),
         Rule(kind="targets", roles="brakes", longest_life=timedelta(days=30), paths="brakes/.*"),
+        Rule(kind="targets", roles="revocations", longest_life=timedelta(days=30), paths=_REVOCATION_LISTS),
     ),
     "releases": (Rule(kind="targets", roles=_RELEASES, longest_life=_LONG, paths="(?!decisions/|brakes/).*"),),
 }

@@ -101,6 +101,7 @@ def test_a_claim_takes_effect_with_both_signatures_and_moves_what_is_published(t
     assert [one["name"] for one in state.role("targets").body["delegations"]["roles"]] == [
         "decisions",
         "brakes",
+        "revocations",
         "product-app",
         "releases",
     ]

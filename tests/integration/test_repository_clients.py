@@ -119,10 +119,11 @@ def test_everything_is_renewed_before_it_expires_and_after_the_server_slept(home
     publish(repository, "1.0", home.now)
     assert repository.refresh(now=home.later(hours=5)) == []
     assert repository.refresh(now=home.later(hours=6)) == ["timestamp"]
-    assert repository.refresh(now=home.later(days=4)) == ["brakes", "decisions", "snapshot", "timestamp"]
+    halfway = ["brakes", "decisions", "revocations", "snapshot", "timestamp"]
+    assert repository.refresh(now=home.later(days=4)) == halfway
     asleep = home.later(days=89)
     renewed = repository.refresh(now=asleep)
-    assert len(renewed) == 69  # 64 bins, releases, decisions, brakes, snapshot, timestamp
+    assert len(renewed) == 70  # 64 bins, releases, decisions, brakes, revocations, snapshot, timestamp
     assert all(role.expires > asleep for role in repository.status(now=asleep).roles)
     device = client(home).updater()
     device._trusted_set.reference_time = asleep
@@ -172,7 +173,7 @@ def test_status_tells_every_role(home: RepositoryHome) -> None:
         "decisions",
         "releases",
     ]
-    assert len(status.roles) == 71
+    assert len(status.roles) == 72
     assert sum(role.targets or 0 for role in status.roles) == 2
 
 

@@ -75,7 +75,7 @@ def test_a_server_that_was_off_for_most_of_a_year_goes_on_when_somebody_vouches_
     repository = home.open()
     with pytest.raises(ClockAhead):
         repository.refresh(now=later)
-    assert len(repository.refresh(now=later, accept_clock=True)) == 69
+    assert len(repository.refresh(now=later, accept_clock=True)) == 70
     publish(repository, "2.0", later)
     device = StockClient(repository, home.folder / "client", home.root).updater()
     device._trusted_set.reference_time = later
@@ -102,6 +102,7 @@ def test_what_a_clock_ahead_has_signed_is_healed_once_the_clock_is_right(home: R
         "snapshot": 14,
         "decisions": 7,
         "brakes": 7,
+        "revocations": 7,
     }
     for role in repository.status(now=right).roles:
         assert role.expires - right <= timedelta(days=longest.get(role.name, 90)), role.name

@@ -51,7 +51,7 @@ def test_old_and_new_clients_find_everything_in_more_and_in_fewer_bins(home: Rep
     serial = repository.rebin(bits=bits, by=ANN, now=home.now)
     assert serial == 14
     status = repository.status(now=home.now)
-    assert sum(role.name.startswith("releases2-") for role in status.roles) == 2**bits
+    assert sum(role.name.startswith("r2-") for role in status.roles) == 2**bits
     assert not any(role.name.startswith("releases-") for role in status.roles)
     assert status.artifacts == 12
     check_all(old)
@@ -72,16 +72,16 @@ def test_names_that_once_stood_in_the_snapshot_never_leave_it_nor_come_again(hom
     for bits in (7, 6, 7):
         repository.rebin(bits=bits, by=ANN, now=home.now)
     names = repository._committer.view().versions
-    for prefix, bits in (("releases", 6), ("releases2", 7), ("releases3", 6), ("releases4", 7)):
+    for prefix, bits in (("releases", 6), ("r2", 7), ("r3", 6), ("r4", 7)):
         assert set(roles.bin_names(prefix, bits)) <= names.keys()
-    assert names["releases-00"] < names["releases2-00"] < names["releases3-00"] < names["releases4-00"]
+    assert names["releases-00"] < names["r2-00"] < names["r3-00"] < names["r4-00"]
 
 
 def test_bins_that_were_left_are_never_signed_again(home: RepositoryHome) -> None:
     repository = home.open()
     repository.rebin(bits=7, by=ANN, now=home.now)
     renewed = repository.refresh(now=home.later(days=89))
-    assert sum(name.startswith("releases2-") for name in renewed) == 128
+    assert sum(name.startswith("r2-") for name in renewed) == 128
     assert not any(name.startswith("releases-") for name in renewed)
     assert not any(found.kind == "expired_role" for found in repository.check(now=home.later(days=90)))
 
@@ -244,5 +244,5 @@ def test_the_fetcher_is_asked_for_one_bin_only(home: RepositoryHome) -> None:
     device = client(home, "device")
     device.fetch(path_of("3.0"))
     assert isinstance(device.fetcher, RepositoryFetcher)
-    bins = [name for name, status, _ in device.fetcher.answers if status == 200 and ".releases2-" in name]
+    bins = [name for name, status, _ in device.fetcher.answers if status == 200 and ".r2-" in name]
     assert len(bins) == 1

@@ -38,7 +38,7 @@ def measure(folder: Path) -> list[Result]:
     database.migrate()
     Accounts(database).add_org("bench", "bench", now=datetime.now(UTC))
     index = ArtifactIndex(database, "bench")
-    index.project(2, [], [])  # as if all that stands had been recorded
+    index.project(opened(folder / "large").serial(), [], [])  # as if all that stands had been recorded
     repository = opened(folder / "large", index)
     repository.status(now=datetime.now(UTC))  # a server has read its roles once
     source, copies = folder / "files", folder / "copies"

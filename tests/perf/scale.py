@@ -134,8 +134,8 @@ def _first_refresh(folder: Path, repository: SignedRepository, root: bytes) -> R
     fetched = sum(fetcher.sizes.values())
     snapshot = next(size for name, size in fetcher.sizes.items() if ".snapshot." in name)
     bits = repository.bins().bits
-    held = sum(size for name, size in fetcher.sizes.items() if ".releases2-" in name) * 2**bits
-    row = len(b'"releases2-7ff.json":{"version":2},')
+    held = sum(size for name, size in fetcher.sizes.items() if ".r2-" in name) * 2**bits
+    row = len(b'"r2-7ff.json":{"version":1000001},')
     fixed = fetched - snapshot - held / 2**bits
     best = min(held / 2**power + row * 2**power + fixed for power in range(roles.BIN_BITS, roles.MAX_BIN_BITS + 1))
     detail = f"{fetched / best:.2f} of the best number of bins; snapshot {snapshot}, bin {held // 2**bits} bytes"

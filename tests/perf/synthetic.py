@@ -1,5 +1,6 @@
 """A repository of as many artifacts as wished for, made in seconds: the bins are written as if re-binned into them.
 
+Its serial is as high as if each artifact had been published by itself: versions of seven digits make a longer snapshot.
 The records are those of real artifacts without notes and SBOMs; their bytes are not there, for nothing here reads them.
 """
 
@@ -10,6 +11,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+
+import orjson
 
 from evidence.ids import new_id
 from evidence.model import Actor, ActorKind, AuditEvent
@@ -23,6 +26,7 @@ from repo_signing.ports import Projection
 from repo_signing.records import artifact_entry
 from repo_signing.repository import SignedRepository
 from repo_signing.role_cache import Role, RoleFacts
+from repo_signing.sheets import divided, sheet_name
 from repo_signing.storage import LocalStorage
 from repo_signing.view import View
 
@@ -61,24 +65,29 @@ def synthetic(folder: Path, artifacts: int, *, bits: int | None = None) -> bytes
     sample = artifact_entry(record(0, now), [])
 
     def prepare(view: View, serial: int, moment: datetime) -> Prepared:
-        body = roles.rebinned_body(view.role(roles.RELEASES).body, serial, moment, prefix="releases2", bits=chosen)
+        body = roles.rebinned_body(view.role(roles.RELEASES).body, serial, moment, prefix="r2", bits=chosen)
         facts: dict[str, RoleFacts] = {}
         with committer.storage.together(committer.metadata):
-            for name, numbers in zip(roles.bin_names("releases2", chosen), spread, strict=True):
+            for name, numbers in zip(roles.bin_names("r2", chosen), spread, strict=True):
                 targets = {path_of(number): entry(number, sample) for number in numbers}
                 holder = roles.holder_body(name, targets, serial, moment)
-                file = {f"{serial}.{name}.json": committer.signed_file(name, holder, [roles.rule_of(body, name)])}
-                committer.storage.create_unsynced(committer.metadata, file)
+                told, sheet = divided(name, holder)
+                files = {f"{serial}.{name}.json": committer.signed_file(name, told, [roles.rule_of(body, name)])}
+                files |= {} if sheet is None else {sheet_name(serial, name): sheet}
+                committer.storage.create_unsynced(committer.metadata, files)
                 facts[name] = RoleFacts.of(Role.of(name, holder))
         return Prepared({roles.RELEASES: body}, facts, [])
 
+    committer.burn(artifacts)
     committer.install_alone(now, prepare)
     return root
 
 
 def opened(folder: Path, index: Projection | None = None) -> SignedRepository:
     """Open what :func:`synthetic` made, as a server would."""
-    return SignedRepository(folder / "repository", Keyring(folder / "keys"), index or Forgetful(2))
+    timestamp = orjson.loads((folder / "repository" / "metadata" / "timestamp.json").read_bytes())
+    projected = index or Forgetful(timestamp["signed"]["version"])
+    return SignedRepository(folder / "repository", Keyring(folder / "keys"), projected)
 
 
 def blobs_of(folder: Path) -> Blobs:
@@ -113,4 +122,5 @@ def entry(number: int, sample: dict[str, Any]) -> dict[str, Any]:
     """The entry of one artifact, quicker than through its record."""
     digest = hashlib.sha256(str(number).encode()).hexdigest()
     identity = f"art_{digest[:26].upper()}"
-    return sample | {"hashes": {"sha256": digest}, "custom": sample["custom"] | {"id": identity}}
+    custom = sample["custom"] | {"id": identity, "serial": number + 2}
+    return sample | {"hashes": {"sha256": digest}, "custom": custom}

@@ -14,10 +14,13 @@ from tuf.ngclient.fetcher import FetcherInterface
 
 from evidence.model import Actor, ActorKind
 from keys.keyring import Keyring, create_keyring
+from repo_signing import roles
 from repo_signing.ceremony import create_repository
+from repo_signing.draft import Placed
 from repo_signing.model import ArtifactRecord, AttestationUpload, NewArtifact, SbomUpload, StagedBlob
 from repo_signing.ports import Projection
 from repo_signing.repository import SignedRepository
+from repo_signing.signing import sign
 from repo_signing.storage import LocalStorage
 from tests.simulators.projection import ProjectionSimulator
 
@@ -42,6 +45,19 @@ class RepositoryHome:
         keyring = create_keyring(folder / "keys", folder / "offline-keys")
         root = create_repository(folder / "repository", keyring, now=moment, layout=layout)
         return cls(folder, ProjectionSimulator(), root, moment)
+
+    @classmethod
+    def of_old(cls, folder: Path, *, layout: str = "bins") -> RepositoryHome:
+        """As it was made before there was a role for revocations."""
+        now = datetime.now(UTC)
+        keyring = create_keyring(folder / "keys", folder / "offline-keys")
+        body = roles.targets_body(keyring.public("decisions"), keyring.public("releases"), 1, now)
+        delegated = body["delegations"]["roles"]
+        body["delegations"]["roles"] = [one for one in delegated if one["name"] != "revocations"]
+        raw = sign(keyring, "targets", body, [roles.Rule((keyring.public("targets").keyid,), 1)])
+        placed = {"targets": Placed(raw, body)}
+        root = create_repository(folder / "repository", keyring, now=now, layout=layout, placed=placed)
+        return cls(folder, ProjectionSimulator(), root, now)
 
     @property
     def metadata(self) -> Path:

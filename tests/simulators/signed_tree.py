@@ -1,8 +1,8 @@
 """A small signed repository as the product lays it out, made with python-tuf alone and served on loopback.
 
-Roles as in the design: targets delegates ``decisions``, ``brakes`` (both terminating) and ``releases``, which holds
-hash bins. The timestamp names the snapshot by version and length, without a digest. It is a second implementation: it
-shares no line with ``repo_signing``, so an agent that follows both follows the format, not the code.
+Roles as in the design: targets delegates ``decisions``, ``brakes``, ``revocations`` (all terminating) and ``releases``,
+which holds hash bins. The timestamp names the snapshot by version and length, without a digest. It is a second
+implementation: it shares no line with ``repo_signing``, so an agent that follows both follows the format, not the code.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from tuf.api.metadata import (
 )
 
 BITS = 2  # four bins
-ONLINE_ROLES = ("decisions", "brakes", "releases", "snapshot", "timestamp")
+DOCUMENTS = ("decisions", "brakes", "revocations")
+ONLINE_ROLES = (*DOCUMENTS, "releases", "snapshot", "timestamp")
 
 
 class SignedTree:
@@ -50,7 +51,7 @@ class SignedTree:
         self._signer_of = dict(self.signers)
         self.bins = SuccinctRoles([self.signers["releases"].public_key.keyid], 1, BITS, "bin")
         self._roles: dict[str, Targets] = {name: Targets(expires=self.expires) for name in self.bins.get_roles()}
-        self._roles |= {name: Targets(expires=self.expires) for name in ("decisions", "brakes", "releases", "targets")}
+        self._roles |= {name: Targets(expires=self.expires) for name in (*DOCUMENTS, "releases", "targets")}
         self._delegate()
         for name in self.bins.get_roles():
             self._signer_of[name] = self.signers["releases"]
@@ -76,8 +77,6 @@ class SignedTree:
     def put_document(self, path: str, document: bytes | None) -> None:
         """Sign a decision, brake or list of revocations, or remove it."""
         role = path.partition("/")[0]
-        if role == "revocations":
-            role = self.bins.get_role_for_target(path)
         self._roles[role].targets.pop(path, None)
         if document is not None:
             self._roles[role].targets[path] = TargetFile.from_data(path, document, ["sha256"])
@@ -133,6 +132,7 @@ class SignedTree:
             {
                 "decisions": delegated("decisions", ["decisions/*/*"], terminating=True),
                 "brakes": delegated("brakes", ["brakes/*/*"], terminating=True),
+                "revocations": delegated("revocations", ["revocations/*/all.json"], terminating=True),
                 "releases": delegated("releases", ["*/*/*/*", "revocations/*/*"], terminating=False),
             },
         )

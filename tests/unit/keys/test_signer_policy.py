@@ -115,6 +115,9 @@ def test_documents_of_one_role_cannot_be_passed_off_as_anothers(signer: Signer) 
         signer.sign("decisions", body("targets", 1, targets={"decisions/rol_1/1.json": {}}), "brakes")
     with pytest.raises(SigningRefused, match=r"'brakes/rol_1/1\.json' does not belong into the role releases-00"):
         signer.sign("releases", body("targets", 1, targets={"brakes/rol_1/1.json": {}}), "releases-00")
+    with pytest.raises(SigningRefused, match=r"'revocations/demo/1\.json' does not belong into the role revocations"):
+        signer.sign("decisions", body("targets", 1, targets={"revocations/demo/1.json": {}}), "revocations")
+    signer.sign("decisions", body("targets", 1, targets={"revocations/demo/all.json": {}}), "revocations")
     signer.sign("releases", body("targets", 1, targets={"demo/1.0/any/demo.bin": {}}), "releases-00")
 
 

@@ -37,22 +37,22 @@ def test_the_number_of_bins_follows_the_root_of_five_times_the_targets(targets: 
 
 
 def test_no_prefix_comes_twice() -> None:
-    assert [roles.next_prefix(one) for one in ("releases", "releases2", "releases9")] == [
-        "releases2",
-        "releases3",
-        "releases10",
+    assert [roles.next_prefix(one) for one in ("releases", "r2", "releases9")] == [
+        "r2",
+        "r3",
+        "r10",
     ]
 
 
 def test_bins_are_told_from_other_roles_by_their_names() -> None:
-    names = ("releases-3f", "releases12-0a3", "releases", "releases-app", "product-3f", "decisions")
-    assert [roles.bin_prefix(name) for name in names] == ["releases", "releases12", None, None, None, None]
+    names = ("releases-3f", "r2-0a3", "releases12-0a3", "releases", "releases-app", "product-3f", "revocations")
+    assert [roles.bin_prefix(name) for name in names] == ["releases", "r2", "releases12", None, None, None, None]
 
 
 @given(st.text(max_size=60), st.integers(6, 14))
 def test_a_path_is_in_the_bin_where_python_tuf_looks_for_it(path: str, bits: int) -> None:
-    names = list(roles.bin_names("releases2", bits))
-    theirs = SuccinctRoles([], 1, bits, "releases2").get_role_for_target(path)
+    names = list(roles.bin_names("r2", bits))
+    theirs = SuccinctRoles([], 1, bits, "r2").get_role_for_target(path)
     assert names[roles.bin_number(path, bits)] == theirs
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from repo_signing import roles
 from repo_signing.model import RoleStatus
-from repo_signing.outlook import Outlook, outlook, warnings
+from repo_signing.outlook import Outlook, advice, outlook, warnings
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -42,12 +42,18 @@ def test_each_role_is_judged_by_its_own_life(name: str, hours: float, expected: 
     assert outlook(role(name, hours), NOW) is expected
 
 
-@pytest.mark.parametrize("name", ["timestamp", "snapshot", "decisions", "brakes", "releases", "releases-3f"])
+@pytest.mark.parametrize("name", ["timestamp", "snapshot", *roles.DOCUMENTS, "releases", "releases-3f"])
 def test_nothing_is_told_of_a_role_that_the_server_has_not_even_had_to_sign_anew(name: str) -> None:
     for hour in range(24 * 91):
         one = role(name, hour)
         if outlook(one, NOW) is not Outlook.OK:
             assert roles.is_due(name, 7, one.expires, NOW)
+
+
+def test_only_a_repository_without_a_role_for_revocations_is_advised_to_get_one() -> None:
+    (line,) = advice([role("targets", 24 * 300), role("decisions", 24 * 7)])
+    assert "`publish repo draft new targets`" in line
+    assert advice([role("targets", 24 * 300), role("revocations", 24 * 7)]) == []
 
 
 def test_warnings_name_the_roles_gravest_first_and_put_bins_together() -> None:

@@ -12,7 +12,15 @@ NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
 @pytest.mark.parametrize(
     ("role", "hours"),
-    [("root", 8760), ("targets", 8760), ("timestamp", 48), ("snapshot", 336), ("decisions", 168), ("brakes", 168)],
+    [
+        ("root", 8760),
+        ("targets", 8760),
+        ("timestamp", 48),
+        ("snapshot", 336),
+        ("decisions", 168),
+        ("brakes", 168),
+        ("revocations", 168),
+    ],
 )
 def test_lives_are_those_of_the_design(role: str, hours: int) -> None:
     assert roles.life(role, 7) == timedelta(hours=hours)
@@ -61,15 +69,17 @@ def test_bins_are_named_as_clients_name_them() -> None:
 
 
 def test_each_role_has_one_delegator_and_one_key() -> None:
-    assert [roles.delegator(r) for r in ("timestamp", "targets", "brakes", "releases", "releases-00")] == [
+    assert [roles.delegator(r) for r in ("timestamp", "targets", *roles.DOCUMENTS[1:], "releases", "releases-00")] == [
         "root",
         "root",
+        "targets",
         "targets",
         "targets",
         "releases",
     ]
-    assert [roles.key_of(r) for r in ("snapshot", "decisions", "brakes", "releases", "releases-3f")] == [
+    assert [roles.key_of(r) for r in ("snapshot", *roles.DOCUMENTS, "releases", "releases-3f")] == [
         "snapshot",
+        "decisions",
         "decisions",
         "decisions",
         "releases",
