@@ -129,11 +129,14 @@ def write_private(path: Path, content: bytes) -> None:
     except FileExistsError as error:
         raise KeyExists(f"there is a file at {path} already; move it away first, nothing is written over") from error
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        try:
             os.fchmod(descriptor, _OWNER_ONLY_FILE)  # an umask such as 0777 would have left it without any right
-            file.write(content)
-            file.flush()
+            left = memoryview(content)
+            while left:
+                left = left[os.write(descriptor, left) :]
             os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         _sync_folder(path.parent)
     except OSError:
         with suppress(OSError):
@@ -152,7 +155,8 @@ def replace_private(path: Path, content: bytes) -> None:
     try:
         new.rename(path)
     except OSError:
-        new.unlink()
+        with suppress(OSError):
+            new.unlink()
         raise
     _sync_folder(path.parent)
 

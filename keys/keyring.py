@@ -238,13 +238,16 @@ class Keyring:
     def retire(self, name: str, keyid: str) -> None:
         """Take a key from a role and remove its file, if it is an online one; what it signed stays signed.
 
-        Raises UnknownKey, and KeyUnsuitable as :meth:`drop` does.
+        The file goes first: cut short in between, the same call again ends it, and no private key is left that nothing
+        names. Raises UnknownKey, KeyUnsuitable as :meth:`drop` does, and OSError.
         """
-        uri = next((key.uri for key in self.keys(name).keys if key.public.keyid == keyid), None)
+        role = self.keys(name)
+        uri = next((key.uri for key in role.keys if key.public.keyid == keyid), None)
+        if uri is not None and uri.startswith(f"{SCHEME}:{_ONLINE_FOLDER}/"):
+            RoleKeys(tuple(key for key in role.keys if key.public.keyid != keyid), role.threshold)  # may it go at all?
+            remove_durably(self._folders[_ONLINE_FOLDER] / uri.rpartition("/")[2])
         self.drop(name, keyid)
         self._open.pop((name, uri, keyid), None)
-        if uri is not None and uri.startswith(f"{SCHEME}:{_ONLINE_FOLDER}/"):
-            remove_durably(self._folders[_ONLINE_FOLDER] / uri.rpartition("/")[2])
 
     def make_key(self, name: str) -> RoleKey:
         """Make an encrypted Ed25519 key file for a role, beside the others; it is in the keyring only once added.

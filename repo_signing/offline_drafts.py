@@ -6,7 +6,8 @@ no client ever meets a state that it refuses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -236,7 +237,8 @@ class Drafts:
         except KeyUnsuitable as error:
             raise InvalidDraft(str(error)) from error
         with self._committer.lock:
-            keys = {role: stored_key(self._committer.keyring.add_online(role)) for role in dict.fromkeys(wanted)}
+            with _disk("the new keys could not be written"):
+                keys = {role: stored_key(self._committer.keyring.add_online(role)) for role in dict.fromkeys(wanted)}
             more = {"compromised": compromised, "past": past}
             drafts = []
             top = {role: key for role, key in keys.items() if role in (roles.TIMESTAMP, roles.SNAPSHOT)}
@@ -407,9 +409,18 @@ class Drafts:
             for key in ring.keys(role).keys
             if key.public.keyid not in needed
         ]
-        for role, keyid in gone:
-            ring.retire(role, keyid)
+        with _disk("the old keys could not be removed"):
+            for role, keyid in gone:
+                ring.retire(role, keyid)
         return [role for role, _ in gone]
+
+
+@contextmanager
+def _disk(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CommitFailed(f"{what}: {error.strerror or error}; try again") from error
 
 
 def _is_done(view: View, part: Part) -> bool:
