@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cli.errors import UsageFault, VerificationFailed
+from repo_signing.canonical import as_json
 
 FORMAT: Final = 1
 Signatures = dict[str, dict[str, str]]
@@ -26,7 +27,7 @@ def differences(draft: Mapping[str, Any]) -> list[str]:
     lines: list[str] = []
     for part in draft["parts"]:
         payload = payload_of(part)
-        body = json.loads(payload)
+        body = json.loads(as_json(payload))
         kind = part["role"] if part["role"] in ("root", "targets") else "targets"
         if body.get("_type") != kind or body.get("version") != part["version"]:
             raise VerificationFailed(
@@ -50,7 +51,7 @@ def payload_of(part: Mapping[str, Any]) -> bytes:
 def check_publish(draft: Mapping[str, Any], path: str, sha256: str, companion_sha256s: Sequence[str]) -> None:
     """Raise VerificationFailed unless the draft adds these bytes at ``path`` and these beside it, and nothing else."""
     parts = draft["parts"]
-    body = json.loads(payload_of(parts[0]))
+    body = json.loads(as_json(payload_of(parts[0])))
     base = json.loads(base64.b64decode(parts[0]["base"] or ""))["signed"]
     before, after = base["targets"], body["targets"]
     changed = {one for one in before.keys() | after.keys() if before.get(one) != after.get(one)}

@@ -167,6 +167,17 @@ def remove_durably(path: Path) -> None:
     _sync_folder(path.parent)
 
 
+def set_aside(path: Path, folder: Path) -> None:
+    """Move a file into a private folder beside it, durably; one that is there already stays under another name."""
+    make_private_folder(folder)
+    target = folder / path.name
+    while target.exists():
+        target = folder / f"{target.name}~"
+    path.rename(target)
+    _sync_folder(folder)
+    _sync_folder(path.parent)
+
+
 def make_private_folder(path: Path) -> None:
     """Create ``path`` and missing parents with mode 0700; an existing folder is taken as it is."""
     if path.is_dir():

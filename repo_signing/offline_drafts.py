@@ -17,6 +17,7 @@ import orjson
 
 from evidence.model import REPOSITORY, Actor, AuditEvent
 from keys.errors import CustodyError, KeyUnsuitable
+from keys.succession import Succession
 from repo_signing import edits, roles
 from repo_signing.blobs import Blobs
 from repo_signing.canonical import encode
@@ -207,9 +208,18 @@ class Drafts:
             self._box.drop(draft_id)
 
     def rotate(
-        self, wanted: Sequence[str], *, compromised: bool, past: int, by: Actor, now: datetime
+        self,
+        wanted: Sequence[str],
+        *,
+        compromised: bool,
+        past: int,
+        by: Actor,
+        now: datetime,
+        keys: Mapping[str, str] | None = None,
     ) -> list[OfflineDraft]:
         """Make new online keys and draft that they take the place of the old ones.
+
+        They are made where the old ones are, in files or in the signer process; in other stores people make them.
 
         Args:
             wanted: Of ``timestamp``, ``snapshot``, ``releases`` and ``decisions``.
@@ -217,13 +227,15 @@ class Drafts:
             past: The commit's serial is above it: the highest version that anybody has seen of any role.
             by: Who asks.
             now: New lives begin here.
+            keys: By role the address of a key that was made in a store; see :class:`keys.succession.Succession`.
 
         Returns:
             A draft of root for timestamp and snapshot, one of targets for the others.
 
         Raises:
-            InvalidDraft: Another role, none, one whose keys are not in files here, or a version that leaves no room
-                above it.
+            InvalidDraft: Another role, none, one whose next key must be named or cannot be used, or a version that
+                leaves no room above it.
+            CustodyError: A store or the signer process does not give or use a key.
         """
         if not wanted or not set(wanted) <= set(ONLINE):
             raise InvalidDraft(
@@ -231,14 +243,23 @@ class Drafts:
             )
         if not 0 <= past <= MAX_VERSION:
             raise InvalidDraft(f"a serial past {past} would leave no room above it; new keys alone heal such versions")
+        named = keys or {}
+        if strangers := named.keys() - set(wanted):
+            raise InvalidDraft(f"a key is named for {', '.join(sorted(strangers))}, which is not to be rotated")
+        succession = Succession(self._committer.keyring)
         try:
             for role in wanted:  # all of them before the first key is made
-                self._committer.keyring.check_in_files(role)
+                succession.check(role, named.get(role))
+            with self._committer.lock, _disk("the new keys could not be written"):
+                found = {role: stored_key(succession.add(role, named.get(role))) for role in dict.fromkeys(wanted)}
+                return self._draft_rotation(found, compromised, past, by, now)
         except KeyUnsuitable as error:
             raise InvalidDraft(str(error)) from error
+
+    def _draft_rotation(
+        self, keys: Mapping[str, dict[str, Any]], compromised: bool, past: int, by: Actor, now: datetime
+    ) -> list[OfflineDraft]:
         with self._committer.lock:
-            with _disk("the new keys could not be written"):
-                keys = {role: stored_key(self._committer.keyring.add_online(role)) for role in dict.fromkeys(wanted)}
             more = {"compromised": compromised, "past": past}
             drafts = []
             top = {role: key for role, key in keys.items() if role in (roles.TIMESTAMP, roles.SNAPSHOT)}

@@ -110,9 +110,14 @@ class Signed(BaseModel):
 
 
 class Rotation(Body):
-    """Online roles that get new keys. `compromised`: without overlap; `past`: the commit's serial is above it."""
+    """Online roles that get new keys. They are made where the old ones are, in files or in the signer process; for any
+    other store `keys` names by role the one that was made there, such as `hsm:3?label=online`. `compromised`: without
+    overlap; `past`: the commit's serial is above it."""
 
     roles: list[RoleName] = Field(min_length=1, max_length=4)
+    keys: dict[RoleName, Annotated[str, StringConstraints(min_length=1, max_length=500)]] = Field(
+        default_factory=dict, max_length=4
+    )
     compromised: bool = False
     past: int = Field(0, ge=0)
 
@@ -244,7 +249,7 @@ def drop_draft(path: IdPath) -> Response:
 def rotate_keys(body: Rotation) -> Response:
     """Make new online keys and draft that they replace the old ones"""
     drafts = services().repository.drafts.rotate(
-        body.roles, compromised=body.compromised, past=body.past, by=caller().actor, now=now()
+        body.roles, compromised=body.compromised, past=body.past, by=caller().actor, now=now(), keys=body.keys
     )
     for draft in drafts:
         _tell("repository.draft.created", draft.id, {"title": draft.title, "compromised": body.compromised})
