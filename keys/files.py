@@ -63,6 +63,8 @@ class SealedFileSigner(CryptoSigner):
             pem = path.read_bytes()
         except FileNotFoundError as error:
             raise KeyNotHere(f"no key file at {path}; put it back, or name the folder where it is") from error
+        except OSError as error:
+            raise KeyNotHere(f"{path} could not be read: {error.strerror or error}; look at the disk") from error
         if secrets_handler is None:
             raise KeyLocked(f"{path} is encrypted and no passphrase was given")
         try:
@@ -111,6 +113,8 @@ def public_of(path: Path, passphrase: str) -> SSlibKey:
         pem = path.read_bytes()
     except FileNotFoundError as error:
         raise KeyNotHere(f"no key file at {path}; put it back, or name the folder where it is") from error
+    except OSError as error:
+        raise KeyNotHere(f"{path} could not be read: {error.strerror or error}; look at the disk") from error
     return SSlibKey.from_crypto(_unseal(path, pem, passphrase).public_key())
 
 

@@ -274,6 +274,8 @@ class Keyring:
             return file.read_text(encoding="utf-8").strip()
         except FileNotFoundError as error:
             raise KeyLocked(f"the {name} key needs the token's PIN in {file}; put it there or give it") from error
+        except OSError as error:
+            raise KeyLocked(f"{file} could not be read: {error.strerror or error}; look at the disk") from error
 
     def _signers(self, name: str, among: Collection[str] | None, wanted: int) -> list[Signer]:
         keys = [key for key in self.keys(name).keys if among is None or key.public.keyid in among]
@@ -333,6 +335,8 @@ class Keyring:
             return file.read_text(encoding="utf-8").strip()
         except FileNotFoundError as error:
             raise KeyLocked(f"the {name} key needs the passphrase in {file}; put it there or give it") from error
+        except OSError as error:
+            raise KeyLocked(f"{file} could not be read: {error.strerror or error}; look at the disk") from error
 
     def _ring(self) -> dict[str, RoleKeys]:
         path = self._folder / KEYRING_FILE

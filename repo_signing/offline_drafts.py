@@ -7,8 +7,7 @@ no client ever meets a state that it refuses.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -18,21 +17,21 @@ import orjson
 from evidence.model import REPOSITORY, Actor, AuditEvent
 from keys.errors import CustodyError, KeyUnsuitable
 from keys.succession import Succession
-from repo_signing import edits, roles
+from repo_signing import roles, withdrawal
 from repo_signing.blobs import Blobs
 from repo_signing.canonical import encode
 from repo_signing.commit import Committer
 from repo_signing.draft import Draft
-from repo_signing.draft_box import DraftBox
 from repo_signing.errors import CommitFailed, DraftMoved, InvalidDraft, RepositoryError, RotationNotDue
-from repo_signing.making import Change, claimed_entries, made, parts_of
-from repo_signing.model import ArtifactRecord, NewArtifact
+from repo_signing.making import Change, claimed_entries
+from repo_signing.model import ArtifactRecord
 from repo_signing.offline import OfflineDraft, Part
-from repo_signing.paths import artifact_path
 from repo_signing.payloads import MAX_VERSION, PublicKey, public_key, stored_key
-from repo_signing.records import read_artifact, sha256_of
+from repo_signing.quarantine import Quarantine
 from repo_signing.signing import signers_of
 from repo_signing.storage import read_or_none
+from repo_signing.team_drafts import TeamDrafts
+from repo_signing.upkeep import named_blobs
 from repo_signing.view import View
 
 # A client asks for root first and for the timestamp right after; caches may answer the first from a little earlier.
@@ -41,27 +40,13 @@ ONLINE: Final = (roles.TIMESTAMP, roles.SNAPSHOT, roles.RELEASES, roles.DECISION
 OVERLAP_FILE: Final = "overlap"
 
 
-class Drafts:
+class Drafts(TeamDrafts):
     """The drafts of one repository that stands. Methods raise what :meth:`Committer.submit` raises, too."""
 
-    def __init__(self, folder: Path, committer: Committer, blobs: Blobs) -> None:
-        self._committer: Final = committer
-        self._blobs: Final = blobs
-        self._box: Final = DraftBox(folder, committer.storage)
+    def __init__(self, folder: Path, committer: Committer, blobs: Blobs, quarantine: Quarantine) -> None:
+        super().__init__(folder, committer, blobs)
+        self._quarantine: Final = quarantine
         self._overlap: Final = folder / OVERLAP_FILE
-        self._name: Final = folder.parent.name  # <home>/orgs/<org>/repository
-
-    def all(self) -> list[OfflineDraft]:
-        """All drafts, oldest first."""
-        return self._box.all()
-
-    def get(self, draft_id: str) -> OfflineDraft:
-        """One draft; raises UnknownDraft."""
-        return self._box.get(draft_id)
-
-    def named_blobs(self) -> set[str]:
-        """Digests of all targets in what waits to be signed."""
-        return self._box.named_blobs()
 
     def draft_root(
         self,
@@ -131,46 +116,6 @@ class Drafts:
     def release(self, product: str, *, by: Actor, now: datetime, deadline: datetime | None = None) -> OfflineDraft:
         """Draft that the server signs a product's artifacts again; raises InvalidDraft when it is not claimed."""
         return self._draft({"kind": "targets", "release": product, "title": f"release {product}"}, by, now, deadline)
-
-    def claims(self) -> dict[str, roles.Rule]:
-        """Claimed products and the rule for each, by name."""
-        view = self._committer.view()
-        found = {product: view.rule(f"{roles.PRODUCT_PREFIX}{product}") for product in sorted(view.claims)}
-        return {product: rule for product, rule in found.items() if rule is not None}
-
-    def draft_publish(
-        self, new: NewArtifact, *, now: datetime, deadline: datetime | None = None
-    ) -> tuple[ArtifactRecord, OfflineDraft | None]:
-        """Draft an artifact of a claimed product, for its team to sign.
-
-        The same bytes again return the draft that waits already, or no draft when they are signed; so it is safe to
-        repeat.
-
-        Raises:
-            What :meth:`SignedRepository.publish` raises.
-        """
-        path = artifact_path(new.product, new.version, new.platform, new.file_name)
-        for upload in (new.staged, *new.companions()):
-            self._blobs.keep(upload)
-        role = f"{roles.PRODUCT_PREFIX}{new.product}"
-        with self._committer.lock:
-            for waiting in self.all():
-                entry = waiting.change.get("entries", {}).get(path)
-                if entry is not None and sha256_of(entry) == new.staged.sha256:
-                    return read_artifact(path, entry), waiting
-            view = self._committer.view()
-            serial = self._committer.next_serial(view)
-            trial = Draft(view, serial, now, own=role)
-            record, _ = edits.publish(trial, path, new, now)
-            if trial.is_empty():
-                return record, None
-            change = {
-                "kind": "product",
-                "product": new.product,
-                "entries": dict(trial.changes()),
-                "title": f"publish {path}",
-            }
-            return record, self._draft(change, new.publisher, now, deadline)
 
     def sign(
         self, draft_id: str, signatures: Mapping[str, Mapping[str, str]], *, now: datetime
@@ -307,35 +252,6 @@ class Drafts:
                     finished.append(draft.id)
         return finished
 
-    def _draft(self, change: Change, by: Actor, now: datetime, deadline: datetime | None) -> OfflineDraft:
-        with self._committer.lock:
-            draft = self._build(change, by, now, deadline, None)
-            self._box.add(draft)
-            return draft
-
-    def _build(
-        self, change: Change, by: Actor, now: datetime, deadline: datetime | None, draft_id: str | None
-    ) -> OfflineDraft:
-        if deadline is not None and deadline <= now:
-            raise InvalidDraft(f"the deadline {deadline} has passed; choose one ahead")
-        view = self._committer.view()
-        version = self._committer.next_serial(view)
-        title, parts, basis = parts_of(change, view, version, now)
-        if any(part.role != roles.ROOT for part in parts):
-            try:
-                self._committer.burn(version)  # the number stands in what is signed and must name nothing else
-            except OSError as error:
-                raise CommitFailed(f"the draft could not be written: {error.strerror or error}; try again") from error
-        known = [*self._public_keys(view)]
-        draft = made(
-            {**change, "known_keys": known}, title, parts, basis, by=by, now=now, deadline=deadline, draft_id=draft_id
-        )
-        return replace(draft, change=change)
-
-    def _public_keys(self, view: View) -> list[dict[str, Any]]:
-        bodies = (view.root_body, view.role(roles.TARGETS).body.get("delegations") or {})
-        return [{"keyid": keyid, **key} for body in bodies for keyid, key in body.get("keys", {}).items()]
-
     def _check_base(self, draft: OfflineDraft) -> None:
         """Raise DraftMoved unless the draft stands on the repository as it is, apart from what it itself has done."""
         view = self._committer.view()
@@ -378,6 +294,8 @@ class Drafts:
             except OSError as error:
                 raise CommitFailed(f"the draft could not be finished: {error.strerror or error}; try again") from error
             self._committer.submit(lambda trial: self._apply(trial, draft, left), now, alone=True)
+            if draft.change.get("edit", {}).get("verb") in withdrawal.VERBS:
+                self._settle_quarantine()
         if draft.change.get("compromised"):
             self._shed(now)
         view = self._committer.view()
@@ -400,6 +318,10 @@ class Drafts:
             trial.open_claim(claim["product"])
             for path in claimed_entries(trial.view, claim["product"]):
                 trial.put(path, None)
+        edit = draft.change.get("edit", {})
+        if edit.get("verb") in withdrawal.VERBS:
+            record = self._take_out(trial, edit)
+            self._quarantine.prepare(record.sha256)
         for part in parts:
             name = "root.json" if part.role == roles.ROOT else f"{part.role}.json"
             written = read_or_none(self._committer.metadata / f"{part.version}.{name}")
@@ -407,6 +329,23 @@ class Drafts:
             known = written is not None and encode(orjson.loads(written)["signed"]) == part.payload
             trial.place(part.role, written if known and written is not None else part.file, part.body)
         trial.renew(roles.SNAPSHOT)
+
+    def _take_out(self, trial: Draft, edit: Mapping[str, Any]) -> ArtifactRecord:
+        """The server's part of a withdrawal: the record and the list for devices, beside what the team signed away."""
+        trial.sign_elsewhere(f"{roles.PRODUCT_PREFIX}{edit['path'].partition('/')[0]}")
+        return withdrawal.withdraw(
+            trial,
+            self._blobs,
+            edit["path"],
+            reason=edit["reason"],
+            revoke=edit["verb"] == "revoke",
+            by=Actor.from_dict(edit["by"]),
+            now=datetime.fromisoformat(edit["at"]),
+        )
+
+    def _settle_quarantine(self) -> None:
+        with suppress(OSError):  # it is signed that nobody is to have it; the next recovery takes it away
+            self._quarantine.settle(lambda: named_blobs(self._committer.view()) | self.named_blobs())
 
     def _shed(self, now: datetime) -> None:
         """Have snapshot and timestamp signed by none but the keys that root names, if others sign, too."""
