@@ -24,7 +24,7 @@ from repo_signing.commit import Committer
 from repo_signing.draft import Draft
 from repo_signing.errors import CommitFailed, DraftMoved, InvalidDraft, RepositoryError, RotationNotDue
 from repo_signing.making import Change, claimed_entries
-from repo_signing.model import ArtifactRecord
+from repo_signing.model import ArtifactRecord, Overlap
 from repo_signing.offline import OfflineDraft, Part
 from repo_signing.payloads import MAX_VERSION, PublicKey, public_key, stored_key
 from repo_signing.quarantine import Quarantine
@@ -217,6 +217,19 @@ class Drafts(TeamDrafts):
                 change = {"kind": "targets", "online": online, **more}
                 drafts.append(self._draft({**change, "title": f"rotate {', '.join(sorted(online))}"}, by, now, None))
             return drafts
+
+    def overlap(self) -> Overlap | None:
+        """Which old keys still sign after a rotation, and until when at least; None when there is no overlap."""
+        view = self._committer.view()
+        old = {}
+        for role, raw in ((roles.SNAPSHOT, view.snapshot_bytes), (roles.TIMESTAMP, view.timestamp_bytes)):
+            rule = view.rule(role)
+            known = () if rule is None else rule.keyids
+            if left := tuple(keyid for keyid in signers_of(raw) if keyid not in known):
+                old[role] = left
+        since = read_or_none(self._overlap)
+        begun = view.committed_at if since is None else datetime.fromisoformat(since.decode())
+        return Overlap(keyids=old, ends_from=begun + OVERLAP) if old else None
 
     def end_overlap(self, *, by: Actor, now: datetime) -> tuple[int, list[str]]:
         """End an overlap: sign with the keys that root names alone, and put unused online keys out of the ring.
