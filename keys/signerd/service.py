@@ -227,7 +227,8 @@ class Desk:
     def _make(self, question: Mapping[str, Any], key: str, known: Sequence[Any], pid: int, uid: int) -> Key:
         """A key for the next rotation: made beside the others, and signing as they do. Nobody goes by it yet.
 
-        One that whoever asks does not know was made for a question whose answer was lost; it is given again.
+        One that whoever asks does not know is given instead: it was made for a question whose answer was lost, or put
+        into the keyring by hand.
         """
         held = self._held(key)
         if lost := [one for keyid, one in held.items() if keyid not in known]:
@@ -235,7 +236,7 @@ class Desk:
         if any(not (one.uri or "").startswith(f"{SCHEME}:") for one in held.values()):
             raise SigningRefused(
                 f"the signer's {key} key is in a store of its own, where none is made; add the next one to the "
-                "signer's keyring by hand and restart it"
+                "signer's keyring by hand, restart it, and rotate again"
             )
         if len(held) >= MOST_KEYS:
             raise SigningRefused(

@@ -147,7 +147,7 @@ def test_a_rotation_is_drafted_signed_and_its_overlap_lasts(home: Home, root: Ho
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (409, "rotation_not_due")
     unknown = {"roles": ["timestamp"], "keys": {"timestamp": "sealed:/etc/shadow"}}
     answer = home.call("POST", "/repository/rotations", unknown)
-    assert (answer.status_code, answer.get_json()["error"]["code"]) == (422, "invalid_draft")
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (400, "invalid_draft")
     assert home.publish().status_code == 201
     assert home.call("POST", "/repository/check", {}).get_json() == {"ok": True, "findings": []}
 
@@ -194,7 +194,7 @@ def test_changes_of_a_claimed_product_are_drafts_for_its_team(home: Home, target
     assert home.call("GET", at).get_json()["notes"] == artifact["notes"], "it waits"
     assert sign(labelled)["labels"] == {"site": "b"}
     sbom = b'{"bomFormat": "CycloneDX", "specVersion": "1.6", "components": []}'
-    assert len(sign(home.call("PUT", f"{at}/sboms", sbom))["sboms"]) == len(artifact["sboms"]) + 1
+    assert len(sign(home.call("PUT", f"{at}/sboms", data=sbom))["sboms"]) == len(artifact["sboms"]) + 1
     assert sign(home.call("POST", f"{at}/yank", {"reason": "bad"}))["yanked"]["reason"] == "bad"
     again = home.call("POST", f"{at}/yank", {"reason": "bad"})
     assert (again.status_code, again.get_json()["yanked"]["reason"]) == (200, "bad")

@@ -345,7 +345,7 @@ def test_repository_status_shows_what_expires_when(publish: Publish, server: Api
     server.on("GET", "/api/v1/repository", Reply(200, REPOSITORY))
     lines = publish("repo", "status", "-o", "table").out.splitlines()
     assert lines[1] == "serial          7"
-    assert lines[-1] == "timestamp  7        -        2026-11-23 10:00:00Z  2 d   ok"
+    assert "timestamp  7        -        2026-11-23 10:00:00Z  2 d   ok" in lines
 
 
 @pytest.mark.parametrize(("ok", "code"), [(True, 0), (False, 8)])
