@@ -91,8 +91,8 @@ def test_production_from_the_ceremony_to_a_product_signed_by_its_team(
         assert client(home, stock).get_targetinfo(f"pump/{version}/any/fw.bin") is not None
     waits = home.publish("artifact", "yank", "pump/1.0/any/fw.bin", "--reason", "bad", check=False)
     assert waits.returncode == 7
-    told: Any = home.publish("repo", "status")
-    assert [one["title"] for one in told["drafts"]] == ["yank pump/1.0/any/fw.bin"]
+    status: Any = home.publish("repo", "status")
+    assert [one["title"] for one in status["drafts"]] == ["yank pump/1.0/any/fw.bin"]
     gone = home.publish("artifact", "yank", "pump/1.0/any/fw.bin", "--reason", "bad", "--key", dan["uri"])
     assert gone["yanked"]["reason"] == "bad"
     attached = home.publish("attestation", "attach", pushed["id"], attest(artifact, CryptoSigner.generate_ed25519()),

@@ -62,12 +62,12 @@ def test_a_yank_waits_for_the_team_and_is_told_once(team: Team) -> None:
 
 def test_notes_sboms_and_attestations_of_a_claimed_artifact_change(team: Team) -> None:
     repository = team.home.open()
-    for make in (
-        lambda: amend("two\nlines", {"site": "b"}),
-        lambda: attach(sbom_upload(repository, b"another sbom")),
-        lambda: attach(attestation_upload(repository, b"who built it")),
+    for change in (
+        amend("two\nlines", {"site": "b"}),
+        attach(sbom_upload(repository, b"another sbom")),
+        attach(attestation_upload(repository, b"who built it")),
     ):
-        assert sign_all(repository.drafts, edited(repository, team, make()), [team.eve], team.home.now) is not None
+        assert sign_all(repository.drafts, edited(repository, team, change), [team.eve], team.home.now) is not None
     record = found(team)
     assert (record.notes, record.labels) == ("two\nlines", {"site": "b"})
     assert team.client("follower").fetch(f"{OLD}.sbom.1.cyclonedx-json") == b"another sbom"
