@@ -57,9 +57,9 @@ def check_signable(value: Any, where: str = "the document") -> None:
         where: What the message calls it, e.g. ``"labels"``.
 
     Raises:
-        InvalidRecord: A control character or lone surrogate in a text (but for the line breaks of a ``public``), a
-            float, an integer beyond 53 bits (or its negative), a key beyond Unicode's basic plane, or a value of
-            another type.
+        InvalidRecord: A control character or lone surrogate in a text (but for line breaks in a ``keyval``'s
+            ``public``), a float, an integer beyond 53 bits (or its negative), a key beyond Unicode's basic plane, or a
+            value of another type.
     """
     kind = type(value)
     if kind is str:
@@ -70,7 +70,7 @@ def check_signable(value: Any, where: str = "the document") -> None:
             if type(key) is not str or _UNSORTABLE.search(key) is not None:
                 raise InvalidRecord(f"{where} has the key {key!r}; keys are text within Unicode's basic plane")
             # The text of a public key, see above.
-            is_pem = key == "public" and type(item) is str
+            is_pem = key == "public" and type(item) is str and where.endswith(".keyval")
             check_signable(item.replace("\n", "") if is_pem else item, f"{where}.{key}")
     elif kind is list:
         for position, item in enumerate(value):

@@ -120,13 +120,16 @@ class TeamDrafts:
             record = edits.edit(trial, stamped)
             if trial.is_empty():
                 return record, None
-            for waiting in self.all():
-                told = waiting.change.get("edit", {})
-                if {name: value for name, value in told.items() if name not in ("by", "at")} == asked:
-                    return record, waiting
-            title = f"{edit['verb']} {path}"
-            change = {"kind": "product", "product": product, "edit": stamped, "title": title}
-            return record, self._draft(change, by, now, deadline)
+            same = [one for one in self.all() if _what(one.change.get("edit", {})) == _what(asked)]
+            if same:
+                draft = same[0]
+            else:
+                title = f"{edit['verb']} {path}"
+                change = {"kind": "product", "product": product, "edit": stamped, "title": title}
+                draft = self._draft(change, by, now, deadline)
+            # As it is to be signed: ids were given once more when the draft was made.
+            entry = draft.parts[0].body["targets"].get(path)
+            return record if entry is None else read_artifact(path, entry), draft
 
     def _completed(
         self, waiting: OfflineDraft, trial: Draft, path: str, new: NewArtifact, now: datetime
@@ -174,6 +177,15 @@ class TeamDrafts:
     def _public_keys(self, view: View) -> list[dict[str, Any]]:
         bodies = (view.root_body, view.role(roles.TARGETS).body.get("delegations") or {})
         return [{"keyid": keyid, **key} for body in bodies for keyid, key in body.get("keys", {}).items()]
+
+
+def _what(edit: Mapping[str, Any]) -> dict[str, Any]:
+    """An edit without who asked for it, when, and by which upload."""
+    what = {name: value for name, value in edit.items() if name not in ("by", "at")}
+    if "upload" in what:
+        signers = list(what["upload"].get("verified_by", ()))  # a tuple until it was stored
+        what["upload"] = {**what["upload"], "staged": what["upload"]["staged"]["sha256"], "verified_by": signers}
+    return what
 
 
 def yank(reason: str) -> dict[str, Any]:

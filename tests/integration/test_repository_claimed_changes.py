@@ -77,6 +77,22 @@ def test_notes_sboms_and_attestations_of_a_claimed_artifact_change(team: Team) -
     assert repository.check(now=team.home.now) == []
 
 
+@pytest.mark.parametrize("make", [sbom_upload, attestation_upload], ids=["SBOM", "attestation"])
+def test_what_waits_to_be_attached_is_not_drafted_twice_and_keeps_its_id(team: Team, make: Any) -> None:
+    repository = team.home.open()
+    shown = []
+    for _ in range(2):
+        edit = attach(make(repository, b"another one"))
+        record, draft = repository.drafts.draft_edit(OLD, edit, by=ANN, now=team.home.now)
+        shown.append(record)
+    assert shown[0] == shown[1]
+    assert len(shown[0].sboms) + len(shown[0].attestations) == 2
+    [waiting] = repository.drafts.all()
+    assert waiting == draft
+    sign_all(repository.drafts, waiting, [team.dan], team.home.now)
+    assert found(team) == shown[0]
+
+
 def test_two_changes_of_one_artifact_take_nothing_back_from_each_other(team: Team) -> None:
     repository = team.home.open()
     notes, yanked = edited(repository, team, amend("notes", None)), edited(repository, team, yank("bad"))

@@ -32,7 +32,7 @@ def test_signed_bytes_are_those_of_the_reference_encoder(value: Any) -> None:
 lines = st.lists(st.text(st.sampled_from('ab"\\\\n/é')) | texts, max_size=4).map("\n".join)
 
 
-@given(st.dictionaries(keys, st.fixed_dictionaries({"public": lines}) | texts))
+@given(st.dictionaries(keys, st.fixed_dictionaries({"keyval": st.fixed_dictionaries({"public": lines})}) | texts))
 def test_a_public_key_of_several_lines_is_signed_as_the_reference_does_and_is_json_in_the_file(value: Any) -> None:
     reference = encode_canonical(value)
     assert reference is not None
@@ -70,8 +70,9 @@ def test_what_is_not_refused_is_encoded_as_the_reference_does(value: Any) -> Non
         b"bytes",
         (1, 2),
         {"deep": [{"er": "\r"}]},
-        {"public": "tab\t"},
-        {"public": ["line\nbreak"]},
+        {"keyval": {"public": "tab\t"}},
+        {"keyval": {"public": ["line\nbreak"]}},
+        {"labels": {"public": "line\nbreak"}},
     ],
 )
 def test_what_encoders_disagree_on_is_refused(value: Any) -> None:
