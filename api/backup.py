@@ -33,7 +33,7 @@ from evidence.model import Actor, ActorKind, AuditEvent
 from keys.files import make_private_folder, write_private
 from keys.keyring import Keyring
 from repo_signing.backup import beyond, files_of
-from repo_signing.errors import BackupRefused
+from repo_signing.errors import BackupRefused, CommitFailed
 from repo_signing.repository import SignedRepository
 from repo_signing.storage import LocalStorage
 from repo_signing.view import View
@@ -160,7 +160,20 @@ def restore(
     Raises:
         BackupRefused: No whole backup, a home that is not empty, keys missing, or a clock behind the backup. A home
             whose restoring was cut short is no home: remove the folder and begin again.
+        CommitFailed: The disk failed.
     """
+    try:
+        return _restored(settings, source, keys, above, now, disk)
+    except OSError as error:
+        raise CommitFailed(
+            f"{settings.home} could not be restored: {error.strerror or error}; see to the disk, remove the folder and "
+            "begin again"
+        ) from error
+
+
+def _restored(
+    settings: Settings, source: Path, keys: Path | None, above: int, now: datetime, disk: LocalStorage | None
+) -> Restored:
     home = settings.home
     if home.exists() and any(home.iterdir()):
         raise BackupRefused(f"{home} is not empty; name a new folder with WAVEGATE_HOME, or remove a half-restored one")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -89,3 +90,15 @@ def pairs(_ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...
             raise click.BadParameter(f"{key!r} is given twice", param=parameter)
         found[key] = content
     return found
+
+
+def own_key_options(command: Command) -> Command:
+    """``--key`` and ``--passphrase-file``, for artifacts of products that their teams have claimed."""
+    file = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+    passphrase = click.option(
+        "--passphrase-file", type=file, help="Opens the key. [default: the file passphrase beside it]"
+    )
+    key = click.option(
+        "--key", "keys", multiple=True, metavar="URI", help="Sign it yourself, as claimed products are; repeat."
+    )
+    return key(passphrase(command))

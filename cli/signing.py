@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cli.errors import UsageFault, VerificationFailed
+from repo_signing.canonical import as_json
 
 FORMAT: Final = 1
 Signatures = dict[str, dict[str, str]]
@@ -26,7 +27,7 @@ def differences(draft: Mapping[str, Any]) -> list[str]:
     lines: list[str] = []
     for part in draft["parts"]:
         payload = payload_of(part)
-        body = json.loads(payload)
+        body = json.loads(as_json(payload))
         kind = part["role"] if part["role"] in ("root", "targets") else "targets"
         if body.get("_type") != kind or body.get("version") != part["version"]:
             raise VerificationFailed(
@@ -50,7 +51,7 @@ def payload_of(part: Mapping[str, Any]) -> bytes:
 def check_publish(draft: Mapping[str, Any], path: str, sha256: str, companion_sha256s: Sequence[str]) -> None:
     """Raise VerificationFailed unless the draft adds these bytes at ``path`` and these beside it, and nothing else."""
     parts = draft["parts"]
-    body = json.loads(payload_of(parts[0]))
+    body = json.loads(as_json(payload_of(parts[0])))
     base = json.loads(base64.b64decode(parts[0]["base"] or ""))["signed"]
     before, after = base["targets"], body["targets"]
     changed = {one for one in before.keys() | after.keys() if before.get(one) != after.get(one)}
@@ -63,6 +64,38 @@ def check_publish(draft: Mapping[str, Any], path: str, sha256: str, companion_sh
         what = ", ".join(strange or foreign or sorted(changed - digests.keys()) or ["delegations"])
         raise VerificationFailed(
             f"the server asks to sign more than this file, its SBOMs and attestations: {what}; nothing was signed",
+            hint="`publish repo draft list` shows what waits; talk to whoever runs the server",
+        )
+
+
+def check_change(draft: Mapping[str, Any], path: str, companion_sha256: str | None, *, goes: bool) -> None:
+    """Raise VerificationFailed unless the draft changes what is said of the artifact at ``path``, and nothing else.
+
+    Args:
+        draft: As the server shows it.
+        path: Of the artifact.
+        companion_sha256: Digest of the one SBOM or attestation that may come beside it.
+        goes: Whether the artifact itself is to be taken out; otherwise its bytes must stay.
+    """
+    parts = draft["parts"]
+    body = json.loads(as_json(payload_of(parts[0])))
+    before = json.loads(base64.b64decode(parts[0]["base"] or ""))["signed"]["targets"]
+    after = body["targets"]
+    strange = []
+    for one in sorted(before.keys() | after.keys()):
+        was, now = before.get(one), after.get(one)
+        if was == now:
+            continue
+        if one == path:
+            is_asked = now is None if goes else now is not None and was is not None and now["hashes"] == was["hashes"]
+        else:
+            is_beside = one.startswith((f"{path}.sbom.", f"{path}.att.")) and now is not None
+            is_asked = is_beside and now["hashes"]["sha256"] == companion_sha256
+        if not is_asked:
+            strange.append(one)
+    if len(parts) != 1 or strange or "delegations" in body:
+        raise VerificationFailed(
+            f"the server asks to sign more than this change: {', '.join(strange) or 'delegations'}; nothing was signed",
             hint="`publish repo draft list` shows what waits; talk to whoever runs the server",
         )
 

@@ -63,6 +63,8 @@ class SealedFileSigner(CryptoSigner):
             pem = path.read_bytes()
         except FileNotFoundError as error:
             raise KeyNotHere(f"no key file at {path}; put it back, or name the folder where it is") from error
+        except OSError as error:
+            raise KeyNotHere(f"{path} could not be read: {error.strerror or error}; look at the disk") from error
         if secrets_handler is None:
             raise KeyLocked(f"{path} is encrypted and no passphrase was given")
         try:
@@ -111,6 +113,8 @@ def public_of(path: Path, passphrase: str) -> SSlibKey:
         pem = path.read_bytes()
     except FileNotFoundError as error:
         raise KeyNotHere(f"no key file at {path}; put it back, or name the folder where it is") from error
+    except OSError as error:
+        raise KeyNotHere(f"{path} could not be read: {error.strerror or error}; look at the disk") from error
     return SSlibKey.from_crypto(_unseal(path, pem, passphrase).public_key())
 
 
@@ -129,11 +133,14 @@ def write_private(path: Path, content: bytes) -> None:
     except FileExistsError as error:
         raise KeyExists(f"there is a file at {path} already; move it away first, nothing is written over") from error
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        try:
             os.fchmod(descriptor, _OWNER_ONLY_FILE)  # an umask such as 0777 would have left it without any right
-            file.write(content)
-            file.flush()
+            left = memoryview(content)
+            while left:
+                left = left[os.write(descriptor, left) :]
             os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         _sync_folder(path.parent)
     except OSError:
         with suppress(OSError):
@@ -152,7 +159,8 @@ def replace_private(path: Path, content: bytes) -> None:
     try:
         new.rename(path)
     except OSError:
-        new.unlink()
+        with suppress(OSError):
+            new.unlink()
         raise
     _sync_folder(path.parent)
 
@@ -160,6 +168,17 @@ def replace_private(path: Path, content: bytes) -> None:
 def remove_durably(path: Path) -> None:
     """Remove a file so that a power cut does not bring it back; one that is not there is no error."""
     path.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def set_aside(path: Path, folder: Path) -> None:
+    """Move a file into a private folder beside it, durably; one that is there already stays under another name."""
+    make_private_folder(folder)
+    target = folder / path.name
+    while target.exists():
+        target = folder / f"{target.name}~"
+    path.rename(target)
+    _sync_folder(folder)
     _sync_folder(path.parent)
 
 

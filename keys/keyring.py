@@ -27,7 +27,7 @@ from keys.files import (
     write_private,
 )
 from keys.ring_file import KEYRING_FILE, RoleKey, RoleKeys, changed_ring, create_ring, read_ring
-from keys.signer_client import SIGNER_SCHEME, SocketSigner, address_of, ask_highest
+from keys.signer_client import SIGNER_SCHEME, SocketSigner, address_of, ask_highest, ask_retired
 from keys.stores import PIN, open_store
 
 ROOT: Final = "root"
@@ -212,15 +212,6 @@ class Keyring:
         found = () if role is None else role.keys
         return frozenset(key.public.keyid for key in found if key.uri is not None and key.public.keyid in keyids)
 
-    def check_in_files(self, name: str) -> None:
-        """Raise KeyUnsuitable unless all keys of a role are in files here, so that its next one may be; UnknownKey."""
-        for key in self.keys(name).keys:
-            if not (key.uri or "").startswith(f"{SCHEME}:"):
-                raise KeyUnsuitable(
-                    f"the {name} key is not in a file here ({key.uri or 'a person holds it'}), so its next one is not "
-                    "made here; see `Rotation` in docs/keys.md"
-                )
-
     def add_online(self, name: str) -> SSlibKey:
         """Make another key file for an online role, put it behind those it has, and return its public half.
 
@@ -229,7 +220,12 @@ class Keyring:
             KeyLocked: The online passphrase is missing.
             OSError: A file could not be written. A key file without an entry is no key of this ring.
         """
-        self.check_in_files(name)
+        for key in self.keys(name).keys:
+            if not (key.uri or "").startswith(f"{SCHEME}:"):
+                raise KeyUnsuitable(
+                    f"the {name} key is not in a file here ({key.uri or 'a person holds it'}), so its next one is not "
+                    "made here; see `Rotation` in docs/keys.md"
+                )
         made = self.make_key(name)
         self.add(name, made)
         assert isinstance(made.public, SSlibKey), "sealed files hold no GnuPG keys"
@@ -238,13 +234,19 @@ class Keyring:
     def retire(self, name: str, keyid: str) -> None:
         """Take a key from a role and remove its file, if it is an online one; what it signed stays signed.
 
-        Raises UnknownKey, and KeyUnsuitable as :meth:`drop` does.
+        A signer process is asked to put it out of use; in other stores it is left for their keepers. The private half
+        goes first: cut short in between, the same call again ends it, and none is left that nothing names. Raises
+        UnknownKey, KeyUnsuitable as :meth:`drop` does, KeyNotHere, SigningRefused, and OSError.
         """
-        uri = next((key.uri for key in self.keys(name).keys if key.public.keyid == keyid), None)
+        role = self.keys(name)
+        uri = next((key.uri for key in role.keys if key.public.keyid == keyid), None)
+        if uri is not None and uri.startswith(f"{SCHEME}:{_ONLINE_FOLDER}/"):
+            RoleKeys(tuple(key for key in role.keys if key.public.keyid != keyid), role.threshold)  # may it go at all?
+            remove_durably(self._folders[_ONLINE_FOLDER] / uri.rpartition("/")[2])
+        elif uri is not None and uri.startswith(f"{SIGNER_SCHEME}:"):
+            ask_retired(address_of(uri), keyid)
         self.drop(name, keyid)
         self._open.pop((name, uri, keyid), None)
-        if uri is not None and uri.startswith(f"{SCHEME}:{_ONLINE_FOLDER}/"):
-            remove_durably(self._folders[_ONLINE_FOLDER] / uri.rpartition("/")[2])
 
     def make_key(self, name: str) -> RoleKey:
         """Make an encrypted Ed25519 key file for a role, beside the others; it is in the keyring only once added.
@@ -262,6 +264,18 @@ class Keyring:
         make_private_folder(self._folders[place])
         file = f"{name}-{secrets.token_hex(4)}.pem"
         return RoleKey(f"{SCHEME}:{place}/{file}", new_sealed_key(self._folders[place] / file, passphrase))
+
+    def pin_of(self, name: str) -> str:
+        """The PIN of the token that holds a role's keys; raises KeyLocked."""
+        if self._pin is not None:
+            return self._pin(name)
+        file = self._folder / f"{name}.{PIN}"
+        try:
+            return file.read_text(encoding="utf-8").strip()
+        except FileNotFoundError as error:
+            raise KeyLocked(f"the {name} key needs the token's PIN in {file}; put it there or give it") from error
+        except OSError as error:
+            raise KeyLocked(f"{file} could not be read: {error.strerror or error}; look at the disk") from error
 
     def _signers(self, name: str, among: Collection[str] | None, wanted: int) -> list[Signer]:
         keys = [key for key in self.keys(name).keys if among is None or key.public.keyid in among]
@@ -299,7 +313,7 @@ class Keyring:
             )
         scheme, _, rest = key.uri.partition(":")
         if scheme != SCHEME:
-            return open_store(name, key.uri, key.public, lambda _: self._pin_of(name))
+            return open_store(name, key.uri, key.public, lambda _: self.pin_of(name))
         place, _, file = rest.partition("/")
         if place not in self._folders or not file or Path(file).name != file:
             raise KeyDamaged(
@@ -321,15 +335,8 @@ class Keyring:
             return file.read_text(encoding="utf-8").strip()
         except FileNotFoundError as error:
             raise KeyLocked(f"the {name} key needs the passphrase in {file}; put it there or give it") from error
-
-    def _pin_of(self, name: str) -> str:
-        if self._pin is not None:
-            return self._pin(name)
-        file = self._folder / f"{name}.{PIN}"
-        try:
-            return file.read_text(encoding="utf-8").strip()
-        except FileNotFoundError as error:
-            raise KeyLocked(f"the {name} key needs the token's PIN in {file}; put it there or give it") from error
+        except OSError as error:
+            raise KeyLocked(f"{file} could not be read: {error.strerror or error}; look at the disk") from error
 
     def _ring(self) -> dict[str, RoleKeys]:
         path = self._folder / KEYRING_FILE

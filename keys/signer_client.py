@@ -6,11 +6,13 @@ The URI is ``wavegate-signer:<absolute path of the socket>?key=<name>``, the pat
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
-from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, Key, SecretsHandler, Signature, Signer
+from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, Key, SecretsHandler, Signature, Signer, SSlibKey
 
 from keys.errors import CustodyError, KeyLocked, KeyNotHere, SigningFailed, SigningRefused, UnknownKey
 from keys.signer_wire import BrokenFrame, receive_frame, send_frame
@@ -115,7 +117,34 @@ def ask_highest(path: Path) -> int:
 
 def ask_public(address: SignerAddress) -> Key:
     """The public half of the first key of that name; raises UnknownKey, KeyNotHere."""
-    answer = _ask(address.socket, {"ask": "public", "key": address.key})
+    return _public_in(_ask(address.socket, {"ask": "public", "key": address.key}), address)
+
+
+def ask_made(address: SignerAddress, known: Collection[str]) -> SSlibKey:
+    """Have the signer make another key of that name beside those it holds, whose ids are ``known`` here.
+
+    Raises:
+        SigningRefused: It makes none: its keys are in a store of their own, or there are too many.
+        UnknownKey, KeyNotHere: It holds no such key, or does not answer.
+    """
+    made = _public_in(_ask(address.socket, {"ask": "make", "key": address.key, "known": sorted(known)}), address)
+    if not isinstance(made, SSlibKey):
+        raise _stranger(address.socket)
+    return made
+
+
+def ask_retired(address: SignerAddress, keyid: str) -> None:
+    """Have the signer put a key out of use; one that it does not hold is none already.
+
+    Raises:
+        SigningRefused: It is the last one of that name.
+        KeyNotHere: The signer does not answer.
+    """
+    with suppress(UnknownKey):
+        _ask(address.socket, {"ask": "retire", "key": address.key, "keyid": keyid})
+
+
+def _public_in(answer: dict[str, Any], address: SignerAddress) -> Key:
     try:
         return Key.from_dict(answer["keyid"], dict(answer["public"]))
     except (KeyError, TypeError, ValueError) as error:

@@ -8,6 +8,7 @@ lives; with them every role version and blob they name. Roots are kept for ever.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -71,7 +72,11 @@ class Sweep:
         self._named: Final[dict[str, frozenset[str]]] = {}  # digests by role file; those files never change
 
     def mark(self) -> tuple[set[str], set[str]]:
-        """Names of metadata files and digests of blobs that stay; raises RepositoryDamaged."""
+        """Names of metadata files and digests of blobs that stay; raises RepositoryDamaged, CommitFailed."""
+        with _reading():
+            return self._mark()
+
+    def _mark(self) -> tuple[set[str], set[str]]:
         view = self._committer.view()
         files: set[str] = set()
         for version, snapshot in self._kept_snapshots(view):
@@ -93,11 +98,14 @@ class Sweep:
         short; the next collection goes on where this one ended.
         """
         files, named = self.mark()
-        metadata = sorted(self._swept_metadata(files), key=lambda path: (versioned_name(path.name) or (0, ""))[::-1])
-        metadata.sort(key=lambda path: not path.name.endswith(f".{roles.SNAPSHOT}.json"))
-        blobs = list(self._swept_blobs(named))
-        aside = self._quarantine.overdue(self._now)
-        freed = sum(path.stat().st_size for path in (*metadata, *blobs, *aside))
+        with _reading():
+            metadata = sorted(
+                self._swept_metadata(files), key=lambda path: (versioned_name(path.name) or (0, ""))[::-1]
+            )
+            metadata.sort(key=lambda path: not path.name.endswith(f".{roles.SNAPSHOT}.json"))
+            blobs = list(self._swept_blobs(named))
+            aside = self._quarantine.overdue(self._now)
+            freed = sum(path.stat().st_size for path in (*metadata, *blobs, *aside))
         if not dry_run:
             try:
                 for path in (*metadata, *blobs, *aside):
@@ -171,6 +179,16 @@ class Sweep:
             # Who cannot read what is named must not take away what is not.
             raise RepositoryDamaged(f"{name} cannot be read ({error}); nothing was collected, run a check") from error
         return body
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CommitFailed(
+            f"the repository's folders could not be read: {error.strerror or error}; nothing was collected, try again"
+        ) from error
 
 
 def collected(outcome: Collected, subject: str, by: Actor, now: datetime) -> AuditEvent:

@@ -61,7 +61,7 @@ class Draft:
         self._under: Final = under
         # Held while the draft lives: a batch asks for its bins twice, and the view forgets more than it keeps.
         self._held: Final[dict[str, Role]] = {} if under is None else under._held
-        self._own: Final = own
+        self._own = own
         self._changes: Final[dict[str, Entry | None]] = {}
         self._renewals: Final[set[str]] = set()
         self._placed: Final[dict[str, Placed]] = {}
@@ -124,6 +124,10 @@ class Draft:
     def open_claim(self, product: str) -> None:
         """Let this draft set entries of a claimed product, in the bins: they are not claimed any more, or not yet."""
         self._opened.add(product)
+
+    def sign_elsewhere(self, role: str) -> None:
+        """Let this draft change targets of a claimed product whose role, so changed, is placed in it."""
+        self._own = role
 
     def holder(self, path: str) -> str:
         """Name of the role that will hold a path."""
@@ -221,7 +225,12 @@ class Draft:
         """
         changed: defaultdict[str, dict[str, Entry | None]] = defaultdict(dict)
         for path, entry in self._changes.items():
-            changed[self.holder(path)][path] = entry
+            holder = self.holder(path)
+            if holder in self._placed:
+                standing = self._placed[holder].body["targets"].get(path)
+                assert standing == entry, f"{holder} was signed elsewhere with another {path}"
+            else:
+                changed[holder][path] = entry
         for path, entry in self._moved_lists():
             changed[roles.REVOCATIONS][path] = entry
             changed[self.view.bin_of(path)][path] = None

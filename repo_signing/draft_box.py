@@ -43,15 +43,15 @@ class DraftBox:
         return {sha256_of(entry) for body in bodies for entry in body.get("targets", {}).values()}
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        """Names below the repository's folder and content of all drafts, for a backup."""
-        for path in sorted(self._folder.glob(f"{PREFIX}_*.json")):
+        """Names below the repository's folder and content of all drafts, for a backup; raises CommitFailed."""
+        for path in self._paths():
             content = read_or_none(path)
             if content is not None:  # finished meanwhile
                 yield f"{self._folder.name}/{path.name}", content
 
     def add(self, draft: OfflineDraft) -> None:
         """Keep a new draft; raises CommitFailed, and InvalidDraft when too many wait already."""
-        if len(list(self._folder.glob(f"{PREFIX}_*.json"))) >= MAX_DRAFTS:
+        if len(self._paths()) >= MAX_DRAFTS:
             raise InvalidDraft(f"{MAX_DRAFTS} drafts wait for signatures already; sign or drop some of them")
         try:
             self._storage.ensure_folder(self._folder)
@@ -107,6 +107,12 @@ class DraftBox:
             draft = replace(draft, parts=parts)
             self.replace(draft)
         return draft
+
+    def _paths(self) -> list[Path]:
+        try:
+            return sorted(self._folder.glob(f"{PREFIX}_*.json"))
+        except OSError as error:
+            raise CommitFailed(f"the drafts could not be read: {error.strerror or error}; try again") from error
 
     def _path(self, draft_id: str) -> Path:
         return self._folder / f"{draft_id}.json"

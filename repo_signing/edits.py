@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from evidence.ids import new_id
 from evidence.model import Actor, AuditEvent
@@ -18,9 +18,11 @@ from repo_signing.model import (
     ArtifactRecord,
     AttestationRecord,
     AttestationUpload,
+    Attester,
     NewArtifact,
     SbomRecord,
     SbomUpload,
+    StagedBlob,
     Yank,
 )
 from repo_signing.paths import attestation_path, check_channel, sbom_path
@@ -167,6 +169,30 @@ def yank(draft: Draft, path: str, reason: str, by: Actor, now: datetime) -> Arti
     told: dict[str, object] = {"path": path, "reason": said}
     draft.put_artifact(after, AuditEvent("artifact.yanked", record.id, by, now, told))
     return after
+
+
+def edit(draft: Draft, asked: Mapping[str, Any]) -> ArtifactRecord:
+    """Apply a change that was asked for earlier, of an artifact whose product is claimed; ``asked`` as drafts keep it.
+
+    Of a withdrawal only the team's part: the target goes.
+    """
+    path, by, at = str(asked["path"]), Actor.from_dict(asked["by"]), datetime.fromisoformat(asked["at"])
+    match asked["verb"]:
+        case "yank":
+            return yank(draft, path, asked["reason"], by, at)
+        case "amend":
+            return amend(draft, path, asked["notes"], asked["labels"], by, at)
+        case "attach-sbom":
+            upload = {**asked["upload"], "staged": StagedBlob(**asked["upload"]["staged"])}
+            return attach(draft, path, [SbomUpload(**upload)], by, at)
+        case "attest":
+            upload = {**asked["upload"], "staged": StagedBlob(**asked["upload"]["staged"])}
+            upload["verified_by"] = tuple(Attester(**one) for one in upload["verified_by"])
+            return attest(draft, path, [AttestationUpload(**upload)], by, at)
+        case _:
+            record = draft.artifact(path)
+            draft.put(path, None)
+            return record
 
 
 def one_line(text: str) -> str:

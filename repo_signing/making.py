@@ -13,8 +13,9 @@ from tuf.api.metadata import Root
 from evidence.ids import new_id
 from evidence.model import Actor
 from keys.keyring import Keyring
-from repo_signing import payloads, roles
+from repo_signing import edits, payloads, roles
 from repo_signing.canonical import canonical
+from repo_signing.draft import Draft
 from repo_signing.draft_box import PREFIX
 from repo_signing.errors import InvalidDraft, PathTaken, RepositoryDamaged
 from repo_signing.offline import OfflineDraft, Part, Requirement
@@ -184,7 +185,14 @@ def _product(change: Change, view: View, version: int, now: datetime) -> tuple[s
         if "serial" in custom:
             custom["serial"] = version
         entries[path] = {**entry, "custom": custom}
-    body = payloads.product_after(product, standing, entries, version, now)
+    changes: dict[str, Entry | None] = dict(entries)
+    if (edit := change.get("edit")) is not None:
+        trial = Draft(view, version, now, own=role)
+        edits.edit(trial, edit)
+        if trial.is_empty():
+            raise InvalidDraft(f"{change['title']} would change nothing any more; drop the draft")
+        changes |= trial.changes()
+    body = payloads.product_after(product, standing, changes, version, now)
     number = view.versions[roles.TARGETS]
     required = _required((f"targets {number}", view.role(roles.TARGETS).body, role))
     part = _below(view, role, body, required)

@@ -193,6 +193,14 @@ class RepositoryStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Overlap:
+    """Old keys that still sign beside those that root names: their ids by role, and from when on that may end."""
+
+    keyids: Mapping[str, tuple[str, ...]]
+    ends_from: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One thing that a check found not as it should be.
 

@@ -18,6 +18,7 @@ from securesystemslib.exceptions import UnverifiedSignatureError, VerificationEr
 from securesystemslib.signer import Key, Signature
 
 from evidence.model import Actor
+from repo_signing.canonical import as_json
 from repo_signing.differences import difference
 from repo_signing.errors import RepositoryDamaged, SignatureRefused
 from repo_signing.signing import envelope
@@ -53,7 +54,7 @@ class Part:
     @property
     def body(self) -> dict[str, Any]:
         """The signed part."""
-        body: dict[str, Any] = orjson.loads(self.payload)
+        body: dict[str, Any] = orjson.loads(as_json(self.payload))
         return body
 
     @property

@@ -6,8 +6,8 @@ no client ever meets a state that it refuses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -16,21 +16,22 @@ import orjson
 
 from evidence.model import REPOSITORY, Actor, AuditEvent
 from keys.errors import CustodyError, KeyUnsuitable
-from repo_signing import edits, roles
+from keys.succession import Succession
+from repo_signing import roles, withdrawal
 from repo_signing.blobs import Blobs
 from repo_signing.canonical import encode
 from repo_signing.commit import Committer
 from repo_signing.draft import Draft
-from repo_signing.draft_box import DraftBox
 from repo_signing.errors import CommitFailed, DraftMoved, InvalidDraft, RepositoryError, RotationNotDue
-from repo_signing.making import Change, claimed_entries, made, parts_of
-from repo_signing.model import ArtifactRecord, NewArtifact
+from repo_signing.making import Change, claimed_entries
+from repo_signing.model import ArtifactRecord, Overlap
 from repo_signing.offline import OfflineDraft, Part
-from repo_signing.paths import artifact_path
 from repo_signing.payloads import MAX_VERSION, PublicKey, public_key, stored_key
-from repo_signing.records import read_artifact, sha256_of
+from repo_signing.quarantine import Quarantine
 from repo_signing.signing import signers_of
 from repo_signing.storage import read_or_none
+from repo_signing.team_drafts import TeamDrafts
+from repo_signing.upkeep import named_blobs
 from repo_signing.view import View
 
 # A client asks for root first and for the timestamp right after; caches may answer the first from a little earlier.
@@ -39,27 +40,13 @@ ONLINE: Final = (roles.TIMESTAMP, roles.SNAPSHOT, roles.RELEASES, roles.DECISION
 OVERLAP_FILE: Final = "overlap"
 
 
-class Drafts:
+class Drafts(TeamDrafts):
     """The drafts of one repository that stands. Methods raise what :meth:`Committer.submit` raises, too."""
 
-    def __init__(self, folder: Path, committer: Committer, blobs: Blobs) -> None:
-        self._committer: Final = committer
-        self._blobs: Final = blobs
-        self._box: Final = DraftBox(folder, committer.storage)
+    def __init__(self, folder: Path, committer: Committer, blobs: Blobs, quarantine: Quarantine) -> None:
+        super().__init__(folder, committer, blobs)
+        self._quarantine: Final = quarantine
         self._overlap: Final = folder / OVERLAP_FILE
-        self._name: Final = folder.parent.name  # <home>/orgs/<org>/repository
-
-    def all(self) -> list[OfflineDraft]:
-        """All drafts, oldest first."""
-        return self._box.all()
-
-    def get(self, draft_id: str) -> OfflineDraft:
-        """One draft; raises UnknownDraft."""
-        return self._box.get(draft_id)
-
-    def named_blobs(self) -> set[str]:
-        """Digests of all targets in what waits to be signed."""
-        return self._box.named_blobs()
 
     def draft_root(
         self,
@@ -130,46 +117,6 @@ class Drafts:
         """Draft that the server signs a product's artifacts again; raises InvalidDraft when it is not claimed."""
         return self._draft({"kind": "targets", "release": product, "title": f"release {product}"}, by, now, deadline)
 
-    def claims(self) -> dict[str, roles.Rule]:
-        """Claimed products and the rule for each, by name."""
-        view = self._committer.view()
-        found = {product: view.rule(f"{roles.PRODUCT_PREFIX}{product}") for product in sorted(view.claims)}
-        return {product: rule for product, rule in found.items() if rule is not None}
-
-    def draft_publish(
-        self, new: NewArtifact, *, now: datetime, deadline: datetime | None = None
-    ) -> tuple[ArtifactRecord, OfflineDraft | None]:
-        """Draft an artifact of a claimed product, for its team to sign.
-
-        The same bytes again return the draft that waits already, or no draft when they are signed; so it is safe to
-        repeat.
-
-        Raises:
-            What :meth:`SignedRepository.publish` raises.
-        """
-        path = artifact_path(new.product, new.version, new.platform, new.file_name)
-        for upload in (new.staged, *new.companions()):
-            self._blobs.keep(upload)
-        role = f"{roles.PRODUCT_PREFIX}{new.product}"
-        with self._committer.lock:
-            for waiting in self.all():
-                entry = waiting.change.get("entries", {}).get(path)
-                if entry is not None and sha256_of(entry) == new.staged.sha256:
-                    return read_artifact(path, entry), waiting
-            view = self._committer.view()
-            serial = self._committer.next_serial(view)
-            trial = Draft(view, serial, now, own=role)
-            record, _ = edits.publish(trial, path, new, now)
-            if trial.is_empty():
-                return record, None
-            change = {
-                "kind": "product",
-                "product": new.product,
-                "entries": dict(trial.changes()),
-                "title": f"publish {path}",
-            }
-            return record, self._draft(change, new.publisher, now, deadline)
-
     def sign(
         self, draft_id: str, signatures: Mapping[str, Mapping[str, str]], *, now: datetime
     ) -> tuple[OfflineDraft, int | None]:
@@ -206,9 +153,18 @@ class Drafts:
             self._box.drop(draft_id)
 
     def rotate(
-        self, wanted: Sequence[str], *, compromised: bool, past: int, by: Actor, now: datetime
+        self,
+        wanted: Sequence[str],
+        *,
+        compromised: bool,
+        past: int,
+        by: Actor,
+        now: datetime,
+        keys: Mapping[str, str] | None = None,
     ) -> list[OfflineDraft]:
         """Make new online keys and draft that they take the place of the old ones.
+
+        They are made where the old ones are, in files or in the signer process; in other stores people make them.
 
         Args:
             wanted: Of ``timestamp``, ``snapshot``, ``releases`` and ``decisions``.
@@ -216,13 +172,15 @@ class Drafts:
             past: The commit's serial is above it: the highest version that anybody has seen of any role.
             by: Who asks.
             now: New lives begin here.
+            keys: By role the address of a key that was made in a store; see :class:`keys.succession.Succession`.
 
         Returns:
             A draft of root for timestamp and snapshot, one of targets for the others.
 
         Raises:
-            InvalidDraft: Another role, none, one whose keys are not in files here, or a version that leaves no room
-                above it.
+            InvalidDraft: Another role, none, one whose next key must be named or cannot be used, or a version that
+                leaves no room above it.
+            CustodyError: A store or the signer process does not give or use a key.
         """
         if not wanted or not set(wanted) <= set(ONLINE):
             raise InvalidDraft(
@@ -230,13 +188,23 @@ class Drafts:
             )
         if not 0 <= past <= MAX_VERSION:
             raise InvalidDraft(f"a serial past {past} would leave no room above it; new keys alone heal such versions")
+        named = keys or {}
+        if strangers := named.keys() - set(wanted):
+            raise InvalidDraft(f"a key is named for {', '.join(sorted(strangers))}, which is not to be rotated")
+        succession = Succession(self._committer.keyring)
         try:
             for role in wanted:  # all of them before the first key is made
-                self._committer.keyring.check_in_files(role)
+                succession.check(role, named.get(role))
+            with self._committer.lock, _disk("the new keys could not be written"):
+                found = {role: stored_key(succession.add(role, named.get(role))) for role in dict.fromkeys(wanted)}
+                return self._draft_rotation(found, compromised, past, by, now)
         except KeyUnsuitable as error:
             raise InvalidDraft(str(error)) from error
+
+    def _draft_rotation(
+        self, keys: Mapping[str, dict[str, Any]], compromised: bool, past: int, by: Actor, now: datetime
+    ) -> list[OfflineDraft]:
         with self._committer.lock:
-            keys = {role: stored_key(self._committer.keyring.add_online(role)) for role in dict.fromkeys(wanted)}
             more = {"compromised": compromised, "past": past}
             drafts = []
             top = {role: key for role, key in keys.items() if role in (roles.TIMESTAMP, roles.SNAPSHOT)}
@@ -249,6 +217,19 @@ class Drafts:
                 change = {"kind": "targets", "online": online, **more}
                 drafts.append(self._draft({**change, "title": f"rotate {', '.join(sorted(online))}"}, by, now, None))
             return drafts
+
+    def overlap(self) -> Overlap | None:
+        """Which old keys still sign after a rotation, and until when at least; None when there is no overlap."""
+        view = self._committer.view()
+        old = {}
+        for role, raw in ((roles.SNAPSHOT, view.snapshot_bytes), (roles.TIMESTAMP, view.timestamp_bytes)):
+            rule = view.rule(role)
+            known = () if rule is None else rule.keyids
+            if left := tuple(keyid for keyid in signers_of(raw) if keyid not in known):
+                old[role] = left
+        since = read_or_none(self._overlap)
+        begun = view.committed_at if since is None else datetime.fromisoformat(since.decode())
+        return Overlap(keyids=old, ends_from=begun + OVERLAP) if old else None
 
     def end_overlap(self, *, by: Actor, now: datetime) -> tuple[int, list[str]]:
         """End an overlap: sign with the keys that root names alone, and put unused online keys out of the ring.
@@ -283,35 +264,6 @@ class Drafts:
                         continue  # stands in the list as signed; whoever signs it again is told what is wrong
                     finished.append(draft.id)
         return finished
-
-    def _draft(self, change: Change, by: Actor, now: datetime, deadline: datetime | None) -> OfflineDraft:
-        with self._committer.lock:
-            draft = self._build(change, by, now, deadline, None)
-            self._box.add(draft)
-            return draft
-
-    def _build(
-        self, change: Change, by: Actor, now: datetime, deadline: datetime | None, draft_id: str | None
-    ) -> OfflineDraft:
-        if deadline is not None and deadline <= now:
-            raise InvalidDraft(f"the deadline {deadline} has passed; choose one ahead")
-        view = self._committer.view()
-        version = self._committer.next_serial(view)
-        title, parts, basis = parts_of(change, view, version, now)
-        if any(part.role != roles.ROOT for part in parts):
-            try:
-                self._committer.burn(version)  # the number stands in what is signed and must name nothing else
-            except OSError as error:
-                raise CommitFailed(f"the draft could not be written: {error.strerror or error}; try again") from error
-        known = [*self._public_keys(view)]
-        draft = made(
-            {**change, "known_keys": known}, title, parts, basis, by=by, now=now, deadline=deadline, draft_id=draft_id
-        )
-        return replace(draft, change=change)
-
-    def _public_keys(self, view: View) -> list[dict[str, Any]]:
-        bodies = (view.root_body, view.role(roles.TARGETS).body.get("delegations") or {})
-        return [{"keyid": keyid, **key} for body in bodies for keyid, key in body.get("keys", {}).items()]
 
     def _check_base(self, draft: OfflineDraft) -> None:
         """Raise DraftMoved unless the draft stands on the repository as it is, apart from what it itself has done."""
@@ -355,6 +307,8 @@ class Drafts:
             except OSError as error:
                 raise CommitFailed(f"the draft could not be finished: {error.strerror or error}; try again") from error
             self._committer.submit(lambda trial: self._apply(trial, draft, left), now, alone=True)
+            if draft.change.get("edit", {}).get("verb") in withdrawal.VERBS:
+                self._settle_quarantine()
         if draft.change.get("compromised"):
             self._shed(now)
         view = self._committer.view()
@@ -377,6 +331,10 @@ class Drafts:
             trial.open_claim(claim["product"])
             for path in claimed_entries(trial.view, claim["product"]):
                 trial.put(path, None)
+        edit = draft.change.get("edit", {})
+        if edit.get("verb") in withdrawal.VERBS:
+            record = self._take_out(trial, edit)
+            self._quarantine.prepare(record.sha256)
         for part in parts:
             name = "root.json" if part.role == roles.ROOT else f"{part.role}.json"
             written = read_or_none(self._committer.metadata / f"{part.version}.{name}")
@@ -384,6 +342,23 @@ class Drafts:
             known = written is not None and encode(orjson.loads(written)["signed"]) == part.payload
             trial.place(part.role, written if known and written is not None else part.file, part.body)
         trial.renew(roles.SNAPSHOT)
+
+    def _take_out(self, trial: Draft, edit: Mapping[str, Any]) -> ArtifactRecord:
+        """The server's part of a withdrawal: the record and the list for devices, beside what the team signed away."""
+        trial.sign_elsewhere(f"{roles.PRODUCT_PREFIX}{edit['path'].partition('/')[0]}")
+        return withdrawal.withdraw(
+            trial,
+            self._blobs,
+            edit["path"],
+            reason=edit["reason"],
+            revoke=edit["verb"] == "revoke",
+            by=Actor.from_dict(edit["by"]),
+            now=datetime.fromisoformat(edit["at"]),
+        )
+
+    def _settle_quarantine(self) -> None:
+        with suppress(OSError):  # it is signed that nobody is to have it; the next recovery takes it away
+            self._quarantine.settle(lambda: named_blobs(self._committer.view()) | self.named_blobs())
 
     def _shed(self, now: datetime) -> None:
         """Have snapshot and timestamp signed by none but the keys that root names, if others sign, too."""
@@ -407,9 +382,18 @@ class Drafts:
             for key in ring.keys(role).keys
             if key.public.keyid not in needed
         ]
-        for role, keyid in gone:
-            ring.retire(role, keyid)
+        with _disk("the old keys could not be removed"):
+            for role, keyid in gone:
+                ring.retire(role, keyid)
         return [role for role, _ in gone]
+
+
+@contextmanager
+def _disk(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CommitFailed(f"{what}: {error.strerror or error}; try again") from error
 
 
 def _is_done(view: View, part: Part) -> bool:

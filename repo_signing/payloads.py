@@ -114,9 +114,10 @@ def targets_after(
 def product_after(
     product: str, before: Mapping[str, Any], entries: Mapping[str, Any], version: int, now: datetime
 ) -> dict[str, Any]:
-    """The next version of a product's role: targets that stood, overlaid with ``entries``."""
+    """The next version of a product's role: targets that stood, overlaid with ``entries``; None takes one away."""
     role = f"{roles.PRODUCT_PREFIX}{product}"
-    return roles.holder_body(role, dict(before) | dict(entries), version, now)
+    after = {path: entry for path, entry in {**before, **entries}.items() if entry is not None}
+    return roles.holder_body(role, after, version, now)
 
 
 def check_rule(role: str, keyids: Iterable[str], threshold: int) -> None:

@@ -21,7 +21,7 @@ from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType, UpdaterConfig
 
 from repo_signing import roles
-from repo_signing.canonical import encode
+from repo_signing.canonical import canonical_bytes, encode
 from repo_signing.errors import ClientWouldRefuse
 
 # Refuse early: the last fifth of a limit is for the releases made while somebody re-bins.
@@ -131,7 +131,7 @@ class Reader:
         head, mark, rest = content.partition(_SIGNED) if body is not None else (b"", b"", b"")
         if body is not None and mark and content.startswith(_SIGNATURES):
             signed = self._signed(body)
-            payload = rest[:-1]
+            payload = canonical_bytes(rest[:-1])
             signatures = {one["keyid"]: Signature.from_dict(one) for one in orjson.loads(head + b"]}")["signatures"]}
         else:
             metadata = Metadata[T].from_dict(orjson.loads(content))

@@ -69,7 +69,7 @@ class SignedRepository(Reading):
         super().__init__(Committer(folder, keyring, projection, disk), Blobs(folder, disk))
         self.uploads: Final = UploadSessions(folder, disk)  # large ones, in pieces
         self._quarantine: Final = Quarantine(folder, self._blobs, disk)
-        self.drafts: Final = Drafts(folder, self._committer, self._blobs)
+        self.drafts: Final = Drafts(folder, self._committer, self._blobs, self._quarantine)
 
     # Uploads
 

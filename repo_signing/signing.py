@@ -11,7 +11,7 @@ from securesystemslib.signer import Signature
 from keys.errors import KeyNotHere
 from keys.keyring import Keyring
 from repo_signing import roles
-from repo_signing.canonical import encode
+from repo_signing.canonical import as_json, encode
 from repo_signing.roles import Rule
 
 _SIGNATURES: Final = b'{"signatures":['
@@ -54,13 +54,13 @@ def sign(
             add(held - made.keys(), missing)
     for keyid in keyring.held(name, set(also).difference(*(rule.keyids for rule in rules))):
         add(frozenset({keyid}), 1)
-    # The file holds the very bytes that were signed, so no second encoding can differ.
+    # The file holds the very bytes that were signed, but for line breaks, so no second encoding can differ.
     return envelope(payload, [one.to_dict() for one in made.values()])
 
 
 def envelope(payload: bytes, signatures: Sequence[Mapping[str, str]]) -> bytes:
     """The file of a role; ``signatures`` as ``{"keyid", "sig"}``."""
-    return _SIGNATURES + b",".join(encode(dict(one)) for one in signatures) + b"]" + _SIGNED + payload + b"}"
+    return _SIGNATURES + b",".join(encode(dict(one)) for one in signatures) + b"]" + _SIGNED + as_json(payload) + b"}"
 
 
 def signers_of(raw: bytes) -> list[str]:

@@ -25,6 +25,7 @@ from repo_signing.model import ArtifactRecord, Withdrawal
 from repo_signing.records import blob_entry, sha256_of
 
 MAX_LIST_BYTES: Final = 256 * 1024  # what devices read of a document; room for about a thousand revoked artifacts
+VERBS: Final = ("withdraw", "revoke")
 _FORMAT: Final = 1
 
 

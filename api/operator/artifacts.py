@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, BinaryIO, cast
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from api.auth.permissions import Permission
 from api.operator.attestation_schemas import MAX_ATTESTATIONS, Attestation, attestation, attested
+from api.operator.draft_schemas import Draft, shown
 from api.operator.routes import (
     Body,
     IdPath,
@@ -26,7 +28,10 @@ from api.operator.routes import (
     services,
 )
 from evidence.ids import is_id
+from evidence.model import AuditEvent
 from repo_signing.model import ArtifactRecord, NewArtifact, SbomRecord, SbomUpload, StagedBlob
+from repo_signing.offline import OfflineDraft
+from repo_signing.team_drafts import amend, attach, take_out, yank
 from sbom.model import SbomLimits
 from sbom.read import read_sbom
 from store.artifacts import ArtifactFilter
@@ -170,6 +175,13 @@ class Sboms(BaseModel):
     items: list[Sbom]
 
 
+class DraftedArtifact(BaseModel):
+    """The record to be signed, and its draft; null when it is signed already."""
+
+    artifact: Artifact
+    draft: Draft | None
+
+
 @api.on("PUT", "/artifacts/content", Upload, permission=Permission.ARTIFACTS_PUBLISH, status=201, raw_body=True)
 def upload_content() -> Response:
     """Take in the bytes of an artifact, SBOM or attestation"""
@@ -201,47 +213,62 @@ def get_artifact(path: IdPath) -> Response:
     return reply(artifact(artifact_named(path.id)))
 
 
-@api.on("PATCH", "/artifacts/{id}", Artifact, permission=Permission.ARTIFACTS_WRITE)
+@api.on("PATCH", "/artifacts/{id}", Artifact, permission=Permission.ARTIFACTS_WRITE, accepted=DraftedArtifact)
 def patch_artifact(path: IdPath, body: ArtifactChange) -> Response:
-    """Change an artifact's notes and labels"""
+    """Change an artifact's notes and labels; of a claimed product as a draft for its team"""
     record = artifact_named(path.id)
     check_match(artifact(record))
+    if is_claimed(record):
+        return drafted_edit(record, amend(body.notes, body.labels))
     changed = services().repository.amend(
         record.path, notes=body.notes, labels=body.labels, by=caller().actor, now=now()
     )
     return reply(artifact(changed))
 
 
-@api.on("POST", "/artifacts/{id}/yank", Artifact, permission=Permission.ARTIFACTS_YANK)
+@api.on("POST", "/artifacts/{id}/yank", Artifact, permission=Permission.ARTIFACTS_YANK, accepted=DraftedArtifact)
 def yank_artifact(path: IdPath, body: Reason) -> Response:
-    """Mark an artifact as not to be installed any more"""
+    """Mark an artifact as not to be installed any more; of a claimed product as a draft for its team"""
     record = artifact_named(path.id)
+    if is_claimed(record):
+        return drafted_edit(record, yank(body.reason))
     yanked = services().repository.yank(record.path, reason=body.reason, by=caller().actor, now=now())
     services().rollouts.tick(services().org, now())
     return reply(artifact(yanked))
 
 
-@api.on("POST", "/artifacts/{id}/withdraw", Artifact, permission=Permission.ARTIFACTS_YANK)
+@api.on("POST", "/artifacts/{id}/withdraw", Artifact, permission=Permission.ARTIFACTS_YANK, accepted=DraftedArtifact)
 def withdraw_artifact(path: IdPath, body: Reason) -> Response:
     """Take an artifact out of the repository for good; its record stays"""
     return _taken_out(path, body, revoke=False)
 
 
-@api.on("POST", "/artifacts/{id}/revoke", Artifact, permission=Permission.ARTIFACTS_YANK)
+@api.on("POST", "/artifacts/{id}/revoke", Artifact, permission=Permission.ARTIFACTS_YANK, accepted=DraftedArtifact)
 def revoke_artifact(path: IdPath, body: Reason) -> Response:
     """Withdraw an artifact and make devices that run it leave it"""
     return _taken_out(path, body, revoke=True)
 
 
-@api.on("PUT", "/artifacts/{id}/sboms", Sbom, permission=Permission.SBOMS_WRITE, status=201, raw_body=True)
+@api.on(
+    "PUT",
+    "/artifacts/{id}/sboms",
+    Sbom,
+    permission=Permission.SBOMS_WRITE,
+    status=201,
+    raw_body=True,
+    accepted=DraftedArtifact,
+)
 def attach_sbom(path: IdPath) -> Response:
-    """Sign an SBOM beside an artifact that stands"""
+    """Sign an SBOM beside an artifact that stands; of a claimed product as a draft for its team"""
     record = artifact_named(path.id)
     repository = services().repository
     staged = repository.stage(
         cast("BinaryIO", request.stream), limit=SbomLimits().length, expected=request.content_length
     )
-    signed = repository.attach_sbom(record.path, _examined(staged), by=caller().actor, now=now())
+    upload = _examined(staged)
+    if is_claimed(record):
+        return drafted_edit(record, attach(upload))
+    signed = repository.attach_sbom(record.path, upload, by=caller().actor, now=now())
     return reply(_sbom(next(one for one in signed.sboms if one.sha256 == staged.sha256)), 201)
 
 
@@ -321,8 +348,33 @@ def artifact(record: ArtifactRecord) -> Artifact:
     )
 
 
+def is_claimed(record: ArtifactRecord) -> bool:
+    """Whether the artifact's product is signed by its team's own keys."""
+    return record.product in services().repository.drafts.claims()
+
+
+def drafted_edit(record: ArtifactRecord, edit: Mapping[str, Any]) -> Response:
+    """202 with the draft of a change that the product's team is to sign; 200 when there is nothing to change."""
+    after, draft = services().repository.drafts.draft_edit(record.path, edit, by=caller().actor, now=now())
+    if draft is None:
+        return reply(artifact(record))
+    told = {"title": draft.title}
+    event = AuditEvent("repository.draft.created", draft.id, caller().actor, now(), told)
+    services().audit.append(services().org, [event])
+    return drafted(after, draft, 202)
+
+
+def drafted(record: ArtifactRecord, draft: OfflineDraft | None, status: int) -> Response:
+    """An artifact as it will be, and the draft that waits for its team."""
+    told = None if draft is None else shown(draft, whole=True)
+    return reply(DraftedArtifact(artifact=artifact(record), draft=told), status)
+
+
 def _taken_out(path: IdPath, body: Reason, *, revoke: bool) -> Response:
     record = artifact_named(path.id)
+    # One that was withdrawn is in the server's own hands, and can still be revoked.
+    if record.withdrawn is None and is_claimed(record):
+        return drafted_edit(record, take_out(body.reason, revoke=revoke))
     gone = services().repository.withdraw(record.path, reason=body.reason, revoke=revoke, by=caller().actor, now=now())
     services().rollouts.tick(services().org, now())
     return reply(artifact(gone))

@@ -8,9 +8,10 @@ from flask import Response, request, send_file
 from pydantic import BaseModel
 
 from api.auth.permissions import Permission
-from api.operator.artifacts import artifact_named
+from api.operator.artifacts import DraftedArtifact, artifact_named, drafted_edit, is_claimed
 from api.operator.attestation_schemas import Attestation, attestation, attested
 from api.operator.routes import IdPath, Routes, caller, now, reply, services
+from repo_signing.team_drafts import attach
 from sbom.attestation_model import ATTESTATION_LIMITS
 
 api = Routes("attestations", "Artifacts")
@@ -29,15 +30,18 @@ class Attestations(BaseModel):
     permission=Permission.ATTESTATIONS_WRITE,
     status=201,
     raw_body=True,
+    accepted=DraftedArtifact,
 )
 def attach_attestation(path: IdPath) -> Response:
-    """Sign an attestation beside an artifact; the same one again is examined anew"""
+    """Sign an attestation beside an artifact, of a claimed product as a draft; the same one again is examined anew"""
     record = artifact_named(path.id)
     repository = services().repository
     staged = repository.stage(
         cast("BinaryIO", request.stream), limit=ATTESTATION_LIMITS.length, expected=request.content_length
     )
     (upload,) = attested(repository, [staged], artifact_sha256=record.sha256)
+    if is_claimed(record):
+        return drafted_edit(record, attach(upload))
     signed = repository.attach_attestation(record.path, upload, by=caller().actor, now=now())
     return reply(attestation(next(one for one in signed.attestations if one.sha256 == staged.sha256)), 201)
 

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 from flask import Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.auth.permissions import Permission
-from api.operator.artifacts import Artifact, Publish, artifact, wanted
+from api.operator.artifacts import DraftedArtifact, Publish, drafted, wanted
+from api.operator.draft_schemas import Draft, Keyid, RoleName, shown
 from api.operator.routes import Body, IdPath, Routes, caller, now, reply, services
 from evidence.model import AuditEvent
 from repo_signing.errors import UnknownDraft
-from repo_signing.offline import OfflineDraft
 
 api = Routes("drafts", "Drafts")
 
-Keyid = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-RoleName = Annotated[str, StringConstraints(min_length=1, max_length=120)]
 MAX_DEADLINE_DAYS = 365
 
 
@@ -30,52 +28,6 @@ class PublicKey(Body):
     keytype: str = Field(max_length=40)
     scheme: str = Field(max_length=60)
     keyval: dict[str, str]
-
-
-class DraftBy(BaseModel):
-    """Who made the draft."""
-
-    kind: str
-    id: str
-    name: str
-    credential: str | None = None
-
-
-class Requirement(BaseModel):
-    """`threshold` of `keyids` must sign, because `by` says so; `signed` have."""
-
-    by: str
-    keyids: list[str]
-    threshold: int
-    signed: list[str]
-
-
-class Part(BaseModel):
-    """One role of the draft. `payload` are the exact bytes to sign and `base` the file they were made from, as base64;
-    both are null in lists."""
-
-    role: str
-    version: int
-    base_version: int
-    payload_sha256: str
-    difference: list[str]
-    requirements: list[Requirement]
-    payload: str | None = None
-    base: str | None = None
-
-
-class Draft(BaseModel):
-    """A change that waits for signatures; all its parts take effect in one commit."""
-
-    format: int
-    id: str
-    title: str
-    state: str
-    created_by: DraftBy
-    created_at: datetime
-    deadline: datetime
-    parts: list[Part]
-    keys: dict[str, dict[str, Any]]
 
 
 class Drafts(BaseModel):
@@ -110,9 +62,14 @@ class Signed(BaseModel):
 
 
 class Rotation(Body):
-    """Online roles that get new keys. `compromised`: without overlap; `past`: the commit's serial is above it."""
+    """Online roles that get new keys. They are made where the old ones are, in files or in the signer process; for any
+    other store `keys` names by role the one that was made there, such as `hsm:3?label=online`. `compromised`: without
+    overlap; `past`: the commit's serial is above it."""
 
     roles: list[RoleName] = Field(min_length=1, max_length=4)
+    keys: dict[RoleName, Annotated[str, StringConstraints(min_length=1, max_length=500)]] = Field(
+        default_factory=dict, max_length=4
+    )
     compromised: bool = False
     past: int = Field(0, ge=0)
 
@@ -160,17 +117,10 @@ class PayloadPath(BaseModel):
     role: str = Field(max_length=120)
 
 
-class DraftedArtifact(BaseModel):
-    """The record to be signed, and its draft; null when it is signed already."""
-
-    artifact: Artifact
-    draft: Draft | None
-
-
 @api.on("GET", "/repository/drafts", Drafts, permission=Permission.REPOSITORY_READ)
 def list_drafts() -> Response:
     """List what waits for signatures"""
-    return reply(Drafts(items=[_shown(one, whole=False) for one in services().repository.drafts.all()]))
+    return reply(Drafts(items=[shown(one, whole=False) for one in services().repository.drafts.all()]))
 
 
 @api.on("POST", "/repository/drafts", Draft, permission=Permission.REPOSITORY_WRITE, status=201)
@@ -191,13 +141,13 @@ def create_draft(body: NewDraft) -> Response:
     else:
         draft = drafts.draft_renewal(body.role, by=caller().actor, now=now(), deadline=deadline)
     _tell("repository.draft.created", draft.id, {"title": draft.title})
-    return reply(_shown(draft, whole=True), 201)
+    return reply(shown(draft, whole=True), 201)
 
 
 @api.on("GET", "/repository/drafts/{id}", Draft, permission=Permission.REPOSITORY_READ)
 def get_draft(path: IdPath) -> Response:
     """Show a draft with the exact bytes to sign"""
-    return reply(_shown(services().repository.drafts.get(path.id), whole=True))
+    return reply(shown(services().repository.drafts.get(path.id), whole=True))
 
 
 @api.on(
@@ -221,7 +171,7 @@ def sign_draft(path: IdPath, body: Signatures) -> Response:
     draft, serial = services().repository.drafts.sign(path.id, body.signatures, now=now())
     signers = sorted({keyid for signed in body.signatures.values() for keyid in signed})
     _tell("repository.draft.signed", path.id, {"signers": signers, "serial": serial})
-    return reply(Signed(draft=_shown(draft, whole=False), serial=serial))
+    return reply(Signed(draft=shown(draft, whole=False), serial=serial))
 
 
 @api.on("POST", "/repository/drafts/{id}/rebase", Draft, permission=Permission.REPOSITORY_WRITE)
@@ -229,7 +179,7 @@ def rebase_draft(path: IdPath) -> Response:
     """Make a draft anew from the repository as it is; its signatures are dropped"""
     draft = services().repository.drafts.rebase(path.id, now=now())
     _tell("repository.draft.rebased", path.id, {"title": draft.title})
-    return reply(_shown(draft, whole=True))
+    return reply(shown(draft, whole=True))
 
 
 @api.on("DELETE", "/repository/drafts/{id}", None, permission=Permission.REPOSITORY_WRITE, status=204)
@@ -244,11 +194,11 @@ def drop_draft(path: IdPath) -> Response:
 def rotate_keys(body: Rotation) -> Response:
     """Make new online keys and draft that they replace the old ones"""
     drafts = services().repository.drafts.rotate(
-        body.roles, compromised=body.compromised, past=body.past, by=caller().actor, now=now()
+        body.roles, compromised=body.compromised, past=body.past, by=caller().actor, now=now(), keys=body.keys
     )
     for draft in drafts:
         _tell("repository.draft.created", draft.id, {"title": draft.title, "compromised": body.compromised})
-    return reply(Drafts(items=[_shown(one, whole=True) for one in drafts]), 201)
+    return reply(Drafts(items=[shown(one, whole=True) for one in drafts]), 201)
 
 
 @api.on("POST", "/repository/rotations/end", OverlapEnded, permission=Permission.REPOSITORY_WRITE)
@@ -274,7 +224,7 @@ def claim_product(body: NewClaim) -> Response:
         body.product, keys, body.threshold, by=caller().actor, now=now(), deadline=_deadline(body.deadline_days)
     )
     _tell("repository.draft.created", draft.id, {"title": draft.title})
-    return reply(_shown(draft, whole=True), 201)
+    return reply(shown(draft, whole=True), 201)
 
 
 @api.on("POST", "/repository/products/{product}/release", Draft, permission=Permission.REPOSITORY_WRITE, status=201)
@@ -282,19 +232,14 @@ def release_product(path: ProductName) -> Response:
     """Draft that the server signs a product again"""
     draft = services().repository.drafts.release(path.product, by=caller().actor, now=now())
     _tell("repository.draft.created", draft.id, {"title": draft.title})
-    return reply(_shown(draft, whole=True), 201)
+    return reply(shown(draft, whole=True), 201)
 
 
 @api.on("POST", "/artifacts/drafts", DraftedArtifact, permission=Permission.ARTIFACTS_PUBLISH, status=201, also=(200,))
 def draft_artifact(body: Publish) -> Response:
     """Draft an artifact of a claimed product for its team to sign"""
     record, draft = services().repository.drafts.draft_publish(wanted(body), now=now())
-    shown = None if draft is None else _shown(draft, whole=True)
-    return reply(DraftedArtifact(artifact=artifact(record), draft=shown), 200 if draft is None else 201)
-
-
-def _shown(draft: OfflineDraft, *, whole: bool) -> Draft:
-    return Draft.model_validate(draft.described(whole=whole))
+    return drafted(record, draft, 200 if draft is None else 201)
 
 
 def _deadline(days: int | None) -> datetime | None:

@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from api.auth.permissions import Permission
 from api.operator.routes import Body, Routes, caller, now, reply, services
 from evidence.model import AuditEvent
+from repo_signing.model import Overlap
+from repo_signing.offline import OfflineDraft
 from repo_signing.outlook import advice, outlook, warnings
 
 api = Routes("repository", "Repository")
@@ -26,8 +28,34 @@ class RoleStatus(BaseModel):
     outlook: str
 
 
+class MissingSignatures(BaseModel):
+    """`need` keys must sign `role`, because `by` says so; `have` did."""
+
+    role: str
+    by: str
+    have: int
+    need: int
+
+
+class WaitingDraft(BaseModel):
+    """A change that waits for signatures until its deadline."""
+
+    id: str
+    title: str
+    deadline: datetime
+    signatures: list[MissingSignatures]
+
+
+class RotationOverlap(BaseModel):
+    """Old keys that still sign beside the new ones, by role; from `ends_from` on the overlap may be ended."""
+
+    keyids: dict[str, list[str]]
+    ends_from: datetime
+
+
 class Repository(BaseModel):
-    """State of the repository: its serial, its root, and how long every role lasts."""
+    """State of the repository: its serial, its root, how long every role lasts, what waits for signatures, and the
+    overlap of a rotation while there is one."""
 
     org: str
     serial: int
@@ -39,6 +67,8 @@ class Repository(BaseModel):
     targets_url: str
     roles: list[RoleStatus]
     warnings: list[str]
+    drafts: list[WaitingDraft]
+    overlap: RotationOverlap | None
 
 
 class Refreshed(BaseModel):
@@ -101,6 +131,8 @@ def get_repository() -> Response:
             for role in status.roles
         ],
         warnings=[*(line for _, line in warnings(status.roles, now())), *advice(status.roles)],
+        drafts=[_waiting(draft) for draft in services().repository.drafts.all()],
+        overlap=_overlap(services().repository.drafts.overlap()),
     )
     return reply(answer)
 
@@ -131,3 +163,24 @@ def check_repository(body: Check) -> Response:
     services().audit.append(services().org, [AuditEvent("repository.checked", services().org, by, now(), told)])
     found = [Finding(kind=one.kind, what=one.what, repaired=one.repaired) for one in findings]
     return reply(Checked(ok=all(one.repaired for one in found), findings=found))
+
+
+def _waiting(draft: OfflineDraft) -> WaitingDraft:
+    signatures = [
+        MissingSignatures(
+            role=part.role,
+            by=one.by,
+            have=len(part.signatures.keys() & set(one.keyids)),
+            need=one.threshold,
+        )
+        for part in draft.parts
+        for one in part.requirements
+    ]
+    return WaitingDraft(id=draft.id, title=draft.title, deadline=draft.deadline, signatures=signatures)
+
+
+def _overlap(found: Overlap | None) -> RotationOverlap | None:
+    if found is None:
+        return None
+    keyids = {role: list(keyids) for role, keyids in found.keyids.items()}
+    return RotationOverlap(keyids=keyids, ends_from=found.ends_from)

@@ -111,6 +111,7 @@ class Routes(APIBlueprint):
         public: bool = False,
         status: int = 200,
         also: Sequence[int] = (),
+        accepted: type[BaseModel] | None = None,
         raw_body: bool = False,
         media_types: Sequence[str] = (),
         shown_once: str | None = None,
@@ -123,6 +124,7 @@ class Routes(APIBlueprint):
             permission: What the caller must hold.
             public: The route identifies its caller by something of its own (a password, an enrolment token).
             also: Further statuses with the same answer.
+            accepted: Answer of status 202, when the change waits for somebody else.
             raw_body: The body is bytes, streamed to the view and not read before.
             shown_once: Field of the answer that holds a secret, kept nowhere.
             body_limit: Bytes of the largest JSON body, where the setting is too small by its nature.
@@ -140,6 +142,8 @@ class Routes(APIBlueprint):
                 }
             else:
                 responses[str(code)] = {"description": "done"}
+        if accepted is not None:
+            responses["202"] = accepted
         for code in (400, 401, 403, 404, 409, 413, 415, 422, 503):
             responses[str(code)] = Error
         extensions: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ from cli.attestation_words import attestation_in_words
 from cli.commands.artifact_verify import verify
 from cli.invocation import Invocation
 from cli.lookup import find_artifact
-from cli.options import list_options, pairs, server_options
+from cli.options import list_options, own_key_options, pairs, server_options
 from cli.text import fields, moment, size, table
 
 
@@ -78,12 +79,24 @@ def show(invocation: Invocation, artifact_: str) -> None:
 @click.option("--note", metavar="TEXT", help="Replace the note.")
 @click.option("--label", "labels", multiple=True, callback=pairs, metavar="KEY=VALUE", help="Set a label; repeat.")
 @click.option("--remove-label", "removed", multiple=True, metavar="KEY", help="Take a label away; repeat.")
+@own_key_options
 @server_options
 def patch(
-    invocation: Invocation, artifact_: str, note: str | None, labels: dict[str, str], removed: tuple[str, ...]
-) -> None:
-    """Change the note or the labels. The bytes of an artifact never change."""
+    invocation: Invocation,
+    artifact_: str,
+    note: str | None,
+    labels: dict[str, str],
+    removed: tuple[str, ...],
+    keys: tuple[str, ...],
+    passphrase_file: Path | None,
+) -> int:
+    """Change the note or the labels. The bytes of an artifact never change.
+
+    Of a product that its team has claimed the change takes --key; while signatures are missing it waits as a draft, and
+    the command ends with 7.
+    """
     from cli.errors import UsageFault
+    from cli.own_keys import finish_change
 
     if note is None and not labels and not removed:
         raise UsageFault("nothing to change", hint="give --note, --label or --remove-label")
@@ -96,40 +109,68 @@ def patch(
         kept = {key: value for key, value in current.told["labels"].items() if key not in removed}
         body["labels"] = {**kept, **labels}
     changed = client.patch(f"/artifacts/{found['id']}", body, etag=current.etag)
-    invocation.emit(changed, lambda: _describe(changed))
+    return finish_change(invocation, client, changed, (keys, passphrase_file), _describe)
 
 
 @artifact.command("yank")
 @click.argument("artifact_", metavar="ARTIFACT")
 @click.option("--reason", required=True, metavar="TEXT", help="Why nobody should install it any more.")
+@own_key_options
 @server_options
-def yank(invocation: Invocation, artifact_: str, reason: str) -> None:
-    """Say, signed, that an artifact is not to be installed any more. It stays downloadable for those who have it."""
+def yank(
+    invocation: Invocation, artifact_: str, reason: str, keys: tuple[str, ...], passphrase_file: Path | None
+) -> int:
+    """Say, signed, that an artifact is not to be installed any more. It stays downloadable for those who have it.
+
+    Of a product that its team has claimed the change takes --key; while signatures are missing it waits as a draft, and
+    the command ends with 7.
+    """
+    from cli.own_keys import finish_change
+
     client = invocation.client()
     found = find_artifact(client, artifact_)
     yanked = client.post(f"/artifacts/{found['id']}/yank", {"reason": reason})
-    invocation.emit(yanked, lambda: f"yanked {yanked['target_path']} ({yanked['id']})")
+    return finish_change(
+        invocation,
+        client,
+        yanked,
+        (keys, passphrase_file),
+        lambda one: f"yanked {one['target_path']} ({one['id']})",
+    )
 
 
 @artifact.command("withdraw")
 @click.argument("artifact_", metavar="ARTIFACT")
 @click.option("--reason", required=True, metavar="TEXT", help="Why it is taken out.")
+@own_key_options
 @server_options
-def withdraw(invocation: Invocation, artifact_: str, reason: str) -> None:
+def withdraw(
+    invocation: Invocation, artifact_: str, reason: str, keys: tuple[str, ...], passphrase_file: Path | None
+) -> int:
     """Take an artifact out of the repository: nobody can download it any more, and its path is closed for good.
 
     Its record stays, and its bytes are kept aside on the server for 30 days. Devices that run it go on.
+
+    Of a product that its team has claimed the change takes --key; while signatures are missing it waits as a draft, and
+    the command ends with 7.
     """
-    _take_out(invocation, artifact_, "withdraw", reason)
+    return _take_out(invocation, artifact_, "withdraw", reason, (keys, passphrase_file))
 
 
 @artifact.command("revoke")
 @click.argument("artifact_", metavar="ARTIFACT")
 @click.option("--reason", required=True, metavar="TEXT", help="Why devices must leave it.")
+@own_key_options
 @server_options
-def revoke(invocation: Invocation, artifact_: str, reason: str) -> None:
-    """Withdraw an artifact and make every device that runs it go back to what it ran before, at its next poll."""
-    _take_out(invocation, artifact_, "revoke", reason)
+def revoke(
+    invocation: Invocation, artifact_: str, reason: str, keys: tuple[str, ...], passphrase_file: Path | None
+) -> int:
+    """Withdraw an artifact and make every device that runs it go back to what it ran before, at its next poll.
+
+    Of a product that its team has claimed the change takes --key; while signatures are missing it waits as a draft, and
+    the command ends with 7.
+    """
+    return _take_out(invocation, artifact_, "revoke", reason, (keys, passphrase_file))
 
 
 artifact.add_command(verify)
@@ -142,11 +183,17 @@ def state_of(item: dict[str, Any]) -> str:
     return "yanked" if item["yanked"] else "active"
 
 
-def _take_out(invocation: Invocation, artifact_: str, verb: str, reason: str) -> None:
+def _take_out(
+    invocation: Invocation, artifact_: str, verb: str, reason: str, own: tuple[tuple[str, ...], Path | None]
+) -> int:
+    from cli.own_keys import finish_change
+
     client = invocation.client()
     found = find_artifact(client, artifact_)
     gone = client.post(f"/artifacts/{found['id']}/{verb}", {"reason": reason})
-    invocation.emit(gone, lambda: f"{state_of(gone)} {gone['target_path']} ({gone['id']})")
+    return finish_change(
+        invocation, client, gone, own, lambda one: f"{state_of(one)} {one['target_path']} ({one['id']})"
+    )
 
 
 def _describe(item: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from cli.client import segment as as_segment
 from cli.download import hand_out, to_option
 from cli.invocation import Invocation
 from cli.lookup import find_artifact
-from cli.options import server_options
+from cli.options import own_key_options, server_options
 from cli.text import size, table, visible
 
 
@@ -25,17 +25,30 @@ def attestation() -> None:
 @attestation.command()
 @click.argument("artifact", metavar="ARTIFACT")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@own_key_options
 @server_options
-def attach(invocation: Invocation, artifact: str, file: Path) -> None:
-    """Sign FILE beside an artifact that is already published; the same FILE again is examined anew."""
+def attach(
+    invocation: Invocation, artifact: str, file: Path, keys: tuple[str, ...], passphrase_file: Path | None
+) -> int:
+    """Sign FILE beside an artifact that is already published; the same FILE again is examined anew.
+
+    Of a product that its team has claimed the change takes --key; while signatures are missing it waits as a draft, and
+    the command ends with 7.
+    """
+    from cli.own_keys import finish_change
+
     client = invocation.client()
     found = find_artifact(client, artifact)
     with file.open("rb", buffering=0) as stream:
         length = os.fstat(stream.fileno()).st_size
         attached = client.upload(f"/artifacts/{found['id']}/attestations", Upload(stream, length))
-    invocation.emit(
+    return finish_change(
+        invocation,
+        client,
         attached,
-        lambda: f"attached {attached['target_path']} ({attached['id']}), {visible(attestation_in_words(attached))}",
+        (keys, passphrase_file),
+        lambda one: f"attached {one['target_path']} ({one['id']}), {visible(attestation_in_words(one))}",
+        file,
     )
 
 

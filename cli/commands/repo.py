@@ -25,7 +25,7 @@ def repo() -> None:
 @repo.command()
 @server_options
 def status(invocation: Invocation) -> None:
-    """Show the serial, the roles and when each expires."""
+    """Show the serial, the roles and when each expires, what waits for signatures, and the overlap of a rotation."""
     told = invocation.client().get("/repository")
 
     def table_() -> str:
@@ -38,6 +38,7 @@ def status(invocation: Invocation) -> None:
                 ("root", f"version {told['root_version']}, sha256 {told['root_sha256']}"),
                 ("metadata", told["metadata_url"]),
                 ("targets", told["targets_url"]),
+                ("overlap", _overlap(told.get("overlap"))),
             ]
         )
         roles = [
@@ -51,8 +52,20 @@ def status(invocation: Invocation) -> None:
             )
             for role in told["roles"]
         ]
+        waiting = [
+            (
+                draft["id"],
+                draft["title"],
+                ", ".join(f"{one['role']} {one['have']}/{one['need']} ({one['by']})" for one in draft["signatures"]),
+                moment(draft["deadline"]),
+            )
+            for draft in told.get("drafts", ())
+        ]
+        waits = "\n\n" + table(("waits", "title", "signatures", "until"), waiting) if waiting else ""
         warned = "".join(f"warning: {visible(line)}\n" for line in told["warnings"])
-        return f"{warned}{head}\n\n" + table(("role", "version", "targets", "expires", "left", "outlook"), roles)
+        return (
+            f"{warned}{head}\n\n" + table(("role", "version", "targets", "expires", "left", "outlook"), roles) + waits
+        )
 
     invocation.emit(told, table_)
 
@@ -90,6 +103,13 @@ def refresh(invocation: Invocation, accept_clock: bool) -> None:
         told,
         lambda: f"serial {told['serial']}, signed again: {', '.join(told['roles']) or 'nothing was due'}",
     )
+
+
+def _overlap(told: dict[str, Any] | None) -> str | None:
+    if told is None:
+        return None
+    roles, until = ", ".join(told["keyids"]), moment(told["ends_from"])
+    return f"old keys of {roles} still sign; `publish repo rotate --finish` from {until}"
 
 
 for _command in (rebin, draft, sign, rotate, key):

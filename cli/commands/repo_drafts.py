@@ -203,25 +203,43 @@ def sign(
 @click.command()
 @click.argument("roles", nargs=-1)
 @click.option("--compromised", is_flag=True, help="Somebody else has the key: no overlap, it signs nothing any more.")
+@click.option(
+    "--key",
+    "named",
+    multiple=True,
+    metavar="ROLE=URI",
+    help="The next key, made in a store of its own, such as timestamp=hsm:3?label=online; repeat.",
+)
 @click.option("--past", type=click.IntRange(min=0), default=0, help="Jump past this version, the highest anybody saw.")
 @click.option("--finish", is_flag=True, help="End the overlap of an earlier rotation: the old keys sign no more.")
 @server_options
-def rotate(invocation: Invocation, roles: tuple[str, ...], compromised: bool, past: int, finish: bool) -> None:
+def rotate(
+    invocation: Invocation,
+    roles: tuple[str, ...],
+    compromised: bool,
+    named: tuple[str, ...],
+    past: int,
+    finish: bool,
+) -> None:
     """Give online ROLES new keys: timestamp, snapshot, releases, decisions.
 
-    The server makes the keys and drafts the change; holders of root (timestamp, snapshot) or targets (releases,
-    decisions) sign it. The keys of root and targets themselves change by `publish repo draft new root`.
+    The keys are made where the old ones are, in files of the server or in its signer process; in a PKCS#11 token or a
+    key service you make them and name them with --key. The server drafts the change; holders of root (timestamp,
+    snapshot) or targets (releases, decisions) sign it. The keys of root and targets themselves change by
+    `publish repo draft new root`.
     """
     from cli.errors import UsageFault
 
-    if finish == bool(roles):
+    if finish == bool(roles) or (finish and named):
         raise UsageFault("name roles to rotate, or give --finish alone")
     if finish:
         told = invocation.client().post("/repository/rotations/end", {})
         gone = ", ".join(told["retired"]) or "nothing was left over"
         invocation.emit(told, f"serial {told['serial']}, out of the keyring: {gone}")
         return
-    body = {"roles": list(roles), "compromised": compromised, "past": past}
+    body: dict[str, Any] = {"roles": list(roles), "compromised": compromised, "past": past}
+    if named:
+        body["keys"] = dict(_by_role("--key", named))
     told = invocation.client().post("/repository/rotations", body)
     invocation.emit(told, lambda: "\n\n".join(shown(one) for one in told["items"]))
 
@@ -310,6 +328,8 @@ def _by_role(option: str, values: tuple[str, ...]) -> list[tuple[str, str]]:
     for value in values:
         role, equals, rest = value.partition("=")
         if not equals or not rest:
-            raise UsageFault(f"{option} takes ROLE=…, found {value!r}", hint="ROLE is root or targets")
+            raise UsageFault(
+                f"{option} takes ROLE=…, found {value!r}", hint="ROLE is the name of the key's role, such as root"
+            )
         found.append((role, rest))
     return found

@@ -31,8 +31,9 @@ class Memory:
 
     Args:
         file: Made (mode 0600) when it is missing: an empty past. Whoever removes it takes the policy's knowledge away.
-        holders: Says whose chain of snapshots it is (the ids of the keys that sign snapshot and timestamp). With
-            another one than before the chain begins anew, as it does for clients when root names new keys.
+        holders: Says whose chain of snapshots it is: the ids of the keys that sign snapshot, ``/``, and timestamp. When
+            none of those that began it is left of one of them the chain begins anew, as it does for clients when root
+            names new keys. Keys that are added change nothing.
 
     Raises:
         SignerUnusable: The file cannot be read.
@@ -46,7 +47,7 @@ class Memory:
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")  # a commit survives a power cut
             self._database.executescript(_TABLES)
-            self._holders: Final = holders
+            self._holders = holders
             self._signed: Final = self._read_signed()
             self._chain = self._read_chain()
         except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
@@ -95,6 +96,23 @@ class Memory:
         if chain is not None:
             self._chain = chain
 
+    def held_by(self, holders: str) -> None:
+        """Take note that the keys are others now; raises SignerUnusable, and then nothing has changed."""
+        if _goes_on(self._holders, holders):
+            return
+        before = self._holders
+        self._holders = holders
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._write_chain(Chain())
+            self._database.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._holders = before
+            with suppress(sqlite3.Error):
+                self._database.execute("ROLLBACK")
+            raise SignerUnusable(f"the change of keys could not be written down ({error})") from error
+        self._chain = Chain()
+
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()
@@ -107,8 +125,9 @@ class Memory:
 
     def _read_chain(self) -> Chain:
         row = self._database.execute("SELECT holders, versions FROM chain").fetchone()
-        if row is None or row[0] != self._holders:
+        if row is None or not _goes_on(row[0], self._holders):
             return Chain()
+        self._holders = row[0]
         versions: dict[str, Any] = json.loads(row[1])
         listings = {
             version: Listing(version, json.loads(roles))
@@ -138,6 +157,12 @@ class Memory:
             "offered": None if chain.offered is None else chain.offered.version,
         }
         self._database.execute("INSERT OR REPLACE INTO chain VALUES (1, ?, ?)", (self._holders, json.dumps(versions)))
+
+
+def _goes_on(before: str, now: str) -> bool:
+    """Whether snapshot and timestamp each still have a key that they had."""
+    parts = zip(before.split("/"), now.split("/"), strict=True)
+    return all(old == new or not set(old.split(",")).isdisjoint(new.split(",")) for old, new in parts)
 
 
 def _listings(chain: Chain) -> dict[int, Listing]:

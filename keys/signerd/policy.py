@@ -155,13 +155,15 @@ def _rule(key: str, role: str, rules: Mapping[str, tuple[Rule, ...]]) -> Rule:
 
 
 def _read(payload: bytes, role: str, rule: Rule, now: datetime) -> Mapping[str, Any]:
+    # The line breaks in the PEM of a public key stand in the canonical form as they are.
+    text = payload.replace(b"\n", b"\\n")
     try:
-        body = orjson.loads(payload)
+        body = orjson.loads(text)
         canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
         raise SigningRefused(f"what is to be signed as {role} is no JSON") from error
     # Also finds a name that stands twice in an object, which two readers would read in two ways.
-    if type(body) is not dict or canonical != payload:
+    if type(body) is not dict or canonical != text:
         raise SigningRefused(f"what is to be signed as {role} is no JSON object in canonical form")
     if body.get("_type") != rule.kind:
         raise SigningRefused(f"a payload of type {body.get('_type')!r} is no {role}; expected {rule.kind!r}")

@@ -7,16 +7,17 @@ import os
 import socket
 import socketserver
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
 import orjson
+from securesystemslib.signer import Key
 
 from keys.errors import CustodyError, SignerUnusable, SigningRefused, UnknownKey
-from keys.files import make_private_folder, write_private
+from keys.files import SCHEME, make_private_folder, set_aside, write_private
 from keys.keyring import OFFLINE, SNAPSHOT, TIMESTAMP, Keyring
 from keys.ring_file import RoleKey
 from keys.signer_wire import BrokenFrame, peer_of, receive_frame, send_frame
@@ -25,6 +26,8 @@ from keys.signerd.policy import RULES, Rule, judge
 
 STATE_FILE: Final = "signed.db"
 LOG_FILE: Final = "signatures.jsonl"
+RETIRED: Final = "retired"
+MOST_KEYS: Final = 4  # of one role: whoever may ask must not fill the disk
 
 _MODE: Final = 0o600
 _GROUP_MODE: Final = 0o660
@@ -147,9 +150,9 @@ class Desk:
         self._rules: Final = rules
         self._keyring: Final = Keyring(home)
         self._turn: Final = threading.Lock()
-        self._keys: Final = _keys_of(self._keyring)
-        held = self._keys.get(SNAPSHOT, {}).keys(), self._keys.get(TIMESTAMP, {}).keys()
-        self._memory: Final = Memory(home / STATE_FILE, holders="/".join(",".join(sorted(ids)) for ids in held))
+        self._keys = _keys_of(self._keyring)
+        self._home: Final = home
+        self._memory: Final = Memory(home / STATE_FILE, holders=self._holders())
         self._record: Final = _open_record(home / LOG_FILE)
 
     def answer(self, question: Mapping[str, Any], payload: bytes, *, pid: int, uid: int) -> dict[str, Any]:
@@ -160,7 +163,7 @@ class Desk:
                     raise SignerUnusable("the signer is stopping; ask again when it is back")
                 return self._answer(question, payload, pid, uid)
             except CustodyError as error:
-                if question.get("ask") == "sign" and not self._record.closed:
+                if question.get("ask") in ("sign", "make", "retire") and not self._record.closed:
                     self._write("refused", question, payload, pid, uid, code=error.code, reason=str(error))
                 return {"error": {"code": error.code, "message": str(error)}}
 
@@ -184,6 +187,12 @@ class Desk:
             case {"ask": "public", "key": str(key)}:
                 first = next(iter(self._held(key).values()))
                 return {"keyid": first.public.keyid, "public": first.public.to_dict()}
+            case {"ask": "make", "key": str(key), "known": list(known)}:
+                made = self._make(question, key, known, pid, uid)
+                return {"keyid": made.keyid, "public": made.to_dict()}
+            case {"ask": "retire", "key": str(key), "keyid": str(keyid)}:
+                self._retire(question, key, keyid, pid, uid)
+                return {"retired": keyid}
             case {"ask": "highest"}:
                 keyids = frozenset(keyid for keys in self._keys.values() for keyid in keys)
                 return {"version": self._memory.highest(keyids)}
@@ -214,6 +223,57 @@ class Desk:
             "signed", question, payload, pid, uid, version=approval.signed.version, sha256=approval.signed.sha256
         )
         return {"signature": signature.to_dict()}
+
+    def _make(self, question: Mapping[str, Any], key: str, known: Sequence[Any], pid: int, uid: int) -> Key:
+        """A key for the next rotation: made beside the others, and signing as they do. Nobody goes by it yet.
+
+        One that whoever asks does not know is given instead: it was made for a question whose answer was lost, or put
+        into the keyring by hand.
+        """
+        held = self._held(key)
+        if lost := [one for keyid, one in held.items() if keyid not in known]:
+            return lost[0].public
+        if any(not (one.uri or "").startswith(f"{SCHEME}:") for one in held.values()):
+            raise SigningRefused(
+                f"the signer's {key} key is in a store of its own, where none is made; add the next one to the "
+                "signer's keyring by hand, restart it, and rotate again"
+            )
+        if len(held) >= MOST_KEYS:
+            raise SigningRefused(
+                f"the signer holds {len(held)} {key} keys; end the last rotation first, `publish repo rotate --finish`"
+            )
+        try:
+            self._keyring.add_online(key)
+        except OSError as error:
+            raise SignerUnusable(
+                f"the key could not be written: {error.strerror or error}; nothing was made"
+            ) from error
+        self._keys = _keys_of(self._keyring)
+        made = [*self._keys[key].values()][-1].public
+        self._write("made", {**question, "keyid": made.keyid}, b"", pid, uid)
+        return made
+
+    def _retire(self, question: Mapping[str, Any], key: str, keyid: str, pid: int, uid: int) -> None:
+        """Put a key out of use. Its file is kept aside: who may ask this process must not be able to destroy it."""
+        held = self._held(key)
+        if keyid not in held:
+            raise UnknownKey(f"the signer holds no {key} key with the id {keyid}")
+        if len(held) == 1:
+            raise SigningRefused(f"it is the only {key} key that the signer holds; make another one first")
+        uri = held[keyid].uri or ""
+        try:
+            self._keyring.drop(key, keyid)
+            self._keys = _keys_of(self._keyring)
+            self._memory.held_by(self._holders())
+            if uri.startswith(f"{SCHEME}:online/"):
+                set_aside(self._home / "online" / uri.rpartition("/")[2], self._home / RETIRED)
+        except OSError as error:
+            raise SignerUnusable(f"the key could not be put aside: {error.strerror or error}; try again") from error
+        self._write("retired", question, b"", pid, uid)
+
+    def _holders(self) -> str:
+        held = self._keys.get(SNAPSHOT, {}).keys(), self._keys.get(TIMESTAMP, {}).keys()
+        return "/".join(",".join(sorted(ids)) for ids in held)
 
     def _held(self, key: str) -> Mapping[str, RoleKey]:
         if key in OFFLINE:

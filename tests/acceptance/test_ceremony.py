@@ -89,6 +89,18 @@ def test_production_from_the_ceremony_to_a_product_signed_by_its_team(
     assert [one["version"] for one in home.publish("artifact", "list", "--product", "pump")["items"]] == ["2.0", "1.0"]
     for version in ("1.0", "2.0"):
         assert client(home, stock).get_targetinfo(f"pump/{version}/any/fw.bin") is not None
+    waits = home.publish("artifact", "yank", "pump/1.0/any/fw.bin", "--reason", "bad", check=False)
+    assert waits.returncode == 7
+    status: Any = home.publish("repo", "status")
+    assert [one["title"] for one in status["drafts"]] == ["yank pump/1.0/any/fw.bin"]
+    gone = home.publish("artifact", "yank", "pump/1.0/any/fw.bin", "--reason", "bad", "--key", dan["uri"])
+    assert gone["yanked"]["reason"] == "bad"
+    attached = home.publish("attestation", "attach", pushed["id"], attest(artifact, CryptoSigner.generate_ed25519()),
+                            "--key", eve["uri"])  # fmt: skip
+    assert attached["target_path"] == "pump/2.0/any/fw.bin.att.1.dsse"
+    gone = home.publish("artifact", "revoke", "pump/1.0/any/fw.bin", "--reason", "worse", "--key", dan["uri"])
+    assert gone["withdrawn"]["revoked"] is True
+    assert client(home, stock).get_targetinfo("pump/1.0/any/fw.bin") is None
     home.publish("push", artifact, "--product", "valve", "--version", "1.0")
     assert client(home, tmp_path / "new").get_targetinfo("valve/1.0/any/fw.bin") is not None
     assert home.publish("repo", "check")["ok"] is True

@@ -48,9 +48,15 @@ def test_a_server_publishes_through_the_signer_and_holds_no_key(make_home: Calla
                 home.publish("push", artifact, "--product", "pump", "--version", version)
             assert client(home, short / "stock").get_targetinfo("pump/2.0/any/fw.bin") is not None
             assert home.publish("repo", "check")["findings"] == []
-            refused = home.publish("repo", "rotate", "timestamp", check=False)
+            [draft] = home.publish("repo", "rotate", "timestamp")["items"]
+            offline = keys.parent / "offline-keys" / "root.pem"
+            assert home.publish("repo", "sign", draft["id"], "--key", offline, "--yes")["serial"] > 0
+            assert client(home, short / "stock").get_targetinfo("pump/2.0/any/fw.bin") is not None
+            assert len(list((short / "signer" / "online").glob("timestamp*"))) == 2
+            assert list(keys.rglob("*.pem")) == []
+            refused = home.publish("repo", "rotate", "timestamp", "--key", "timestamp=sealed:/key.pem", check=False)
             assert refused.returncode == 2
-            assert "not in a file here (wavegate-signer:" in refused.stderr
+            assert "is no key that a server takes by its address" in refused.stderr
             signer.terminate()
             assert signer.wait(timeout=30) == 0
         finally:

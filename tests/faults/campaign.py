@@ -40,7 +40,7 @@ class Campaign:
         faults = spread(list(self._faults(command, kind)), at_most)
         bitten, wrong = 0, []
         for number, (words, hit) in enumerate(faults):
-            case = self._template.copy()
+            case = self._template.copy(command)
             try:
                 ended = hit(case)
                 bitten += ended.code != DONE
@@ -59,7 +59,7 @@ class Campaign:
         case.check_survived(command, acknowledged=ended.code == DONE, recover_first=recover_first)
 
     def _faults(self, command: str, kind: str) -> Iterable[tuple[str, Callable[[Case], Ended]]]:
-        trial = self._template.copy()
+        trial = self._template.copy(command)
         points = self._injector.points(trial.order(command), trial.folder / "log")
         shutil.rmtree(trial.folder)
         if kind == "torn":

@@ -9,20 +9,42 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 
-from api.settings import read_settings
+import pytest
+
+from api.backup import back_up
 from api.setup import initialise
+from api.wiring import MARKER, NotInitialised, open_wavegate
 from evidence.ids import new_id
 from evidence.model import Actor, ActorKind, AuditEvent
 from fleet.model import Group
+from keys.keyring import ONLINE
+from repo_signing.errors import BackupRefused
+from repo_signing.offline_drafts import OVERLAP_FILE
 from repo_signing.storage import LocalStorage
 from rollout.documents import documents
 from rollout.model import Gate, State, WavePlan
 from rollout.plan import PlanRequest
 from store.artifacts import EVERYTHING
 from store.audit import AuditLog
-from tests.faults.one_shot import ANN, COMMANDS, ORG, Opened, Order, publish
+from tests.faults.one_shot import (
+    AFTER_ALL_GRACE,
+    ANN,
+    BACKUP,
+    COMMANDS,
+    MAKING,
+    MORE_BITS,
+    ORG,
+    ROTATED,
+    Opened,
+    Order,
+    is_rotated,
+    publish,
+    rotate,
+    settings_of,
+)
 from tests.simulators.repository import StockClient
 
 BEN = Actor(ActorKind.USER, "usr_ben", "Ben")
@@ -60,12 +82,77 @@ def is_yanked(opened: Opened) -> bool:
     return found is not None and found.yanked is not None
 
 
+def is_rotated_throughout(opened: Opened) -> bool:
+    return all(is_rotated(opened, role) for role in ROTATED) and opened.repository.drafts.all() == []
+
+
+def is_overlap_over(opened: Opened) -> bool:
+    files = opened.key_folder.glob("*.pem")
+    return all(len(opened.keys.keys(role).keys) == 1 for role in ROTATED) and len(list(files)) == len(ONLINE)
+
+
+def is_collected(opened: Opened) -> bool:
+    return opened.repository.collect(dry_run=True, now=datetime.now(UTC) + AFTER_ALL_GRACE).is_empty()
+
+
 # Whether what a command was to reach stands, as everybody sees it. Refreshing reaches nothing that was not there.
 REACHED: dict[str, Callable[[Opened], bool]] = {
     "publish": is_published,
     "refresh": lambda opened: True,
     "decide": is_decided,
     "yank": is_yanked,
+    "rotate": is_rotated_throughout,
+    "end-overlap": is_overlap_over,
+    "re-bin": lambda opened: opened.repository.bins().bits == MORE_BITS,
+    "collect": is_collected,
+    "restore": lambda opened: opened.repository.serial() > 1000,  # the jump's least
+}
+
+
+def after_rotation(case: Case) -> None:
+    """Rotated two hours ago."""
+    opened = Opened(case.home)
+    rotate(opened, case.now)
+    (case.repository / OVERLAP_FILE).write_text((case.now - timedelta(hours=2)).isoformat())
+    opened.close()
+
+
+def with_leftovers(case: Case) -> None:
+    """Old snapshots and roles, a blob that nobody signed, and one that was withdrawn."""
+    opened = Opened(case.home, HurriedStorage())
+    publish(opened, "0", case.now)
+    opened.repository.withdraw("fw/0/any/fw.bin", reason="broken", by=ANN, now=case.now)
+    for _ in range(12):
+        opened.repository.refresh(now=case.now, force=True)
+    unsigned = opened.repository.stage(BytesIO(b"never signed"))
+    folder = case.repository / "blobs" / unsigned.sha256[:2]
+    folder.mkdir(exist_ok=True)
+    (folder / unsigned.sha256).write_bytes(b"never signed")
+    found = opened.repository.collect(dry_run=True, now=case.now + AFTER_ALL_GRACE)
+    opened.close()
+    assert len(found.metadata) >= 4
+    assert found.blobs == (unsigned.sha256,)
+    assert len(found.quarantined) == 1
+
+
+def lost(case: Case) -> None:
+    """Backed up, gone on, seen by a client, and gone."""
+    wiring = open_wavegate(settings_of(case.home))
+    back_up(wiring, case.folder / BACKUP, keys=True, database=True, now=case.now)
+    wiring.close()
+    opened = Opened(case.home, HurriedStorage())
+    publish(opened, "9", case.now)
+    client = StockClient(opened.repository, case.folder / "old-client", case.root.read_bytes())
+    assert client.fetch("fw/9/any/fw.bin") == b"firmware 9"
+    opened.close()
+    shutil.rmtree(case.home)
+
+
+# What is done to the home before some of the commands.
+PREPARED: dict[str, Callable[[Case], None]] = {
+    "end-overlap": after_rotation,
+    "collect": with_leftovers,
+    "restore": lost,
 }
 
 
@@ -82,8 +169,17 @@ class Case:
         return self.folder / "home"
 
     @property
+    def root(self) -> Path:
+        """The root that clients were given, wherever the home is."""
+        return self.folder / "root.json"
+
+    @property
+    def repository(self) -> Path:
+        return self.home / "orgs" / ORG / "repository"
+
+    @property
     def metadata(self) -> Path:
-        return self.home / "orgs" / ORG / "repository" / "metadata"
+        return self.repository / "metadata"
 
     def order(self, command: str, torn_at: int | None = None) -> Order:
         return Order(str(self.home), command, (self.now + timedelta(seconds=1)).isoformat(), torn_at)
@@ -91,6 +187,9 @@ class Case:
     def check_survived(self, command: str, *, acknowledged: bool, recover_first: bool) -> None:
         """Clients, index, the next publisher and a second try, after whatever happened to the first."""
         soon, later = self.now + timedelta(seconds=2), self.now + timedelta(seconds=3)
+        if command in MAKING and not (self.home / MARKER).exists():
+            assert not acknowledged, "acknowledged and lost"
+            self.make_again(command)
         opened = Opened(self.home, HurriedStorage())
         try:
             assert REACHED[command](opened) or not acknowledged, "acknowledged and lost"
@@ -124,12 +223,23 @@ class Case:
         finally:
             again.close()
 
+    def make_again(self, command: str) -> None:
+        """What was not finished is no home, is not written over, and is whole when it is begun anew."""
+        settings, now = settings_of(self.home), self.now + timedelta(seconds=1)
+        with pytest.raises(NotInitialised):
+            open_wavegate(settings)
+        if self.home.exists() and any(self.home.iterdir()):
+            with pytest.raises(BackupRefused, match="is not empty"):
+                MAKING[command](self.home, now, None)
+            shutil.rmtree(self.home)
+        MAKING[command](self.home, now, HurriedStorage())
+
     def check_versioned_files(self) -> None:
         for name, digest in versioned_files(self.metadata).items():
             assert self.versioned.setdefault(name, digest) == digest, f"{name} was rewritten"
 
     def check_clients(self, opened: Opened, expected: dict[str, bytes]) -> None:
-        root = (self.home / "root.json").read_bytes()
+        root = self.root.read_bytes()
         for folder in (self.folder / "old-client", self.folder / "new-client"):
             client = StockClient(opened.repository, folder, root)
             updater = client.updater()
@@ -148,7 +258,7 @@ class Template:
         self._cases = 0
         home = folder / "template" / "home"
         home.parent.mkdir()
-        settings = read_settings({"WAVEGATE_HOME": str(home), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192"})
+        settings = settings_of(home)
         initialise(settings, org=ORG, admin="a@example.com", now=self.now)
         opened = Opened(home)
         group = Group(id=new_id("grp"), org=ORG, name="everyone", description="", created_at=self.now)
@@ -162,21 +272,34 @@ class Template:
         made = opened.service.create(ORG, plan, by=ANN, now=self.now)
         opened.service.submit(ORG, made.id, by=ANN, now=self.now)
         opened.service.approve(ORG, made.id, wave=1, plan_hash=made.plan_hash, by=BEN, now=self.now)
-        StockClient(opened.repository, home.parent / "old-client", (home / "root.json").read_bytes()).fetch(OLD)
+        self._plain = Case(home.parent, self.now, {})
+        shutil.copy2(home / "root.json", self._plain.root)
+        StockClient(opened.repository, home.parent / "old-client", self._plain.root.read_bytes()).fetch(OLD)
         opened.close()
-        self.case = Case(home.parent, self.now, {})
-        self.case.check_versioned_files()
-        self._digests = file_digests(home.parent)
+        self._plain.check_versioned_files()
+        self._prepared: dict[str, Case] = {}
+        self._digests = {home.parent: file_digests(home.parent)}
 
-    def copy(self) -> Case:
+    def copy(self, command: str) -> Case:
         """A fresh case. What never changes is linked, so that a write in place anywhere shows in the template."""
-        self._cases += 1
-        folder = self.folder / str(self._cases)
-        shutil.copytree(self.case.folder, folder, copy_function=_link_or_copy, symlinks=True)
-        return Case(folder, self.now, dict(self.case.versioned))
+        if command in PREPARED and command not in self._prepared:
+            case = self._copied(self._plain, shutil.copy2)
+            PREPARED[command](case)
+            if case.home.exists():
+                case.check_versioned_files()
+            self._digests[case.folder] = file_digests(case.folder)
+            self._prepared[command] = case
+        return self._copied(self._prepared.get(command, self._plain), _link_or_copy)
 
     def check_untouched(self) -> None:
-        assert file_digests(self.case.folder) == self._digests, "a case wrote into a file in place"
+        for folder, digests in self._digests.items():
+            assert file_digests(folder) == digests, "a case wrote into a file in place"
+
+    def _copied(self, case: Case, copy: Callable[[str, str], object]) -> Case:
+        self._cases += 1
+        folder = self.folder / str(self._cases)
+        shutil.copytree(case.folder, folder, copy_function=copy, symlinks=True)
+        return Case(folder, self.now, dict(case.versioned))
 
 
 def _link_or_copy(source: str, destination: str) -> None:

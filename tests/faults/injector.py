@@ -28,10 +28,12 @@ DOWNLOAD_WITHIN_SECONDS: Final = 120
 
 # What changes a disk. Names differ between processors; strace takes those it knows (`?`).
 CHANGING: Final = (
-    *("openat", "write", "pwrite64", "fsync", "fdatasync", "ftruncate"),
+    *("openat", "write", "pwrite64", "fsync", "fdatasync", "syncfs", "ftruncate", "chmod", "fchmod", "fchmodat"),
     *("link", "linkat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat"),
 )
-SPACE_TAKING: Final = frozenset({"openat", "write", "pwrite64", "link", "linkat", "mkdir", "mkdirat", "fsync"})
+SPACE_TAKING: Final = frozenset(
+    {"openat", "write", "pwrite64", "link", "linkat", "mkdir", "mkdirat", "fsync", "syncfs"}
+)
 
 _CALL: Final = re.compile(r"^(?:\d+\s+)?(\w+)\((.*)$")
 

@@ -17,18 +17,20 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from api.settings import read_settings
+from api.backup import restore
+from api.settings import Settings, read_settings
 from api.wiring import SignedDecisions, keys_folder, repository_folder
 from evidence.model import Actor, ActorKind
 from keys.errors import CustodyError
 from keys.keyring import Keyring
 from repo_signing.errors import RepositoryError
 from repo_signing.model import NewArtifact, SbomUpload
+from repo_signing.offline import OfflineDraft
 from repo_signing.repository import SignedRepository
 from repo_signing.storage import LocalStorage
 from rollout.errors import RolloutError
@@ -47,31 +49,42 @@ ORG: Final = "acme"
 ANN: Final = Actor(ActorKind.USER, "usr_ann", "Ann")
 CLEAR: Final = (RepositoryError, RolloutError, StoreError, CustodyError)
 
+ROTATED: Final = ("timestamp", "decisions")  # one that root names, and one that targets names
+AFTER_ALL_GRACE: Final = timedelta(days=40)  # of withdrawn blobs, the longest
+MORE_BITS: Final = 7
+BACKUP: Final = "backup"  # beside the home
 
-class TornStorage(LocalStorage):
-    """The real storage; the process is killed in the middle of one write, counted from 0."""
 
-    def __init__(self, at: int) -> None:
-        self._left = at
+def die_within_write(at: int) -> None:
+    """Have this process killed in the middle of one of its writes, counted from 0."""
+    whole, left = os.write, at
 
-    def write(self, descriptor: int, content: bytes | memoryview) -> None:
-        if self._left == 0:
-            os.write(descriptor, bytes(content)[: len(content) // 2])
+    def write(descriptor: int, content: Any) -> int:
+        nonlocal left
+        if left == 0:
+            whole(descriptor, bytes(content)[: len(content) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
-        self._left -= 1
-        super().write(descriptor, content)
+        left -= 1
+        return whole(descriptor, content)
+
+    os.write = write
+
+
+def settings_of(home: Path) -> Settings:
+    """Settings of a home as the server has them, but for cheaper passwords."""
+    return read_settings({"WAVEGATE_HOME": str(home), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192"})
 
 
 class Opened:
     """A home as one process has it open: what the server opens, without its ports."""
 
     def __init__(self, home: Path, storage: LocalStorage | None = None) -> None:
-        settings = read_settings({"WAVEGATE_HOME": str(home), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192"})
+        settings = settings_of(home)
+        self.keys = Keyring(keys_folder(settings, ORG))
+        self.key_folder = keys_folder(settings, ORG) / "online"
         self.db = Database(settings.database_url)
         self.index = ArtifactIndex(self.db, ORG)
-        self.repository = SignedRepository(
-            repository_folder(settings, ORG), Keyring(keys_folder(settings, ORG)), self.index, storage=storage
-        )
+        self.repository = SignedRepository(repository_folder(settings, ORG), self.keys, self.index, storage=storage)
         self.fleet = SqlFleet(self.db)
         self.rollouts = SqlRollouts(self.db)
         self.service = RolloutService(
@@ -129,18 +142,70 @@ def yank(opened: Opened, now: datetime) -> None:
     opened.repository.yank("fw/1/any/fw.bin", reason="broken", by=ANN, now=now)
 
 
+def rotate(opened: Opened, now: datetime) -> None:
+    """New keys for roles that do not have them yet: made, drafted, and signed with the offline keys of a laptop."""
+    drafts = opened.repository.drafts
+    for draft in drafts.all():
+        _sign_draft(opened, draft, now)
+    wanted = [role for role in ROTATED if not is_rotated(opened, role)]
+    if wanted:
+        for draft in drafts.rotate(wanted, compromised=False, past=0, by=ANN, now=now):
+            _sign_draft(opened, draft, now)
+
+
+def is_rotated(opened: Opened, role: str) -> bool:
+    """Whether clients go by another key of the role than the one it began with, which stands first."""
+    rule = opened.repository._committer.view().rule(role)
+    return rule is not None and opened.keys.public(role).keyid not in rule.keyids
+
+
+def _sign_draft(opened: Opened, draft: OfflineDraft, now: datetime) -> None:
+    signatures = {}
+    for part in draft.parts:
+        # The offline roles are their own keys' names in the ring.
+        signed = opened.keys.signer(part.role).sign(part.payload)
+        signatures[part.role] = {signed.keyid: signed.signature}
+    opened.repository.drafts.sign(draft.id, signatures, now=now)
+
+
+def end_overlap(opened: Opened, now: datetime) -> None:
+    """Drop the signatures of the old keys, and the keys."""
+    opened.repository.drafts.end_overlap(by=ANN, now=now)
+
+
+def rebin(opened: Opened, now: datetime) -> None:
+    """Twice as many bins."""
+    opened.repository.rebin(bits=MORE_BITS, by=ANN, now=now)
+
+
+def collect(opened: Opened, now: datetime) -> None:
+    """Take away all that may go in forty days."""
+    opened.repository.collect(now=now + AFTER_ALL_GRACE, by=ANN)
+
+
+def restore_home(home: Path, now: datetime, storage: LocalStorage | None) -> None:
+    """Make the home from the backup beside it."""
+    restore(settings_of(home), home.parent / BACKUP, now=now, disk=storage)
+
+
 # One more command is one more line.
 COMMANDS: Final[Mapping[str, Callable[[Opened, datetime], object]]] = {
     "publish": publish_two,
     "refresh": refresh,
     "decide": decide,
     "yank": yank,
+    "rotate": rotate,
+    "end-overlap": end_overlap,
+    "re-bin": rebin,
+    "collect": collect,
 }
+# These make the home themselves.
+MAKING: Final[Mapping[str, Callable[[Path, datetime, LocalStorage | None], object]]] = {"restore": restore_home}
 
 
 @dataclass(frozen=True)
 class Order:
-    """What one process is to do; ``torn_at`` is the write of the repository in the middle of which it dies."""
+    """What one process is to do; ``torn_at`` is the write in the middle of which it dies."""
 
     home: str
     command: str
@@ -152,9 +217,14 @@ def run(order: Order) -> tuple[int, str]:
     """Open, do, close; returns exit code and what there is to say."""
     opened = None
     try:
-        storage = None if order.torn_at is None else TornStorage(order.torn_at)
-        opened = Opened(Path(order.home), storage)
-        COMMANDS[order.command](opened, datetime.fromisoformat(order.now))
+        if order.torn_at is not None:
+            die_within_write(order.torn_at)
+        home, now = Path(order.home), datetime.fromisoformat(order.now)
+        if order.command in MAKING:
+            MAKING[order.command](home, now, None)
+        else:
+            opened = Opened(home)
+            COMMANDS[order.command](opened, now)
     except CLEAR as error:
         return REFUSED, f"{error.code}: {error}"
     except ExceptionGroup as group:

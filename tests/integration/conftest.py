@@ -1,4 +1,6 @@
-"""Databases for the tests: migrated, with the organisations ``acme`` and ``rival`` and nothing else in them.
+"""Databases and stores of keys for the tests.
+
+Databases are migrated, with the organisations ``acme`` and ``rival`` and nothing else in them.
 
 PostgreSQL is ``WAVEGATE_TEST_DATABASE_URL`` when that is set (its user must be allowed to create databases), else a
 private server from a wheel, started once in each test process and stopped at the end.
@@ -13,6 +15,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +162,49 @@ def _run(url: str, *statements: str) -> None:
         for statement in statements:
             connection.exec_driver_sql(statement)
     engine.dispose()
+
+
+@pytest.fixture
+def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PKCS#11 token with EC keys 2 (P-256) and 3 (P-384)."""
+    # Clients of key services take their time to import, and most tests need none.
+    from tests.simulators.key_stores import TOKEN_LABEL, TOKEN_PIN, NotToBeHad, new_token
+
+    try:
+        module, config = new_token(tmp_path / "softhsm")
+    except NotToBeHad as error:
+        if os.environ.get("WAVEGATE_TEST_REQUIRE") == "all":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    monkeypatch.setenv("PYKCS11LIB", str(module))
+    monkeypatch.setenv("SOFTHSM2_CONF", str(config))
+    pkcs11, curves = import_module("pkcs11"), import_module("pkcs11.util.ec")
+    library = pkcs11.lib(str(module))
+    library.reinitialize()  # one process loads the module once; it looked at another test's tokens before
+    attribute, mechanism = pkcs11.Attribute, pkcs11.Mechanism
+    with library.get_token(token_label=TOKEN_LABEL).open(rw=True, user_pin=TOKEN_PIN) as session:
+        for number, curve in ((2, "secp256r1"), (3, "secp384r1")):
+            parameters = session.create_domain_parameters(
+                pkcs11.KeyType.EC, {attribute.EC_PARAMS: curves.encode_named_curve_parameters(curve)}, local=True
+            )
+            parameters.generate_keypair(
+                id=bytes([number]),
+                store=True,
+                mechanism=mechanism.EC_KEY_PAIR_GEN,
+                public_template={attribute.PRIVATE: 0},
+            )
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A client of a simulated AWS KMS."""
+    from moto import mock_aws
+
+    from tests.simulators.key_stores import sign_digest
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    monkeypatch.setattr("moto.kms.utils.ECDSAPrivateKey.sign", sign_digest)
+    with mock_aws():
+        yield import_module("boto3").client("kms")

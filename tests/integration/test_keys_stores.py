@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +20,16 @@ from azure.keyvault.keys import JsonWebKey, KeyOperation, KeyVaultKey
 from azure.keyvault.keys.crypto import CryptographyClient
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.cloud.kms_v1.services.key_management_service.transports import KeyManagementServiceGrpcTransport
-from moto import mock_aws
 from securesystemslib.signer import _azure_signer, _gcp_signer
 
 from keys.errors import KeyLocked, KeyNotHere, KeyUnsuitable, SigningFailed
 from keys.keyring import Keyring, create_keyring
 from keys.stores import import_key
 from tests.simulators.key_stores import (
-    TOKEN_LABEL,
     TOKEN_PIN,
-    NotToBeHad,
     VaultSimulator,
-    new_token,
     running_cloud_kms,
     running_vault,
-    sign_digest,
 )
 
 PAYLOAD = b'{"_type":"timestamp","version":7}'
@@ -45,34 +39,6 @@ KMS_KEY = "projects/p/locations/global/keyRings/r/cryptoKeys/timestamp/cryptoKey
 @pytest.fixture
 def keyring(tmp_path: Path) -> Keyring:
     return create_keyring(tmp_path / "keys", tmp_path / "offline-keys")
-
-
-@pytest.fixture
-def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A PKCS#11 token with EC keys 2 (P-256) and 3 (P-384)."""
-    try:
-        module, config = new_token(tmp_path / "softhsm")
-    except NotToBeHad as error:
-        if os.environ.get("WAVEGATE_TEST_REQUIRE") == "all":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-    monkeypatch.setenv("PYKCS11LIB", str(module))
-    monkeypatch.setenv("SOFTHSM2_CONF", str(config))
-    pkcs11, curves = import_module("pkcs11"), import_module("pkcs11.util.ec")
-    library = pkcs11.lib(str(module))
-    library.reinitialize()  # one process loads the module once; it looked at another test's tokens before
-    attribute, mechanism = pkcs11.Attribute, pkcs11.Mechanism
-    with library.get_token(token_label=TOKEN_LABEL).open(rw=True, user_pin=TOKEN_PIN) as session:
-        for number, curve in ((2, "secp256r1"), (3, "secp384r1")):
-            parameters = session.create_domain_parameters(
-                pkcs11.KeyType.EC, {attribute.EC_PARAMS: curves.encode_named_curve_parameters(curve)}, local=True
-            )
-            parameters.generate_keypair(
-                id=bytes([number]),
-                store=True,
-                mechanism=mechanism.EC_KEY_PAIR_GEN,
-                public_template={attribute.PRIVATE: 0},
-            )
 
 
 def check(keyring: Keyring, address: str, uri: str) -> None:
@@ -142,17 +108,6 @@ def test_a_gnupg_key_signs_but_is_no_public_key_for_every_client(gpg_home: Path,
     subprocess.run(["gpgconf", "--homedir", gpg_home, "--kill", "all"], check=True)
     with pytest.raises(SigningFailed, match="the timestamp key's gnupg: store did not sign"):
         keyring.signer("timestamp").sign(PAYLOAD)
-
-
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A client of a simulated AWS KMS."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    monkeypatch.setattr("moto.kms.utils.ECDSAPrivateKey.sign", sign_digest)
-    with mock_aws():
-        yield import_module("boto3").client("kms")
 
 
 def test_a_key_in_aws_kms_signs(aws: Any, keyring: Keyring) -> None:

@@ -126,16 +126,28 @@ def test_a_keyid_is_never_believed(home: Home, root: Holder) -> None:
 
 
 def test_a_rotation_is_drafted_signed_and_its_overlap_lasts(home: Home, root: Holder, targets: Holder) -> None:
+    assert home.call("GET", "/repository").get_json()["overlap"] is None
     answer = home.call("POST", "/repository/rotations", {"roles": ["timestamp", "releases"]})
     assert answer.status_code == 201, answer.text
+    first, second = home.call("GET", "/repository").get_json()["drafts"]
+    assert (first["title"], second["title"]) == ("rotate timestamp", "rotate releases")
+    assert first["signatures"] == [{"role": "root", "by": "root 1", "have": 0, "need": 1}]
+    assert first["deadline"] == answer.get_json()["items"][0]["deadline"]
     for draft in answer.get_json()["items"]:
         for holder in (root, targets):
             body = signed(holder, draft)
             if body["signatures"]:
                 done = home.call("POST", f"/repository/drafts/{draft['id']}/signatures", body)
                 assert done.get_json()["serial"] is not None, done.text
+    told = home.call("GET", "/repository").get_json()
+    assert told["drafts"] == []
+    assert list(told["overlap"]["keyids"]) == ["timestamp"]
+    assert told["overlap"]["ends_from"] > first["deadline"][:4]
     answer = home.call("POST", "/repository/rotations/end", {})
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (409, "rotation_not_due")
+    unknown = {"roles": ["timestamp"], "keys": {"timestamp": "sealed:/etc/shadow"}}
+    answer = home.call("POST", "/repository/rotations", unknown)
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (400, "invalid_draft")
     assert home.publish().status_code == 201
     assert home.call("POST", "/repository/check", {}).get_json() == {"ok": True, "findings": []}
 
@@ -159,6 +171,39 @@ def test_a_claimed_product_is_refused_unsigned_and_published_from_a_draft(home: 
     assert artifact["id"] == told["artifact"]["id"]
     again = home.call("POST", "/artifacts/drafts", {**wanted, "upload_id": home.upload(b"signed")})
     assert (again.status_code, again.get_json()["draft"]) == (200, None)
+
+
+def test_changes_of_a_claimed_product_are_drafts_for_its_team(home: Home, targets: Holder) -> None:
+    artifact = home.publish().get_json()
+    at = f"/artifacts/{artifact['id']}"
+    dan = Holder()
+    claim = home.call("POST", "/repository/products", {"product": artifact["product"], "keys": [dan.public]}).get_json()
+    for holder in (dan, targets):
+        home.call("POST", f"/repository/drafts/{claim['id']}/signatures", signed(holder, claim))
+
+    def sign(answer: Any) -> dict[str, Any]:
+        assert answer.status_code == 202, answer.text
+        told = answer.get_json()
+        assert told["artifact"]["id"] == artifact["id"]
+        done = home.call("POST", f"/repository/drafts/{told['draft']['id']}/signatures", signed(dan, told["draft"]))
+        assert done.get_json()["serial"] is not None, done.text
+        found: dict[str, Any] = home.call("GET", at).get_json()
+        return found
+
+    labelled = home.call("PATCH", at, {"labels": {"site": "b"}, "notes": "new"}, headers={"If-Match": "*"})
+    assert home.call("GET", at).get_json()["notes"] == artifact["notes"], "it waits"
+    assert sign(labelled)["labels"] == {"site": "b"}
+    sbom = b'{"bomFormat": "CycloneDX", "specVersion": "1.6", "components": []}'
+    assert len(sign(home.call("PUT", f"{at}/sboms", data=sbom))["sboms"]) == len(artifact["sboms"]) + 1
+    assert sign(home.call("POST", f"{at}/yank", {"reason": "bad"}))["yanked"]["reason"] == "bad"
+    again = home.call("POST", f"{at}/yank", {"reason": "bad"})
+    assert (again.status_code, again.get_json()["yanked"]["reason"]) == (200, "bad")
+    viewer = home.person("vera@example.com", "viewer")
+    assert home.call("POST", f"{at}/withdraw", {"reason": "bad"}, token=viewer).status_code == 403
+    assert sign(home.call("POST", f"{at}/withdraw", {"reason": "bad"}))["withdrawn"]["revoked"] is False
+    revoked = home.call("POST", f"{at}/revoke", {"reason": "worse"})
+    assert (revoked.status_code, revoked.get_json()["withdrawn"]["revoked"]) == (200, True)
+    assert home.call("POST", "/repository/check", {}).get_json() == {"ok": True, "findings": []}
 
 
 def test_a_viewer_reads_drafts_and_changes_none(home: Home) -> None:

@@ -90,7 +90,29 @@ REPOSITORY = {
         }
     ],
     "warnings": [],
+    "drafts": [
+        {
+            "id": "drf_01",
+            "title": "yank app/1.0/any/app.bin",
+            "deadline": "2026-12-20T10:00:00Z",
+            "signatures": [{"role": "product-app", "by": "targets 3", "have": 1, "need": 2}],
+        }
+    ],
+    "overlap": {"keyids": {"timestamp": ["b" * 64]}, "ends_from": "2026-11-22T11:00:00Z"},
 }
+
+
+def test_the_status_shows_what_waits_and_the_overlap_of_a_rotation(
+    publish: Publish, server: ApiServerSimulator
+) -> None:
+    server.on("GET", "/api/v1/repository", Reply(200, REPOSITORY))
+    told = publish("repo", "status", "-o", "table").out
+    assert "drf_01  yank app/1.0/any/app.bin  product-app 1/2 (targets 3)  2026-12-20" in told
+    assert "old keys of timestamp still sign; `publish repo rotate --finish` from 2026-11-22" in told
+    server.on("GET", "/api/v1/repository", Reply(200, REPOSITORY | {"drafts": [], "overlap": None}))
+    quiet = publish("repo", "status", "-o", "table").out
+    assert "waits" not in quiet
+    assert "still sign" not in quiet
 
 
 def page(*items: dict[str, Any]) -> Reply:
@@ -323,7 +345,7 @@ def test_repository_status_shows_what_expires_when(publish: Publish, server: Api
     server.on("GET", "/api/v1/repository", Reply(200, REPOSITORY))
     lines = publish("repo", "status", "-o", "table").out.splitlines()
     assert lines[1] == "serial          7"
-    assert lines[-1] == "timestamp  7        -        2026-11-23 10:00:00Z  2 d   ok"
+    assert "timestamp  7        -        2026-11-23 10:00:00Z  2 d   ok" in lines
 
 
 @pytest.mark.parametrize(("ok", "code"), [(True, 0), (False, 8)])

@@ -169,6 +169,52 @@ def test_a_server_that_asks_for_more_than_the_push_gets_no_signature(
     assert server.asked("POST", SIGN) == []
 
 
+def yanked(tmp_path: Path, key: SSlibKey, server: ApiServerSimulator, after: dict[str, Any]) -> list[str]:
+    """Set up a yank of a claimed product's artifact for which the server wants ``after`` signed."""
+    one = part("product-app", 7, {"targets": after}, [key.keyid], base={"version": 6, "targets": hello()})
+    told = draft(key, one) | {"title": f"yank {PATH}"}
+    server.on("GET", f"/api/v1/artifacts/{ARTIFACT['id']}", Reply(200, ARTIFACT))
+    server.on("POST", f"/api/v1/artifacts/{ARTIFACT['id']}/yank", Reply(202, {"artifact": ARTIFACT, "draft": told}))
+    return ["artifact", "yank", ARTIFACT["id"], "--reason", "bad"]
+
+
+def said(path: str = PATH, **more: Any) -> dict[str, Any]:
+    return {path: {**hello(path)[path], "custom": {"yanked": {"reason": "bad"}}, **more}}
+
+
+def test_a_yank_of_a_claimed_product_is_signed_here_or_waits(
+    publish: Publish, tmp_path: Path, key: SSlibKey, server: ApiServerSimulator
+) -> None:
+    words = yanked(tmp_path, key, server, said())
+    waits = publish(*words)
+    assert (waits.code, waits.json["draft"]) == (7, "drf_01")
+    assert server.asked("POST", SIGN) == []
+    server.on("POST", SIGN, Reply(200, {"draft": draft(key), "serial": 8}))
+    done = publish(*words, "--key", str(tmp_path / "ann" / "ann.pem"))
+    assert done.code == 0, done.err
+    assert done.json["id"] == ARTIFACT["id"]
+    assert "draft" not in done.json
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        {},
+        said(hashes={"sha256": "c" * 64}),
+        said() | {"app/0.9/any/app.bin": {"hashes": {"sha256": "c" * 64}, "length": 5}},
+        said() | {f"{PATH}.sbom.0.cyclonedx-json": {"hashes": {"sha256": "c" * 64}, "length": 5}},
+    ],
+    ids=["the artifact is gone", "other bytes", "another artifact", "an SBOM that was not sent"],
+)
+def test_a_server_that_asks_for_more_than_the_change_gets_no_signature(
+    after: dict[str, Any], publish: Publish, tmp_path: Path, key: SSlibKey, server: ApiServerSimulator
+) -> None:
+    done = publish(*yanked(tmp_path, key, server, after), "--key", str(tmp_path / "ann" / "ann.pem"))
+    assert done.code == 8
+    assert "more than this change" in done.err
+    assert server.asked("POST", SIGN) == []
+
+
 def test_production_without_keys_of_holders_is_a_usage_error(publish: Publish, tmp_path: Path) -> None:
     done = publish("init", "--production")
     assert done.code == 2
