@@ -27,8 +27,7 @@ from typing import Any, BinaryIO, Final
 
 from api.archive import members, sink_for
 from api.settings import Settings
-from api.setup import ROOT_FILE
-from api.wiring import MARKER, Wavegate, keys_folder, repository_folder
+from api.wiring import MARKER, ROOT_FILE, Wavegate, keys_folder, repository_folder
 from evidence.model import Actor, ActorKind, AuditEvent
 from keys.files import make_private_folder, write_private
 from keys.keyring import Keyring

@@ -16,7 +16,7 @@ from evidence.ids import is_id, new_id
 from repo_signing.errors import CommitFailed, RepositoryDamaged, UnknownUpload, UploadCutShort, UploadTooLarge
 from repo_signing.model import StagedBlob
 from repo_signing.paths import is_sha256
-from repo_signing.storage import TEMPORARY, LocalStorage
+from repo_signing.storage import TEMPORARY, LocalStorage, Stored
 
 CHUNK: Final = 128 * 1024  # bytes; larger writes cost more time in the kernel than they save
 KEPT: Final = timedelta(hours=24)  # how long an upload waits to be signed
@@ -98,8 +98,8 @@ class Blobs:
 
     def open(self, blob: StagedBlob) -> BinaryIO:
         """Open an upload, or what was signed of it, for reading; raises UnknownUpload."""
-        for path in (self._staged(blob), self.path(blob.sha256)):
-            if path.is_file():
+        for path, is_here in ((self._staged(blob), Path.is_file), (self.path(blob.sha256), self._storage.fetch)):
+            if is_here(path):
                 return path.open("rb")
         raise UnknownUpload(f"the bytes of upload {blob.upload_id} are gone; send them again")
 
@@ -119,7 +119,7 @@ class Blobs:
             except FileExistsError:
                 self._check_length(name, blob.length)
             except FileNotFoundError as error:
-                if not name.is_file():
+                if not self._storage.holds(name):
                     raise UnknownUpload(f"the bytes of upload {blob.upload_id} are gone; send them again") from error
                 self._check_length(name, blob.length)
             if sync:
@@ -133,7 +133,7 @@ class Blobs:
         name = self.path(sha256)
         try:
             self._storage.ensure_folder(name.parent)
-            if name.is_file():
+            if self._storage.holds(name):
                 self._check_length(name, len(content))
                 self._storage.sync_folder(name.parent)
             else:
@@ -155,6 +155,7 @@ class Blobs:
     def read(self, sha256: str) -> bytes:
         """A blob's bytes, checked against their digest; raises RepositoryDamaged."""
         try:
+            self._storage.fetch(self.path(sha256))
             content = self.path(sha256).read_bytes()
         except FileNotFoundError as error:
             raise RepositoryDamaged(f"the blob {sha256} is missing; restore it from a backup or mirror") from error
@@ -162,9 +163,9 @@ class Blobs:
             raise RepositoryDamaged(f"the blob {sha256} holds other bytes; restore it from a backup or mirror")
         return content
 
-    def all(self) -> Iterator[Path]:
+    def all(self) -> Iterator[Stored]:
         """Every kept blob, and what else lies beside them."""
-        yield from sorted(self._blobs.glob("??/*"))
+        yield from self._storage.listing(self._blobs)
 
     def temporary(self) -> list[Path]:
         """Unfinished files among the blobs; to be asked under the repository lock, where nobody is writing."""
@@ -210,7 +211,7 @@ class Blobs:
             return  # gone already, or found again as stale
 
     def _check_length(self, name: Path, length: int) -> None:
-        found = name.stat().st_size
+        found = self._storage.length(name)
         if found != length:
             raise RepositoryDamaged(
                 f"the blob {name.name} has {found} bytes, expected {length}; restore it from a backup or mirror"
