@@ -21,6 +21,7 @@ BELIEVED_SECONDS: Final = 60.0  # how long a blob that was withdrawn on another 
 # A collection spares blobs that were written less than two days ago. One that may be signed any moment and is older
 # than this is written again, so that it is spared.
 _FRESH: Final = timedelta(days=1)
+_SENT_SECONDS: Final = 3600.0
 _TURNS: Final = 64
 _REMEMBERED: Final = 10_000
 FAR_FROM: Final = 8 * 1024 * 1024  # bytes; below, a fetched copy serves better than a stream or a redirect
@@ -68,11 +69,20 @@ class BlobCopies:
         self._disk: Final = LocalStorage()
         self._confirmed: set[str] = set()
         self._seen: Final[dict[str, float]] = {}  # when the bucket last had it, by digest
+        self._sent: Final[dict[str, float]] = {}  # when, by key
         self._lengths: Final[dict[str, tuple[float, int]]] = {}  # when asked, and bytes, by digest
         self._turns: Final = [threading.Lock() for _ in range(_TURNS)]
 
     def send(self, key: str, file: Path) -> None:
         """Have the bytes of ``file``, whose digest is the name, in the bucket, and fresh."""
+        if time.monotonic() - self._sent.get(key, -_SENT_SECONDS) < _SENT_SECONDS:
+            return
+        self._send(key, file)
+        if len(self._sent) >= _REMEMBERED:
+            self._sent.clear()
+        self._sent[key] = time.monotonic()
+
+    def _send(self, key: str, file: Path) -> None:
         length = file.stat().st_size
         if length <= ONE_REQUEST:
             try:
@@ -92,6 +102,8 @@ class BlobCopies:
         found = self._bucket.head(key) is not None
         if found:
             self._confirmed.add(path.name)
+        else:
+            self._sent.pop(key, None)
         return found
 
     def forget_confirmed(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -48,6 +49,7 @@ class Blobs:
                     raise UploadCutShort(f"{length} of {expected} announced bytes came; send the file again")
                 blob = StagedBlob(upload_id=new_id("upl"), sha256=sha256, length=length)
                 self._storage.rename(temporary, self._staged(blob))
+                self._storage.share_uploads([(self._staged(blob), blob.sha256)])
             except BaseException:
                 self._forget(temporary)
                 raise
@@ -81,6 +83,7 @@ class Blobs:
                     staged.append(blob)
             if not is_synced:
                 self._storage.sync_folder(self._staging)
+            self._storage.share_uploads([(self._staged(blob), blob.sha256) for blob in staged])
         except OSError as error:
             raise CommitFailed(f"the uploads could not be taken in: {error.strerror or error}; send again") from error
         return staged
@@ -92,6 +95,12 @@ class Blobs:
                 sha256 = path.name.removeprefix(f"{upload_id}.")
                 if is_sha256(sha256):
                     return StagedBlob(upload_id=upload_id, sha256=sha256, length=path.stat().st_size)
+            try:
+                elsewhere = self._storage.find_upload(upload_id)
+            except OSError as error:
+                raise CommitFailed(f"uploads cannot be looked up: {error.strerror or error}; try again") from error
+            if elsewhere is not None:
+                return StagedBlob(upload_id=upload_id, sha256=elsewhere[0], length=elsewhere[1])
         raise UnknownUpload(
             f"no upload {upload_id[:80]!r}; uploads are kept for {KEPT / timedelta(hours=1):.0f} hours and used once"
         )
@@ -145,6 +154,8 @@ class Blobs:
     def drop(self, blob: StagedBlob) -> None:
         """Remove an upload that was signed; one that cannot be removed goes when it is stale."""
         self._forget(self._staged(blob))
+        with suppress(OSError):
+            self._storage.drop_upload(blob.upload_id)
 
     def path(self, sha256: str) -> Path:
         """Where a blob stands, or would stand; ``sha256`` is 64 lower-case hex digits (ValueError)."""
@@ -173,6 +184,8 @@ class Blobs:
 
     def stale(self, now: datetime) -> list[Path]:
         """Uploads, finished or not, that nobody touched for 24 hours."""
+        with suppress(OSError):
+            self._storage.drop_stale_uploads(now - KEPT)
         return [path for path in sorted(self._staging.iterdir()) if now - _touched(path) > KEPT]
 
     def _staged(self, blob: StagedBlob) -> Path:

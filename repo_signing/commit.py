@@ -142,6 +142,9 @@ class Committer:
         view = self.view()
         projected = self.projected_serial()
         if projected > view.serial:
+            self.storage.follow(self._folder)  # another server may have committed since the look at the folder
+            view = self.view()
+        if projected > view.serial:
             raise IndexAhead(
                 f"the index knows serial {projected}, the repository folder only {view.serial}: it was restored from "
                 "an older copy. Restore the newer folder, or make the index anew with `publish repo rebuild-db`"

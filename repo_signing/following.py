@@ -100,6 +100,23 @@ class Following:
         except (ValueError, KeyError, TypeError) as error:
             raise RepositoryDamaged(f"timestamp.json is garbled: {error!r}; restore it") from error
 
+    def unreachable(self, names: Iterable[str], base: bytes, timestamp: bytes) -> list[str]:
+        """Those of ``names`` that no client can ever be sent to, now that ``timestamp`` has replaced ``base``.
+
+        What is above ``base`` had not become visible by then, and cannot any more: whoever wrote it started from a
+        state that is gone. What is not above it may be another server's commit that did become visible meanwhile.
+        """
+        before, number = (
+            self.serial_of(base),
+            int(orjson.loads(timestamp)["signed"]["meta"]["snapshot.json"]["version"]),
+        )
+        raw = read_or_none(self._metadata / f"{number}.{roles.SNAPSHOT}.json")
+        if raw is None:
+            return []
+        meta = orjson.loads(raw)["signed"]["meta"]
+        named = {f"{number}.{roles.SNAPSHOT}.json", *(f"{row['version']}.{name}" for name, row in meta.items())}
+        return [name for name in names if name not in named and (versioned_name(name) or (0, ""))[0] > before]
+
     def _look(self, key: str) -> Content | None:
         known = self._known.get(key)
         found = self._bucket.get(key, unless=None if known is None else known.mark)

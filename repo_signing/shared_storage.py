@@ -16,7 +16,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -30,7 +30,7 @@ from repo_signing.errors import CommitFailed, RepositoryError, RepositoryMoved
 from repo_signing.following import Following
 from repo_signing.lease import SharedLock
 from repo_signing.lock import RepositoryLock
-from repo_signing.paths import versioned_name
+from repo_signing.paths import is_sha256, versioned_name
 from repo_signing.ports import Lease
 from repo_signing.storage import TEMPORARY, FarTarget, LocalStorage, Stored, read_or_none
 
@@ -38,6 +38,7 @@ log: Final = logging.getLogger("wavegate.repository")
 
 FOLLOW_SECONDS: Final = 1.0  # how far behind a reader may be
 _LEFT_ALONE: Final = timedelta(hours=1)  # files of the copy that are younger may be of a commit under way
+_UPLOADS: Final = "uploads"  # one small object for each upload that waits to be signed
 _FOLDERS: Final = ("metadata", "blobs", "quarantine", "drafts")
 
 T = TypeVar("T")
@@ -140,11 +141,12 @@ class SharedStorage(LocalStorage):
         with self._copying:
             self._swap(key, content, base)
             super().replace(path, content, base=read_or_none(path))
-        if is_commit and self._orphans:
-            # Whoever wrote them started from a state that is now gone: they can never become visible any more.
+        if is_commit and base is not None and self._orphans:
             orphans, self._orphans = self._orphans, set()
             with suppress(OSError):
-                self.each(lambda name: self.remove(self._metadata / name), orphans)
+                self.each(
+                    lambda name: self.remove(self._metadata / name), self._following.unreachable(orphans, base, content)
+                )
 
     # Other servers
 
@@ -229,6 +231,35 @@ class SharedStorage(LocalStorage):
         except OSError as error:
             raise CommitFailed(f"{path.name} could not be read: {error.strerror or error}; try again") from error
         return None if found is None else found.raw
+
+    def share_uploads(self, uploads: Sequence[tuple[Path, str]]) -> None:
+        """Send uploads to where they will stand, and note each, so that whichever server is asked can sign them."""
+
+        def share(upload: tuple[Path, str]) -> None:
+            path, sha256 = upload
+            blob = f"blobs/{sha256[:2]}/{sha256}"
+            self._blobs.send(blob, path)
+            noted = f"{sha256} {path.stat().st_size}".encode()
+            self.bucket.create(f"{_UPLOADS}/{path.name.partition('.')[0]}", noted)
+
+        self.each(share, uploads)
+
+    def find_upload(self, upload_id: str) -> tuple[str, int] | None:
+        """Digest and length of an upload that another server took in."""
+        found = self.bucket.get(f"{_UPLOADS}/{upload_id}")
+        if found is None:
+            return None
+        sha256, _, length = found.raw.decode(errors="replace").partition(" ")
+        return (sha256, int(length)) if is_sha256(sha256) and length.isdecimal() else None
+
+    def drop_upload(self, upload_id: str) -> None:
+        """Forget the note of an upload, in its own time."""
+        self._pool.submit(self.bucket.remove, f"{_UPLOADS}/{upload_id}")  # a failure leaves it to the stale ones
+
+    def drop_stale_uploads(self, before: datetime) -> None:
+        """Forget notes from before a moment; bytes that nobody signed go with the next collection."""
+        stale = [entry.key for entry in self.bucket.list(_UPLOADS) if entry.modified < before]
+        self.each(self.bucket.remove, stale)
 
     def gather(self, folder: Path) -> None:
         """Bring a folder of small files up to the bucket, those that were removed there included."""

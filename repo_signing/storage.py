@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import secrets
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -223,6 +223,19 @@ class LocalStorage:
     def read(self, path: Path) -> bytes | None:
         """A kept file of metadata, or None; raises CommitFailed."""
         return read_or_none(path)
+
+    def share_uploads(self, uploads: Sequence[tuple[Path, str]]) -> None:
+        """Let every server know finished uploads: files ``<upload id>.<sha256>``, each with its digest."""
+
+    def find_upload(self, upload_id: str) -> tuple[str, int] | None:  # noqa: ARG002
+        """Digest and length of an upload that another server took in; None when there is none."""
+        return None
+
+    def drop_upload(self, upload_id: str) -> None:
+        """Forget what :meth:`share_uploads` told."""
+
+    def drop_stale_uploads(self, before: datetime) -> None:
+        """Forget all that were told before a moment."""
 
     def gather(self, folder: Path) -> None:
         """Bring a small folder up to what other servers have in it."""

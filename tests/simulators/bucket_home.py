@@ -91,7 +91,7 @@ class BucketHome:
     def later(self, **span: float) -> datetime:
         return self.now + timedelta(**span)
 
-    def keys(self) -> list[str]:
+    def objects(self) -> list[str]:
         """Every object below the repository's prefix."""
         return sorted(entry.key for entry in Bucket(self.address).list(""))
 
