@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from flask import Blueprint, Response, request, send_file
+from werkzeug.exceptions import HTTPException, RequestedRangeNotSatisfiable
 
 from api.operator.routes import services
 from repo_signing.storage import FarTarget
@@ -85,6 +86,13 @@ def _immutable(response: Response) -> Response:
     response.cache_control.public = True
     response.cache_control.immutable = True
     return response
+
+
+def refused(error: HTTPException) -> Response:
+    """A miss for whatever cannot be asked here, but for a range outside of a target: its client learns the length."""
+    if isinstance(error, RequestedRangeNotSatisfiable):
+        return Response(status=416, headers={"Content-Range": f"bytes */{error.length}"})
+    return absent()
 
 
 def absent() -> Response:

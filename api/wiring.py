@@ -147,8 +147,10 @@ def open_wavegate(settings: Settings) -> Wavegate:
     try:
         storage = repository_storage(settings, org, db)
         repository = SignedRepository(repository_folder(settings, org), keyring, artifacts, storage=storage)
-    except NoRepository as error:
+    except BaseException as error:
         db.close()
+        if not isinstance(error, NoRepository):
+            raise
         raise NotInitialised(
             f"root and targets of {settings.home} are not signed yet: `publish repo draft list --home {settings.home}` "
             "shows whose signatures are missing"

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -20,11 +20,10 @@ from keys.errors import CustodyError
 from keys.keyring import Keyring
 from repo_signing import roles
 from repo_signing.canonical import check_signable
+from repo_signing.clock import check_clock
 from repo_signing.draft import Draft, Placed
 from repo_signing.errors import (
     ClientWouldRefuse,
-    ClockAhead,
-    ClockBehind,
     CommitFailed,
     IndexAhead,
     IndexFailed,
@@ -41,10 +40,6 @@ from repo_signing.storage import LocalStorage, read_or_none
 from repo_signing.tickets import Ticket, fail_all
 from repo_signing.view import View
 
-# Requests take their moment before they queue, and time services step clocks; more than this is a wrong clock.
-CLOCK_TOLERANCE: Final = timedelta(seconds=60)
-# By then all that the online keys signed has expired: nothing that is signed speaks for such a clock any more.
-LONGEST_SLEEP: Final = timedelta(days=90)
 BURNED_FILE: Final = "burned"
 
 T = TypeVar("T")
@@ -240,7 +235,7 @@ class Committer:
             remaining = [ticket for ticket, _ in accepted]
             try:
                 if not is_accepted:
-                    _check_clock(view, max(ticket.now for ticket in batch))
+                    check_clock(view, max(ticket.now for ticket in batch))
                 committed = self._write(draft)
             except ClientWouldRefuse:
                 if len(remaining) < 2:
@@ -394,7 +389,7 @@ class Committer:
         with self.lock:
             self.catch_up()
             view = self.view()
-            _check_clock(view, now)
+            check_clock(view, now)
             serial, moment = self.next_serial(view), max(view.committed_at, now)
             self._view = None
             try:
@@ -452,18 +447,3 @@ def _with_delegators(
         name: delegated[name]
         for name in sorted(delegated, key=lambda one: (roles.delegator(one) == roles.RELEASES, one))
     }
-
-
-def _check_clock(view: View, now: datetime) -> None:
-    if now < view.committed_at - CLOCK_TOLERANCE:
-        raise ClockBehind(
-            f"the clock says {roles.time_out(now)}, but the last commit was at {roles.time_out(view.committed_at)}; "
-            "set the clock. If that commit was made by a clock that was ahead: `publish repo refresh --accept-clock`"
-        )
-    if now > view.committed_at + LONGEST_SLEEP:
-        raise ClockAhead(
-            f"the clock says {roles.time_out(now)}, {(now - view.committed_at).days} days after the last commit at "
-            f"{roles.time_out(view.committed_at)}, and at most {LONGEST_SLEEP.days} are believed: clients could be "
-            "held on what is signed now until then. Set the clock; if it is right and the server was off that long: "
-            "`publish repo refresh --accept-clock`"
-        )

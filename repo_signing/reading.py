@@ -13,7 +13,7 @@ from repo_signing.errors import RepositoryDamaged
 from repo_signing.model import ArtifactRecord
 from repo_signing.paths import is_metadata_name, served_sha256
 from repo_signing.records import is_artifact, read_artifact, sha256_of
-from repo_signing.storage import FarTarget
+from repo_signing.storage import FarTarget, LocalStorage
 
 
 class Reading:
@@ -45,6 +45,11 @@ class Reading:
         """
         entry = self._committer.view().target(path)
         return None if entry is None else self._blobs.read(sha256_of(entry))
+
+    @property
+    def storage(self) -> LocalStorage:
+        """What keeps the repository."""
+        return self._committer.storage
 
     def blob_path(self, sha256: str) -> Path:
         """The file of a signed artifact or SBOM, for serving; raises RepositoryDamaged when it is missing."""

@@ -261,6 +261,16 @@ class SharedStorage(LocalStorage):
         stale = [entry.key for entry in self.bucket.list(_UPLOADS) if entry.modified < before]
         self.each(self.bucket.remove, stale)
 
+    def send_copy(self, path: Path) -> None:
+        """Send a file of the copy as it is; one that is this server's own is left. Raises FileExistsError, OSError."""
+        key = self._key(path)
+        if key is None:
+            return
+        if key.startswith(("blobs/", "quarantine/")):
+            self._blobs.send(key, path)
+        else:
+            self.bucket.create(key, path.read_bytes())
+
     def gather(self, folder: Path) -> None:
         """Bring a folder of small files up to the bucket, those that were removed there included."""
         try:
