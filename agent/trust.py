@@ -32,7 +32,8 @@ from rollout.decision import MAX_DOCUMENT_LENGTH
 
 METADATA_LIMITS: Final = Limits(seconds=60.0)
 REFRESH_SECONDS: Final = 300.0  # for all requests of a refresh or a look-up together: each alone could be in time
-HTTP_ERROR: Final = 300  # redirects too: they are not followed
+HTTP_ERROR: Final = 300  # redirects too, where they are not followed
+TARGET_REDIRECTS: Final = 3  # to a bucket, and within it
 CHAIN: Final = ("timestamp.json", "snapshot.json", "targets.json", "decisions.json", "brakes.json", "revocations.json")
 
 
@@ -43,6 +44,7 @@ class WebFetcher(FetcherInterface):
         self._web = web
         self._spool = spool
         self.limits = limits
+        self.follows = ""  # below this URL redirects are followed
         self.between_pieces: Callable[[], None] | None = None
         self._end: float | None = None
 
@@ -62,7 +64,8 @@ class WebFetcher(FetcherInterface):
 
     def _pieces(self, url: str) -> Generator[bytes]:
         try:
-            with self._web.request("GET", url, limits=self._limits_now()) as (status, pieces):
+            redirects = TARGET_REDIRECTS if self.follows and url.startswith(self.follows) else 0
+            with self._web.request("GET", url, limits=self._limits_now(), redirects=redirects) as (status, pieces):
                 if status >= HTTP_ERROR:
                     for _ in _at_most(pieces, 64 * 1024):  # so that the connection stays usable for the next request
                         pass
@@ -204,6 +207,7 @@ class Repository:
             RepositoryRefused: Something does not verify: signatures, expiry, an older version, a wrong length.
         """
         fetcher = WebFetcher(self._aside if aside else self._web, self._home.downloads, self._metadata_limits)
+        fetcher.follows = self._targets_url
         before = self._stamps()
         with _translated("metadata"), fetcher.within(self._refresh_seconds):
             updater = Updater(

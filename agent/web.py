@@ -1,6 +1,7 @@
 """HTTP as the agent needs it: one small client that carries no credentials and that nobody can hold up.
 
-It follows no redirect (a mirror must not send a device elsewhere), asks for no compression (a digest is of the bytes),
+It follows redirects only where the caller says so (targets of a bucket: their length and digest are signed), and never
+from https to http. It asks for no compression (a digest is of the bytes),
 and ends every request at a total deadline and below a least speed: a peer that sends one byte now and then would
 otherwise keep a device from its next update for ever. It uses no proxy.
 """
@@ -16,12 +17,15 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 CONNECT_SECONDS: Final = 10.0
 GAP_SECONDS: Final = 30.0  # the longest silence between two pieces
 SPEED_AFTER_SECONDS: Final = 30.0  # a slow start is not held against anybody
 PIECE: Final = 32 * 1024  # bytes; small, since the least speed is looked at between two pieces
+
+
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 class WebError(Exception):
@@ -66,8 +70,11 @@ class Web:
         limits: Limits,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        redirects: int = 0,
     ) -> Iterator[tuple[int, Iterator[bytes]]]:
         """Status and pieces of the answer's body, inside the block only.
+
+        So many ``redirects`` are followed, within the same limits.
 
         Raises:
             TooSlow: Also while the body is read.
@@ -75,6 +82,13 @@ class Web:
         """
         end = time.monotonic() + limits.seconds
         response, connection = self._answer(method, url, body, dict(headers or {}), end)
+        for _ in range(redirects):
+            place = response.headers.get("Location") if response.status in REDIRECTS else None
+            if place is None:
+                break
+            self.close()  # its body is of no interest, and the next peer mostly another one
+            url = _redirected(url, place)
+            response, connection = self._answer(method, url, body, dict(headers or {}), end)
         done = False
 
         def pieces() -> Iterator[bytes]:
@@ -184,6 +198,13 @@ def _split(url: str) -> tuple[tuple[str, str, int], str]:
         raise WebError("the address holds credentials; the agent sends none")
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return (parts.scheme, parts.hostname, port), (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def _redirected(url: str, place: str) -> str:
+    target = urljoin(url, place)
+    if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
+        raise WebError("the server sends the device from https to a place without TLS; that is not followed")
+    return target
 
 
 def _why(error: BaseException) -> str:

@@ -206,7 +206,7 @@ def _failed(error: Exception) -> Response:
             413, "body_too_large", f"the body is larger than {most} bytes, the most accepted here"
         ).response()
     if isinstance(error, HTTPException) and request.path.startswith("/tuf/"):
-        return tuf.absent()
+        return tuf.refused(error)
     if isinstance(error, HTTPException):
         status = error.code or 500
         code = (error.name or "error").lower().replace(" ", "_")

@@ -27,14 +27,16 @@ from typing import Any, BinaryIO, Final
 
 from api.archive import members, sink_for
 from api.settings import Settings
-from api.setup import ROOT_FILE
-from api.wiring import MARKER, Wavegate, keys_folder, repository_folder
+from api.wiring import MARKER, ROOT_FILE, Wavegate, bucket_address, keys_folder, repository_folder, repository_storage
 from evidence.model import Actor, ActorKind, AuditEvent
 from keys.files import make_private_folder, write_private
 from keys.keyring import Keyring
 from repo_signing.backup import beyond, files_of
+from repo_signing.bucket import Bucket
 from repo_signing.errors import BackupRefused, CommitFailed
+from repo_signing.moving import move_in
 from repo_signing.repository import SignedRepository
+from repo_signing.shared_storage import SharedStorage
 from repo_signing.storage import LocalStorage
 from repo_signing.view import View
 from store.artifacts import ArtifactIndex
@@ -102,7 +104,9 @@ def back_up(wiring: Wavegate, destination: Path, *, keys: bool, database: bool, 
             parts: list[Iterator[tuple[str, bytes | Path]]] = []
             if database:
                 parts.append(iter([(_DATABASE, copied)]))
-            parts.append((f"repository/{name}", content) for name, content in files_of(folder, view))
+            parts.append(
+                (f"repository/{name}", content) for name, content in files_of(folder, view, wiring.repository.storage)
+            )
             if keys:
                 parts.append(_below(keys_folder(settings, org), "keys"))
                 parts.append(_below(settings.home / "device-ca", "device-ca"))
@@ -149,6 +153,9 @@ def restore(
     Clients refuse what is older than they know. How far the lost server had come is not known, but bounded by the time
     since the backup; the serial jumps past that bound and past ``above``.
 
+    With a bucket the repository is restored in the home and moved in last; this is also how a folder's repository
+    comes into a bucket.
+
     Args:
         settings: Of the new home, which must be absent or empty. A PostgreSQL database was restored before.
         source: The backup.
@@ -178,6 +185,8 @@ def _restored(
     if home.exists() and any(home.iterdir()):
         raise BackupRefused(f"{home} is not empty; name a new folder with WAVEGATE_HOME, or remove a half-restored one")
     manifest = _manifest(source)
+    if settings.bucket and _holds_one(settings, str(manifest["org"])):
+        raise BackupRefused(f"{settings.bucket} holds a repository already; name an empty prefix in storage_url")
     org, made_at = str(manifest["org"]), datetime.fromisoformat(manifest["created_at"])
     if now < made_at:
         raise BackupRefused(f"the clock says {now.isoformat()}, the backup was made at {made_at.isoformat()}; set it")
@@ -203,6 +212,10 @@ def _restored(
     return _settle(settings, manifest, made_at, above, now, disk)
 
 
+def _holds_one(settings: Settings, org: str) -> bool:
+    return Bucket(bucket_address(settings).below(org)).head("metadata/timestamp.json") is not None
+
+
 def _settle(
     settings: Settings,
     manifest: dict[str, Any],
@@ -223,6 +236,9 @@ def _settle(
         told = {"backup_of": manifest["created_at"]}
         reached = repository.jump(goal, now=now, by=OPERATOR, told=told)
         artifacts = repository.status(now=now).artifacts
+        kept = repository_storage(settings, org, db)
+        if isinstance(kept, SharedStorage):
+            move_in(repository_folder(settings, org), kept)
     finally:
         db.close()
     write_private(settings.home / MARKER, f"{org}\n".encode())

@@ -105,6 +105,8 @@ STATUS: Final[Mapping[type[Exception], int]] = {
     repository.SignatureRefused: 400,
     repository.RotationNotDue: 409,
     repository.ProductClaimed: 409,
+    repository.StorageUnusable: 503,
+    repository.LeaseLost: 503,
     sboms.InvalidSbom: 400,
     sboms.UnsupportedSbom: 415,
     sboms.SbomTooLarge: 413,

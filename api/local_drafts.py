@@ -8,11 +8,12 @@ from typing import Any
 
 from api.settings import Settings
 from api.setup import finish_ceremony
-from api.wiring import MARKER, NotInitialised, keys_folder, open_wavegate, repository_folder
+from api.wiring import MARKER, NotInitialised, keys_folder, open_wavegate, repository_folder, repository_storage
 from evidence.model import Actor, ActorKind, AuditEvent
 from keys.keyring import Keyring
 from repo_signing.first_drafts import Ceremony
 from repo_signing.offline_drafts import Drafts
+from store.database import Database
 
 _LOCAL = Actor(ActorKind.SYSTEM, "system:local", "publish on the server")
 
@@ -30,11 +31,14 @@ class LocalDrafts:
             raise NotInitialised(f"{settings.home} is no Wavegate home; make one with `publish init`")
         self._settings = settings
         self._org = marker.read_text("utf-8").strip()
+        self._db: Database | None = None  # the ceremony's own
         finish_ceremony(settings, self._org, now=datetime.now(UTC))  # a crash may have left that undone
         self._drafts, self._wiring = self._open()
 
     def close(self) -> None:
         """Let go of the database."""
+        if self._db is not None:
+            self._db.close()
         if self._wiring is not None:
             self._wiring.close()
 
@@ -74,7 +78,9 @@ class LocalDrafts:
         if (folder / "metadata" / "timestamp.json").exists():
             wiring = open_wavegate(self._settings)
             return wiring.repository.drafts, wiring
-        return Ceremony(folder, Keyring(keys_folder(self._settings, self._org))), None
+        self._db = Database(self._settings.database_url)
+        storage = repository_storage(self._settings, self._org, self._db)
+        return Ceremony(folder, Keyring(keys_folder(self._settings, self._org)), storage=storage), None
 
     def _tell(self, tag: str, draft_id: str, data: Mapping[str, object]) -> None:
         if self._wiring is not None:

@@ -58,12 +58,25 @@ class Settings:
     password_memory_kib: int = 65_536
     log_level: str = "info"
     attestation_keys: Path = Path()
+    bucket: str = ""
+    storage_endpoint: str = ""
+    storage_region: str = ""
+    storage_virtual_host: bool = False
+    storage_allow_http: bool = False
+    target_downloads: str = "serve"
 
 
 MEANINGS: Final[Mapping[str, str]] = {
     "home": "folder of the server's data: database, repository, keys, device CA",
     "database_url": "`sqlite:///…` (default: `wavegate.db` in the home) or `postgresql://…`",
-    "storage_url": "where the signed repository lives: `file:///…` (default: `orgs` in the home)",
+    "storage_url": "where the signed repository lives: `file:///…` (default: `orgs` in the home), "
+    "`s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`",
+    "storage_endpoint": "URL of an object store that is not the provider's own; empty: the provider's",
+    "storage_region": "region of the bucket (S3); empty: as `AWS_REGION` says",
+    "storage_virtual_host": "`true`: name the bucket in the host, not in the path (S3)",
+    "storage_allow_http": "`true`: permit an object store without TLS, for tests",
+    "target_downloads": "large targets of a bucket: `serve` hands them on, `redirect` sends clients to the bucket "
+    "by a URL of 15 minutes",
     "listen": "address of the REST API and the repository, `host:port`; port 0 picks a free one",
     "device_listen": "address of device gRPC (mTLS), `host:port`",
     "public_url": "URL under which clients and devices reach the API and the repository",
@@ -101,6 +114,8 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "certificate_days": (1, 398),
     "password_memory_kib": (8192, 1_048_576),
 }
+
+BUCKETS: Final = ("s3", "gs", "az")
 
 # Variables of this prefix that belong to the clients, the agent or the tests and may stand in the same environment.
 _OTHERS: Final = frozenset(
@@ -159,10 +174,17 @@ def _build(found: Mapping[str, object]) -> Settings:
     database_url = str(found.get("database_url", f"sqlite:///{home / 'wavegate.db'}"))
     if not database_url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
         raise InvalidSettings("database_url is neither sqlite:///… nor postgresql://…")
+    storage, bucket = _storage(str(found.get("storage_url", (home / "orgs").as_uri())), home)
     return Settings(
         home=home,
         database_url=database_url,
-        storage=_storage(str(found.get("storage_url", (home / "orgs").as_uri()))),
+        storage=storage,
+        bucket=bucket,
+        storage_endpoint=_endpoint(str(found.get("storage_endpoint", "")), found.get("storage_allow_http", False)),
+        storage_region=str(found.get("storage_region", "")),
+        storage_virtual_host=_flag("storage_virtual_host", found.get("storage_virtual_host", False)),
+        storage_allow_http=_flag("storage_allow_http", found.get("storage_allow_http", False)),
+        target_downloads=_one_of("target_downloads", str(found.get("target_downloads", "serve")), "serve", "redirect"),
         listen=listen,
         device_listen=device_listen,
         public_url=_public_url(str(found.get("public_url", f"http://{listen}"))),
@@ -181,14 +203,40 @@ def _folder(text: str) -> Path:
     return folder
 
 
-def _storage(url: str) -> Path:
+def _storage(url: str, home: Path) -> tuple[Path, str]:
+    """The folder of the repositories, and the bucket that it is a copy of, if there is one."""
     parts = urlsplit(url)
+    if parts.scheme in BUCKETS and parts.hostname and not (parts.query or parts.fragment or "@" in parts.netloc):
+        return home / "orgs", url.rstrip("/")
     if parts.scheme != "file" or parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
+        # Never the whole: somebody may have put a secret into it.
         raise InvalidSettings(
-            f"storage_url has the scheme {parts.scheme!r}; this release keeps the repository in a local folder: "
-            "file:///absolute/path"
+            f"storage_url has the scheme {parts.scheme!r} or no place in it; expected file:///absolute/path, "
+            "s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, and credentials in the environment"
         )
-    return Path(unquote(parts.path))
+    return Path(unquote(parts.path)), ""
+
+
+def _endpoint(url: str, allow_http: object) -> str:
+    parts = urlsplit(url)
+    if url and (parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc):
+        raise InvalidSettings("storage_endpoint is no http(s)://host[:port] without credentials")
+    if parts.scheme == "http" and not _flag("storage_allow_http", allow_http):
+        raise InvalidSettings("storage_endpoint is without TLS; if that is meant, set storage_allow_http = true")
+    return url.rstrip("/")
+
+
+def _flag(name: str, value: object) -> bool:
+    text = str(value).lower()
+    if text not in {"true", "false", "1", "0"}:
+        raise InvalidSettings(f"{name} is {value!r}, expected true or false")
+    return text in {"true", "1"}
+
+
+def _one_of(name: str, value: str, *allowed: str) -> str:
+    if value not in allowed:
+        raise InvalidSettings(f"{name} is {value!r}, expected {' or '.join(allowed)}")
+    return value
 
 
 def _public_url(url: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from api.settings import Settings
-from api.wiring import MARKER, keys_folder, repository_folder
+from api.wiring import MARKER, ROOT_FILE, keys_folder, repository_folder, repository_storage
 from evidence.ids import new_id
 from evidence.model import Actor, ActorKind, AuditEvent
 from evidence.people import ApiKey, Role, User
@@ -30,7 +30,6 @@ from store.accounts import Accounts
 from store.artifacts import ArtifactIndex
 from store.database import Database
 
-ROOT_FILE: Final = "root.json"  # the copy to carry to devices and auditors by a way of its own
 KEY_LIFE: Final = timedelta(days=366)
 _SETUP: Final = Actor(ActorKind.SYSTEM, "system:setup", "publish init")
 _ORG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,48}[a-z0-9])?")
@@ -119,12 +118,14 @@ def initialise(
         )
         folder = repository_folder(settings, org)
         make_private_folder(folder.parent)
+        storage = repository_storage(settings, org, db)
         create_device_ca(home / "device-ca", now=now, organisation=org)
         draft = root_sha256 = None
         if holders is None:
-            root_sha256 = _tell_root(settings, db, org, create_repository(folder, keyring, now=now, layout=layout), now)
+            made = create_repository(folder, keyring, now=now, storage=storage, layout=layout)
+            root_sha256 = _tell_root(settings, db, org, made, now)
         else:
-            ceremony = Ceremony(folder, keyring)
+            ceremony = Ceremony(folder, keyring, storage=storage)
             draft = ceremony.begin(holders.keys, holders.thresholds, by=_SETUP, now=now, layout=layout).id
         password = _add_admin(settings, accounts, org, admin, now)
         key = _add_key(accounts, org, now)
@@ -149,13 +150,15 @@ def finish_ceremony(settings: Settings, org: str, *, now: datetime) -> str | Non
     Returns:
         The digest of the root, or None when the repository is not there yet.
     """
-    first = repository_folder(settings, org) / "metadata" / "1.root.json"
-    if not (first.parent / "timestamp.json").exists():
-        return None
-    if (settings.home / ROOT_FILE).exists():
-        return hashlib.sha256(first.read_bytes()).hexdigest()
+    folder = repository_folder(settings, org)
+    first = folder / "metadata" / "1.root.json"
     db = Database(settings.database_url)
     try:
+        repository_storage(settings, org, db).follow(folder)
+        if not (first.parent / "timestamp.json").exists():
+            return None
+        if (settings.home / ROOT_FILE).exists():
+            return hashlib.sha256(first.read_bytes()).hexdigest()
         return _tell_root(settings, db, org, first.read_bytes(), now)
     finally:
         db.close()

@@ -12,8 +12,11 @@ from api.settings import Settings
 from keys.device_ca import DeviceCa
 from keys.keyring import Keyring
 from keys.password import Passwords, PasswordSettings
+from repo_signing.bucket import Bucket, BucketAddress
 from repo_signing.errors import CommitRefused, NoRepository
 from repo_signing.repository import SignedRepository
+from repo_signing.shared_storage import SharedStorage
+from repo_signing.storage import LocalStorage
 from rollout.errors import RolloutChanged
 from rollout.service import RolloutService
 from store.accounts import Accounts
@@ -22,9 +25,11 @@ from store.audit import AuditLog
 from store.database import Database
 from store.fleet import SqlFleet
 from store.idempotency import IdempotencyKeys
+from store.leases import SqlLease
 from store.login_failures import LoginFailures
 from store.rollouts import SqlRollouts
 
+ROOT_FILE = "root.json"  # the copy of the first root to carry to devices and auditors by a way of its own
 MARKER = "initialised"  # written last by `publish init`: its absence tells a half-made home
 
 
@@ -84,6 +89,36 @@ def repository_folder(settings: Settings, org: str) -> Path:
     return settings.storage / org / "repository"
 
 
+def repository_storage(settings: Settings, org: str, db: Database) -> LocalStorage:
+    """What changes an organisation's repository: its folder, or the bucket that the folder is a copy of.
+
+    With PostgreSQL several servers may write one bucket, a lease each after the other; with SQLite there is one server.
+
+    Raises:
+        StorageUnusable: The bucket cannot be reached the way it is set up.
+    """
+    if not settings.bucket:
+        return LocalStorage()
+    root = settings.home / ROOT_FILE
+    return SharedStorage(
+        repository_folder(settings, org),
+        Bucket(bucket_address(settings).below(org)),
+        None if db.is_sqlite else SqlLease(db, org),
+        first_root=root.read_bytes() if root.is_file() else None,
+    )
+
+
+def bucket_address(settings: Settings) -> BucketAddress:
+    """Where the bucket of all organisations is."""
+    return BucketAddress(
+        url=settings.bucket,
+        endpoint=settings.storage_endpoint,
+        region=settings.storage_region,
+        virtual_host=settings.storage_virtual_host,
+        allow_http=settings.storage_allow_http,
+    )
+
+
 def keys_folder(settings: Settings, org: str) -> Path:
     """Where an organisation's keyring and online keys are kept."""
     return settings.home / "orgs" / org / "keys"
@@ -110,9 +145,12 @@ def open_wavegate(settings: Settings) -> Wavegate:
     artifacts = ArtifactIndex(db, org)
     keyring = Keyring(keys_folder(settings, org))
     try:
-        repository = SignedRepository(repository_folder(settings, org), keyring, artifacts)
-    except NoRepository as error:
+        storage = repository_storage(settings, org, db)
+        repository = SignedRepository(repository_folder(settings, org), keyring, artifacts, storage=storage)
+    except BaseException as error:
         db.close()
+        if not isinstance(error, NoRepository):
+            raise
         raise NotInitialised(
             f"root and targets of {settings.home} are not signed yet: `publish repo draft list --home {settings.home}` "
             "shows whose signatures are missing"

@@ -102,6 +102,8 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "repository_damaged": FAILURE,
     "repository_moved": FAILURE,
     "commit_failed": FAILURE,
+    "storage_unusable": FAILURE,
+    "lease_lost": FAILURE,
     "index_ahead": FAILURE,
     "index_failed": FAILURE,
     "wrong_layout": CONFLICT,

@@ -22,13 +22,13 @@ SERIALS_PER_SECOND: Final = 1000
 LEAST_JUMP: Final = 1000
 
 
-def files_of(folder: Path, view: View) -> Iterator[tuple[str, bytes | Path]]:
+def files_of(folder: Path, view: View, disk: LocalStorage | None = None) -> Iterator[tuple[str, bytes | Path]]:
     """Names below the repository's folder with their content, ``timestamp.json`` last.
 
     Everything is verified through its signatures on the way; blobs are named by their digest, the reader checks them.
     Raises RepositoryDamaged.
     """
-    disk = LocalStorage()
+    disk = LocalStorage() if disk is None else disk
     blobs = Blobs(folder, disk)
     quarantine = Quarantine(folder, blobs, disk)
     named: set[str] = set()
@@ -43,15 +43,15 @@ def files_of(folder: Path, view: View) -> Iterator[tuple[str, bytes | Path]]:
     yield from drafts.files()
     for sha256 in sorted(named):
         path = blobs.path(sha256)
-        if not path.is_file():
+        if not disk.fetch(path):
             path = quarantine.path(sha256)  # withdrawn since; in this state it was not
-        if not path.is_file():
+        if not disk.fetch(path):
             raise RepositoryDamaged(
                 f"the blob {sha256} is missing; restore it from a mirror, then make the backup again"
             )
         yield f"blobs/{sha256[:2]}/{sha256}", path
     for sha256 in quarantine.names():
-        if sha256 not in named:
+        if sha256 not in named and disk.fetch(quarantine.path(sha256)):
             yield f"quarantine/{sha256}", quarantine.path(sha256)
     for name in (BURNED_FILE, OVERLAP_FILE):
         content = read_or_none(folder / name)

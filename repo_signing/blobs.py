@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -16,7 +17,7 @@ from evidence.ids import is_id, new_id
 from repo_signing.errors import CommitFailed, RepositoryDamaged, UnknownUpload, UploadCutShort, UploadTooLarge
 from repo_signing.model import StagedBlob
 from repo_signing.paths import is_sha256
-from repo_signing.storage import TEMPORARY, LocalStorage
+from repo_signing.storage import TEMPORARY, LocalStorage, Stored
 
 CHUNK: Final = 128 * 1024  # bytes; larger writes cost more time in the kernel than they save
 KEPT: Final = timedelta(hours=24)  # how long an upload waits to be signed
@@ -48,6 +49,7 @@ class Blobs:
                     raise UploadCutShort(f"{length} of {expected} announced bytes came; send the file again")
                 blob = StagedBlob(upload_id=new_id("upl"), sha256=sha256, length=length)
                 self._storage.rename(temporary, self._staged(blob))
+                self._storage.share_uploads([(self._staged(blob), blob.sha256)])
             except BaseException:
                 self._forget(temporary)
                 raise
@@ -81,6 +83,7 @@ class Blobs:
                     staged.append(blob)
             if not is_synced:
                 self._storage.sync_folder(self._staging)
+            self._storage.share_uploads([(self._staged(blob), blob.sha256) for blob in staged])
         except OSError as error:
             raise CommitFailed(f"the uploads could not be taken in: {error.strerror or error}; send again") from error
         return staged
@@ -92,14 +95,20 @@ class Blobs:
                 sha256 = path.name.removeprefix(f"{upload_id}.")
                 if is_sha256(sha256):
                     return StagedBlob(upload_id=upload_id, sha256=sha256, length=path.stat().st_size)
+            try:
+                elsewhere = self._storage.find_upload(upload_id)
+            except OSError as error:
+                raise CommitFailed(f"uploads cannot be looked up: {error.strerror or error}; try again") from error
+            if elsewhere is not None:
+                return StagedBlob(upload_id=upload_id, sha256=elsewhere[0], length=elsewhere[1])
         raise UnknownUpload(
             f"no upload {upload_id[:80]!r}; uploads are kept for {KEPT / timedelta(hours=1):.0f} hours and used once"
         )
 
     def open(self, blob: StagedBlob) -> BinaryIO:
         """Open an upload, or what was signed of it, for reading; raises UnknownUpload."""
-        for path in (self._staged(blob), self.path(blob.sha256)):
-            if path.is_file():
+        for path, is_here in ((self._staged(blob), Path.is_file), (self.path(blob.sha256), self._storage.fetch)):
+            if is_here(path):
                 return path.open("rb")
         raise UnknownUpload(f"the bytes of upload {blob.upload_id} are gone; send them again")
 
@@ -119,7 +128,7 @@ class Blobs:
             except FileExistsError:
                 self._check_length(name, blob.length)
             except FileNotFoundError as error:
-                if not name.is_file():
+                if not self._storage.holds(name):
                     raise UnknownUpload(f"the bytes of upload {blob.upload_id} are gone; send them again") from error
                 self._check_length(name, blob.length)
             if sync:
@@ -133,7 +142,7 @@ class Blobs:
         name = self.path(sha256)
         try:
             self._storage.ensure_folder(name.parent)
-            if name.is_file():
+            if self._storage.holds(name):
                 self._check_length(name, len(content))
                 self._storage.sync_folder(name.parent)
             else:
@@ -145,6 +154,8 @@ class Blobs:
     def drop(self, blob: StagedBlob) -> None:
         """Remove an upload that was signed; one that cannot be removed goes when it is stale."""
         self._forget(self._staged(blob))
+        with suppress(OSError):
+            self._storage.drop_upload(blob.upload_id)
 
     def path(self, sha256: str) -> Path:
         """Where a blob stands, or would stand; ``sha256`` is 64 lower-case hex digits (ValueError)."""
@@ -155,6 +166,7 @@ class Blobs:
     def read(self, sha256: str) -> bytes:
         """A blob's bytes, checked against their digest; raises RepositoryDamaged."""
         try:
+            self._storage.fetch(self.path(sha256))
             content = self.path(sha256).read_bytes()
         except FileNotFoundError as error:
             raise RepositoryDamaged(f"the blob {sha256} is missing; restore it from a backup or mirror") from error
@@ -162,9 +174,9 @@ class Blobs:
             raise RepositoryDamaged(f"the blob {sha256} holds other bytes; restore it from a backup or mirror")
         return content
 
-    def all(self) -> Iterator[Path]:
+    def all(self) -> Iterator[Stored]:
         """Every kept blob, and what else lies beside them."""
-        yield from sorted(self._blobs.glob("??/*"))
+        yield from self._storage.listing(self._blobs)
 
     def temporary(self) -> list[Path]:
         """Unfinished files among the blobs; to be asked under the repository lock, where nobody is writing."""
@@ -172,6 +184,8 @@ class Blobs:
 
     def stale(self, now: datetime) -> list[Path]:
         """Uploads, finished or not, that nobody touched for 24 hours."""
+        with suppress(OSError):
+            self._storage.drop_stale_uploads(now - KEPT)
         return [path for path in sorted(self._staging.iterdir()) if now - _touched(path) > KEPT]
 
     def _staged(self, blob: StagedBlob) -> Path:
@@ -210,7 +224,7 @@ class Blobs:
             return  # gone already, or found again as stale
 
     def _check_length(self, name: Path, length: int) -> None:
-        found = name.stat().st_size
+        found = self._storage.length(name)
         if found != length:
             raise RepositoryDamaged(
                 f"the blob {name.name} has {found} bytes, expected {length}; restore it from a backup or mirror"

@@ -15,7 +15,6 @@ from repo_signing import roles
 from repo_signing.canonical import check_signable
 from repo_signing.draft import Placed
 from repo_signing.errors import RepositoryExists
-from repo_signing.lock import RepositoryLock
 from repo_signing.proof import Offer, check_acceptable
 from repo_signing.signing import sign
 from repo_signing.storage import LocalStorage
@@ -57,11 +56,11 @@ def create_repository(
     files = _signed_files(keyring, {} if placed is None else placed, now, layout)
     make_folders(folder, disk)
     metadata = folder / "metadata"
-    with RepositoryLock(folder / "lock"):
+    with disk.repository_lock(folder):
         if (metadata / "timestamp.json").exists():
             raise RepositoryExists(f"there is a signed repository in {folder} already; nothing was changed")
-        for leftover in sorted(metadata.iterdir()):
-            disk.remove(leftover)  # of a ceremony that was cut short: nobody was ever given its root
+        for leftover in list(disk.listing(metadata)):
+            disk.remove(leftover.path)  # of a ceremony that was cut short: nobody was ever given its root
         timestamp = files.pop("timestamp.json")
         disk.create_once(metadata, files)
         disk.replace(metadata / "timestamp.json", timestamp, base=None)

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import orjson
@@ -25,7 +24,7 @@ from repo_signing.errors import CommitFailed, RepositoryDamaged
 from repo_signing.paths import is_sha256, versioned_name
 from repo_signing.quarantine import Quarantine
 from repo_signing.sheets import sheet_name
-from repo_signing.storage import read_or_none
+from repo_signing.storage import LocalStorage, Stored
 from repo_signing.view import View
 
 KEPT_FOR: Final = timedelta(days=7)  # three times a timestamp's life; also a week for a mirror to follow
@@ -65,6 +64,7 @@ class Sweep:
     ) -> None:
         self._metadata: Final = committer.metadata
         self._committer: Final = committer
+        self._storage: Final[LocalStorage] = committer.storage
         self._blobs: Final = blobs
         self._quarantine: Final = quarantine
         self._needed: Final = frozenset(needed)
@@ -84,7 +84,7 @@ class Sweep:
             files.update(f"{meta['version']}.{name}" for name, meta in snapshot["meta"].items())
         files.update(f"{number}.{name}.json" for name, number in view.versions.items())
         # What waits for signatures may be signed any day.
-        blobs = DraftBox(self._metadata.parent, self._committer.storage).named_blobs() | self._needed
+        blobs = DraftBox(self._metadata.parent, self._storage).named_blobs() | self._needed
         for name in files:
             if not name.endswith(f".{roles.SNAPSHOT}.json"):
                 blobs |= self._targets_of(name)
@@ -100,22 +100,22 @@ class Sweep:
         files, named = self.mark()
         with _reading():
             metadata = sorted(
-                self._swept_metadata(files), key=lambda path: (versioned_name(path.name) or (0, ""))[::-1]
+                self._swept_metadata(files), key=lambda one: (versioned_name(one.path.name) or (0, ""))[::-1]
             )
-            metadata.sort(key=lambda path: not path.name.endswith(f".{roles.SNAPSHOT}.json"))
+            metadata.sort(key=lambda one: not one.path.name.endswith(f".{roles.SNAPSHOT}.json"))
             blobs = list(self._swept_blobs(named))
             aside = self._quarantine.overdue(self._now)
-            freed = sum(path.stat().st_size for path in (*metadata, *blobs, *aside))
+        freed = sum(one.length for one in (*metadata, *blobs, *aside))
         if not dry_run:
             try:
-                for path in (*metadata, *blobs, *aside):
-                    self._committer.storage.remove(path)
+                for one in (*metadata, *blobs, *aside):
+                    self._storage.remove(one.path)
             except OSError as error:
                 raise CommitFailed(f"the collection was cut short: {error.strerror}; run it again") from error
         return Collected(
-            metadata=tuple(path.name for path in metadata),
-            blobs=tuple(path.name for path in blobs),
-            quarantined=tuple(path.name for path in aside),
+            metadata=tuple(one.path.name for one in metadata),
+            blobs=tuple(one.path.name for one in blobs),
+            quarantined=tuple(one.path.name for one in aside),
             freed=freed,
             dry_run=dry_run,
         )
@@ -141,20 +141,18 @@ class Sweep:
                 return  # all older ones were replaced earlier
             replaced_at = roles.time_in(body["expires"]) - roles.SNAPSHOT_LIFE
 
-    def _swept_metadata(self, kept: set[str]) -> Iterator[Path]:
+    def _swept_metadata(self, kept: set[str]) -> Iterator[Stored]:
         serial = self._committer.view().serial
-        for path in sorted(self._metadata.iterdir()):
-            named = versioned_name(path.name)
+        for one in self._storage.listing(self._metadata):
+            named = versioned_name(one.path.name)
             # What is above the serial is a crashed commit's; recovery burns its number before it removes it.
-            if named is not None and named[1] != roles.ROOT and named[0] <= serial and path.name not in kept:
-                yield path
+            if named is not None and named[1] != roles.ROOT and named[0] <= serial and one.path.name not in kept:
+                yield one
 
-    def _swept_blobs(self, named: set[str]) -> Iterator[Path]:
-        for path in self._blobs.all():
-            if is_sha256(path.name) and path.name not in named:
-                touched = datetime.fromtimestamp(path.stat().st_ctime, UTC)
-                if self._now - touched > BLOB_GRACE:
-                    yield path
+    def _swept_blobs(self, named: set[str]) -> Iterator[Stored]:
+        for one in self._blobs.all():
+            if is_sha256(one.path.name) and one.path.name not in named and self._now - one.changed > BLOB_GRACE:
+                yield one
 
     def _targets_of(self, name: str) -> frozenset[str]:
         found = self._named.get(name)
@@ -164,13 +162,13 @@ class Sweep:
         return found
 
     def _versioned(self) -> Iterator[tuple[int, str]]:
-        for path in self._metadata.iterdir():
-            named = versioned_name(path.name)
+        for one in self._storage.listing(self._metadata):
+            named = versioned_name(one.path.name)
             if named is not None:
                 yield named
 
     def _body(self, name: str) -> Mapping[str, Any]:
-        content = read_or_none(self._metadata / name)
+        content = self._storage.read(self._metadata / name)
         try:
             if content is None:
                 raise ValueError("it is missing")

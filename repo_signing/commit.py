@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +29,6 @@ from repo_signing.errors import (
     IndexFailed,
     RepositoryError,
 )
-from repo_signing.lock import RepositoryLock
 from repo_signing.model import ArtifactRecord
 from repo_signing.news import since
 from repo_signing.paths import versioned_name
@@ -64,7 +64,7 @@ class Committer:
         self._keyring: Final = keyring
         self.projection: Final = projection
         self.storage: Final = storage
-        self.lock: Final = RepositoryLock(folder / "lock")
+        self.lock: Final = storage.repository_lock(folder)
         self._guard: Final = threading.Lock()
         self._waiting: list[Ticket] = []
         self._committing: int | None = None  # the thread that is building a commit
@@ -78,12 +78,19 @@ class Committer:
         return self._keyring
 
     def view(self) -> View:
-        """The state as it is now; another process may have made it."""
+        """The state as it is now; another process or server may have made it."""
+        self.storage.follow_soon(self._folder)
         view = self._view = View.load(self.metadata, self._view)
         return view
 
     def submit(
-        self, change: Callable[[Draft], T], now: datetime, *, alone: bool = False, accept_clock: bool = False
+        self,
+        change: Callable[[Draft], T],
+        now: datetime,
+        *,
+        alone: bool = False,
+        accept_clock: bool = False,
+        needs: Sequence[Path] = (),
     ) -> T:
         """Have ``change`` applied in the next commit and return what it returned, once the index has it.
 
@@ -92,7 +99,7 @@ class Committer:
         ``accept_clock`` is a person's word that ``now`` is right, whatever the last commit said.
 
         ``alone`` gives it a commit of its own, before what waits: for changes of who signs what, which others that look
-        at the state before them must not share.
+        at the state before them must not share. ``needs`` are blobs that ``change`` asks the storage for.
 
         Raises:
             ClockBehind: ``now`` is more than a minute before the last commit.
@@ -104,12 +111,20 @@ class Committer:
         """
         if self._committing == threading.get_ident():
             raise RuntimeError("a change must not commit by itself: it runs inside a commit")
-        ticket = Ticket(change, now, is_alone=alone, accept_clock=accept_clock)
+        ticket = Ticket(change, now, is_alone=alone, accept_clock=accept_clock, needs=needs)
         with self._guard:
             self._waiting.append(ticket)
-        with self.lock:
-            if not ticket.is_settled:
-                self._commit_waiting()
+        try:
+            with self.lock.among_threads():
+                # Most find that another thread has committed for them, and need not ask other servers for the lock.
+                if not ticket.is_settled:
+                    with self.lock:
+                        self._commit_waiting()
+        except BaseException:
+            # Who was told that it failed must not find it committed by the next one.
+            with self._guard, suppress(ValueError):
+                self._waiting.remove(ticket)
+            raise
         value: T = ticket.outcome()
         return value
 
@@ -122,6 +137,9 @@ class Committer:
         """
         view = self.view()
         projected = self.projected_serial()
+        if projected > view.serial:
+            self.storage.follow(self._folder)  # another server may have committed since the look at the folder
+            view = self.view()
         if projected > view.serial:
             raise IndexAhead(
                 f"the index knows serial {projected}, the repository folder only {view.serial}: it was restored from "
@@ -200,6 +218,7 @@ class Committer:
         if not is_accepted:
             # Two requests may queue in another order than they looked at the clock.
             now = max(view.committed_at, now)
+        self.storage.confirm([path for ticket in batch for path in ticket.needs])
         draft = Draft(view, self.next_serial(view), now)
         accepted: list[tuple[Ticket, Any]] = []
         for ticket in batch:

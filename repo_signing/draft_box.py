@@ -32,6 +32,7 @@ class DraftBox:
 
     def get(self, draft_id: str) -> OfflineDraft:
         """One draft; raises UnknownDraft."""
+        self._storage.gather(self._folder)
         content = read_or_none(self._path(draft_id)) if is_id(draft_id, PREFIX) else None
         if content is None:
             raise UnknownDraft(f"no draft {draft_id!r} waits for signatures; it was finished, dropped, or never was")
@@ -44,6 +45,7 @@ class DraftBox:
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """Names below the repository's folder and content of all drafts, for a backup; raises CommitFailed."""
+        self._storage.gather(self._folder)
         for path in self._paths():
             content = read_or_none(path)
             if content is not None:  # finished meanwhile

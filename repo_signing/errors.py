@@ -33,7 +33,9 @@ RepositoryError
 ├── DraftExpired            its deadline has passed
 ├── SignatureRefused        a signature that is not valid, or of a key that is not asked for
 ├── RotationNotDue          clients may still need the old key
-└── ProductClaimed          only the product's own keys can sign this
+├── ProductClaimed          only the product's own keys can sign this
+├── StorageUnusable         the object store cannot be used as it is set up
+└── LeaseLost               another server took the turn to write
 """
 
 from __future__ import annotations
@@ -184,3 +186,11 @@ class RotationNotDue(RepositoryError):
 
 class ProductClaimed(RepositoryError):
     code = "product_claimed"
+
+
+class StorageUnusable(RepositoryError):
+    code = "storage_unusable"
+
+
+class LeaseLost(RepositoryError):
+    code = "lease_lost"

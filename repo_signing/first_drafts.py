@@ -15,7 +15,6 @@ from repo_signing.ceremony import create_repository, make_folders
 from repo_signing.draft import Placed
 from repo_signing.draft_box import DraftBox
 from repo_signing.errors import InvalidDraft, RepositoryExists, UnknownDraft
-from repo_signing.lock import RepositoryLock
 from repo_signing.making import first_parts, made
 from repo_signing.offline import OfflineDraft
 from repo_signing.payloads import PublicKey, public_key, stored_key
@@ -36,7 +35,7 @@ class Ceremony:
         self._keyring: Final = keyring
         self._storage: Final = LocalStorage() if storage is None else storage
         self._box: Final = DraftBox(folder, self._storage)
-        self._lock: Final = RepositoryLock(folder / "lock")
+        self._lock: Final = self._storage.repository_lock(folder)
 
     def begin(
         self,

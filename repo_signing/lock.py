@@ -37,6 +37,10 @@ class RepositoryLock:
             self._threads.release()
             raise
 
+    def among_threads(self) -> threading.RLock:
+        """The part of the lock that excludes this process's other threads; taken alone it excludes nobody else."""
+        return self._threads
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

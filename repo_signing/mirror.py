@@ -46,12 +46,20 @@ class Mirror:
         destination: Of the mirror; made when missing, its parent must exist.
         deep: Hash again what the mirror has already, instead of comparing lengths.
         storage: Changes the mirror's disk.
+        kept_by: What keeps the repository, if that is not the folder alone.
     """
 
     def __init__(
-        self, folder: Path, destination: Path, *, deep: bool = False, storage: LocalStorage | None = None
+        self,
+        folder: Path,
+        destination: Path,
+        *,
+        deep: bool = False,
+        storage: LocalStorage | None = None,
+        kept_by: LocalStorage | None = None,
     ) -> None:
         self._source: Final = folder / "metadata"
+        self._kept_by: Final = LocalStorage() if kept_by is None else kept_by
         self._disk: Final = LocalStorage() if storage is None else storage
         self._blobs: Final = Blobs(folder, self._disk)
         self._destination: Final = destination
@@ -82,6 +90,7 @@ class Mirror:
 
     def _follow(self) -> Synced:
         for attempt in range(_TRIES):
+            self._kept_by.follow(self._source.parent)
             view = View.load(self._source)
             try:
                 return self._copy(view)
@@ -168,6 +177,7 @@ class Mirror:
     def _copy_blob(self, sha256: str, length: int, place: Path) -> None:
         temporary, digest, copied = self._disk.temporary(place.parent), hashlib.sha256(), 0
         try:
+            self._kept_by.fetch(self._blobs.path(sha256))
             source = self._blobs.path(sha256).open("rb")
         except FileNotFoundError as error:
             raise RepositoryDamaged(f"the blob {sha256} is missing; restore it from a backup or mirror") from error

@@ -34,3 +34,20 @@ class CountedProjection(Projection, Protocol):
 
     def artifact_count(self) -> int:
         """How many artifact rows the index has."""
+
+
+class Lease(Protocol):
+    """One server's turn to write, with an end by a clock that all servers share, and a number that only grows."""
+
+    @property
+    def seconds(self) -> float:
+        """How long a turn lasts unless it is renewed."""
+
+    def take(self) -> int | None:
+        """Take the turn if nobody has it or its end has passed; returns its number, above all earlier ones."""
+
+    def renew(self, token: int) -> bool:
+        """Move the end of one's turn; False when somebody else has taken it or it has ended."""
+
+    def give_back(self, token: int) -> None:
+        """End one's turn; one that was lost is left to its holder. Never raises: a turn ends by itself."""

@@ -7,14 +7,14 @@ moment the power fails, one of the two names stands and :meth:`Quarantine.settle
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from repo_signing.blobs import Blobs
 from repo_signing.errors import CommitFailed
 from repo_signing.paths import is_sha256
-from repo_signing.storage import LocalStorage
+from repo_signing.storage import LocalStorage, Stored
 
 KEPT: Final = timedelta(days=30)  # an investigation's time, then the collection takes them
 
@@ -49,7 +49,7 @@ class Quarantine:
         Args:
             still_named: Digests of all targets as signed now; asked only when there is something to settle.
         """
-        both = [name for name in self.names() if self._blobs.path(name).is_file()]
+        both = [name for name in self.names() if self._storage.holds(self._blobs.path(name))]
         if not both:
             return []
         named = still_named()
@@ -69,12 +69,11 @@ class Quarantine:
 
     def names(self) -> list[str]:
         """Digests of what lies aside."""
-        if not self._folder.is_dir():
-            return []
-        return sorted(path.name for path in self._folder.iterdir() if is_sha256(path.name))
+        return [one.path.name for one in self._aside()]
 
-    def overdue(self, now: datetime) -> list[Path]:
+    def overdue(self, now: datetime) -> list[Stored]:
         """What has lain aside for 30 days."""
-        # The time of the last change of names: that of the content is the upload's.
-        paths = [self.path(name) for name in self.names()]
-        return [path for path in paths if now - datetime.fromtimestamp(path.stat().st_ctime, UTC) > KEPT]
+        return [one for one in self._aside() if now - one.changed > KEPT]
+
+    def _aside(self) -> list[Stored]:
+        return [one for one in self._storage.listing(self._folder) if is_sha256(one.path.name)]

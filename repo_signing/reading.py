@@ -13,6 +13,7 @@ from repo_signing.errors import RepositoryDamaged
 from repo_signing.model import ArtifactRecord
 from repo_signing.paths import is_metadata_name, served_sha256
 from repo_signing.records import is_artifact, read_artifact, sha256_of
+from repo_signing.storage import FarTarget, LocalStorage
 
 
 class Reading:
@@ -45,10 +46,15 @@ class Reading:
         entry = self._committer.view().target(path)
         return None if entry is None else self._blobs.read(sha256_of(entry))
 
+    @property
+    def storage(self) -> LocalStorage:
+        """What keeps the repository."""
+        return self._committer.storage
+
     def blob_path(self, sha256: str) -> Path:
         """The file of a signed artifact or SBOM, for serving; raises RepositoryDamaged when it is missing."""
         path = self._blobs.path(sha256)
-        if not path.is_file():
+        if not self._committer.storage.fetch(path):
             raise RepositoryDamaged(f"the blob {sha256} is missing; restore it from a backup or mirror")
         return path
 
@@ -56,6 +62,7 @@ class Reading:
         """The file to serve for ``/metadata/<name>``, or None for any name that is not one of a metadata file."""
         if not is_metadata_name(name):
             return None
+        self._committer.storage.follow_soon(self._metadata.parent)
         path = self._metadata / name
         return path if path.is_file() else None
 
@@ -65,7 +72,12 @@ class Reading:
         if sha256 is None:
             return None
         blob = self._blobs.path(sha256)
-        return blob if blob.is_file() else None
+        return blob if self._committer.storage.fetch(blob) else None
+
+    def far_target(self, path: str) -> FarTarget | None:
+        """A target that is large and not on this machine, to be handed on or redirected to; None for all others."""
+        sha256 = served_sha256(path)
+        return None if sha256 is None else self._committer.storage.far(self._blobs.path(sha256))
 
     def root_sha256(self) -> str:
         """Digest of the current root file, as people compare it."""

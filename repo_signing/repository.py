@@ -64,6 +64,7 @@ class SignedRepository(Reading):
         self, folder: Path, keyring: Keyring, projection: Projection, *, storage: LocalStorage | None = None
     ) -> None:
         disk = LocalStorage() if storage is None else storage
+        disk.follow(folder)
         if not (folder / "metadata" / "timestamp.json").is_file():
             raise NoRepository(f"no signed repository in {folder}; `publish init` makes one")
         super().__init__(Committer(folder, keyring, projection, disk), Blobs(folder, disk))
@@ -149,7 +150,9 @@ class SignedRepository(Reading):
         for companion in new.companions():
             self._blobs.keep(companion)
         outcome = self._committer.submit(
-            lambda draft: self._with_blobs(uploads, edits.publish(draft, path, new, now)), now
+            lambda draft: self._with_blobs(uploads, edits.publish(draft, path, new, now)),
+            now,
+            needs=[self._blobs.path(upload.sha256) for upload in uploads],
         )
         for upload in uploads:
             self._blobs.drop(upload)
@@ -283,6 +286,7 @@ class SignedRepository(Reading):
     def recover(self, *, now: datetime, by: Actor = REPOSITORY) -> list[Finding]:
         """Clear away what a crash left and bring the index up to what is signed; to be called at start. Cheap."""
         with self._committer.lock:
+            upkeep.fence_off(self._committer, now)
             findings = upkeep.Inspection(self._committer, self._blobs, repair=True, now=now).recover()
             findings += self._settle_quarantine()
             self.drafts.settle(now=now)
@@ -387,14 +391,16 @@ class SignedRepository(Reading):
     ) -> ArtifactRecord:
         self._require_artifact(path)
         self._blobs.keep(staged)
-        record = self._committer.submit(lambda draft: self._with_blobs([staged], change(draft)), now)
+        record = self._committer.submit(
+            lambda draft: self._with_blobs([staged], change(draft)), now, needs=[self._blobs.path(staged.sha256)]
+        )
         self._blobs.drop(staged)
         return record
 
     def _with_blobs(self, uploads: Sequence[StagedBlob], outcome: T) -> T:
         # Between the upload's naming and this commit a collection or withdrawal may have taken the blob away.
         for upload in uploads:
-            if not self._blobs.path(upload.sha256).is_file():
+            if not self._committer.storage.holds(self._blobs.path(upload.sha256)):
                 self._blobs.keep(upload)
         return outcome
 

@@ -114,6 +114,7 @@ class UploadSessions:
                 self._storage.sync(descriptor)
                 self._storage.rename(self._part(upload_id), self._staging / f"{upload_id}.{found}")
                 self._storage.sync_folder(self._staging)
+                self._storage.share_uploads([(self._staging / f"{upload_id}.{found}", found)])
             except OSError as error:
                 raise CommitFailed(f"the upload could not be completed: {error.strerror}; try again") from error
             finally:

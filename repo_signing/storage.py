@@ -9,12 +9,15 @@ from __future__ import annotations
 import ctypes
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from repo_signing.errors import CommitFailed, RepositoryMoved
+from repo_signing.lock import RepositoryLock
 
 TEMPORARY: Final = ".tmp-"  # how names of unfinished files start
 
@@ -22,6 +25,37 @@ MANY: Final = 16  # files written at once from which one sync of the file system
 
 _FILE_MODE: Final = 0o644  # metadata and blobs are public
 _FOLDER_MODE: Final = 0o755
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file that is kept: where it stands or would stand locally, its length, and when its name was last written."""
+
+    path: Path
+    length: int
+    changed: datetime
+
+
+class FarTarget(Protocol):
+    """A blob that is kept elsewhere. All methods raise OSError when it cannot be had now."""
+
+    @property
+    def name(self) -> str:
+        """Its digest."""
+
+    @property
+    def length(self) -> int:
+        """In bytes."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether there is a copy on this machine, too."""
+
+    def pieces(self, start: int, end: int) -> Iterator[bytes]:
+        """Its bytes from ``start`` up to, not including, ``end``."""
+
+    def url(self, seconds: int) -> str:
+        """Where anybody can download it for so long; raises StorageUnusable."""
 
 
 class LocalStorage:
@@ -154,6 +188,70 @@ class LocalStorage:
         with suppress(FileExistsError):
             self.make_folder(path)
         self.sync_folder(path.parent)
+
+    # What other servers write. A folder has nothing but itself; see repo_signing.shared_storage.
+
+    def repository_lock(self, folder: Path) -> RepositoryLock:
+        """The lock of the repository in ``folder``; who enters it sees the newest state."""
+        return RepositoryLock(folder / "lock")
+
+    def follow(self, folder: Path) -> None:
+        """Bring the repository folder up to what other servers wrote, or raise as entering the lock does."""
+
+    def follow_soon(self, folder: Path) -> None:
+        """The same for readers: not at every call, and a state that cannot be had now leaves the one that is there."""
+
+    def survey(self, metadata: Path, serial: int) -> bool:  # noqa: ARG002
+        """Look for metadata above ``serial`` that other servers left; says whether a commit must fence it off."""
+        return False
+
+    def holds(self, path: Path) -> bool:
+        """Say whether a blob is kept, wherever."""
+        return path.is_file()
+
+    def confirm(self, paths: Collection[Path]) -> None:
+        """Look at many blobs at once, so that :meth:`holds` is quick while the lock is held."""
+
+    def fetch(self, path: Path) -> bool:
+        """Have the file of a blob here, whole; False when it is not kept anywhere."""
+        return path.is_file()
+
+    def length(self, path: Path) -> int | None:
+        """Length of a blob, wherever it is kept; None when it is not."""
+        return path.stat().st_size if path.is_file() else None
+
+    def read(self, path: Path) -> bytes | None:
+        """A kept file of metadata, or None; raises CommitFailed."""
+        return read_or_none(path)
+
+    def share_uploads(self, uploads: Sequence[tuple[Path, str]]) -> None:
+        """Let every server know finished uploads: files ``<upload id>.<sha256>``, each with its digest."""
+
+    def find_upload(self, upload_id: str) -> tuple[str, int] | None:  # noqa: ARG002
+        """Digest and length of an upload that another server took in; None when there is none."""
+        return None
+
+    def drop_upload(self, upload_id: str) -> None:
+        """Forget what :meth:`share_uploads` told."""
+
+    def drop_stale_uploads(self, before: datetime) -> None:
+        """Forget all that were told before a moment."""
+
+    def gather(self, folder: Path) -> None:
+        """Bring a small folder up to what other servers have in it."""
+
+    def listing(self, folder: Path) -> Iterator[Stored]:
+        """All files that are kept below a folder, by path."""
+        for path in sorted(folder.rglob("*")):
+            with suppress(FileNotFoundError):  # finished or collected meanwhile
+                if path.is_file():
+                    found = path.stat()
+                    # The time of the last change of names: that of the content is the upload's.
+                    yield Stored(path, found.st_size, datetime.fromtimestamp(found.st_ctime, UTC))
+
+    def far(self, path: Path) -> FarTarget | None:  # noqa: ARG002
+        """A large blob that is kept elsewhere; None for one whose file is to be read."""
+        return None
 
     def _create_all(self, folder: Path, files: Mapping[str, bytes], *, sync: bool) -> None:
         for name, content in files.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 from keys.errors import CustodyError
@@ -14,14 +15,24 @@ from repo_signing.errors import RepositoryError
 class Ticket:
     """One request in the queue, settled exactly once by whoever commits it.
 
-    ``is_alone``: by a commit of its own; ``accept_clock``: a person says that ``now`` is right.
+    ``is_alone``: by a commit of its own; ``accept_clock``: a person says that ``now`` is right; ``needs``: blobs that
+    the change will ask for.
     """
 
-    def __init__(self, change: Callable[[Draft], Any], now: datetime, *, is_alone: bool, accept_clock: bool) -> None:
+    def __init__(
+        self,
+        change: Callable[[Draft], Any],
+        now: datetime,
+        *,
+        is_alone: bool,
+        accept_clock: bool,
+        needs: Sequence[Path] = (),
+    ) -> None:
         self.change: Final = change
         self.now: Final = now
         self.is_alone: Final = is_alone
         self.accept_clock: Final = accept_clock
+        self.needs: Final = needs
         self.is_settled = False
         self._value: Any = None
         self._error: BaseException | None = None

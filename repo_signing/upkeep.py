@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from evidence.model import Actor, AuditEvent
+from keys.errors import CustodyError
 from repo_signing import roles
 from repo_signing.blobs import CHUNK, Blobs
 from repo_signing.commit import Committer
 from repo_signing.draft import Draft
-from repo_signing.errors import RepositoryDamaged
+from repo_signing.errors import RepositoryDamaged, RepositoryError
 from repo_signing.model import Finding, RepositoryStatus, RoleStatus
 from repo_signing.paths import versioned_name
 from repo_signing.ports import CountedProjection
@@ -44,6 +46,17 @@ def renew_everything(draft: Draft) -> None:
     for name in (*draft.view.standing(), roles.SNAPSHOT, roles.TIMESTAMP):
         if not roles.is_offline(name):
             draft.renew(name)
+
+
+def fence_off(committer: Committer, now: datetime) -> None:
+    """Where other servers write: make sure that what a dead one left can never become visible, and take it away.
+
+    To be called under the lock. What cannot be signed now is left for the next time.
+    """
+    serial = committer.view().serial
+    if committer.storage.survey(committer.metadata, serial):
+        with suppress(RepositoryError, CustodyError):
+            committer.submit(lambda draft: draft.renew(roles.TIMESTAMP), now)
 
 
 def status_of(view: View, projected_serial: int) -> RepositoryStatus:
@@ -175,12 +188,17 @@ class Inspection:
                     )
 
     def _blob_fault(self, entry: dict[str, Any], *, deep: bool) -> str | None:
-        path = self._blobs.path(sha256_of(entry))
-        if not path.is_file():
+        path, storage = self._blobs.path(sha256_of(entry)), self._committer.storage
+        length = storage.length(path)
+        if length is None:
             return "missing_blob"
-        if path.stat().st_size != entry["length"] or (deep and _digest(path) != sha256_of(entry)):
-            return "damaged_blob"
-        return None
+        try:
+            is_damaged = length != entry["length"] or (
+                deep and storage.fetch(path) and _digest(path) != sha256_of(entry)
+            )
+        except RepositoryDamaged:
+            is_damaged = True
+        return "damaged_blob" if is_damaged else None
 
     def _index_behind(self, view: View) -> Iterator[Finding]:
         projected = self._committer.projected_serial()

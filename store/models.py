@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -368,4 +369,14 @@ idempotency_keys = Table(
     Column("status", Integer),
     Column("response", LargeBinary),
     Column("created_at", UtcDateTime, nullable=False, index=True),
+)
+
+# Whose turn it is to write a repository that several servers share. ``ends`` is in seconds since 1970 by the database's
+# own clock, ``token`` grows with every turn.
+leases = Table(
+    "leases",
+    metadata,
+    _org(primary_key=True),
+    Column("token", BigInteger, nullable=False),
+    Column("ends", Double, nullable=False),
 )

@@ -15,6 +15,8 @@ from cli.text import size
 if TYPE_CHECKING:
     from api.settings import Settings
 
+_BUCKETS = ("s3:/", "gs:/", "az:/", "http:/", "https:/")
+
 _config = click.option(
     "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings file (TOML) of the home."
 )
@@ -31,12 +33,20 @@ def sync(invocation: Invocation, destination: Path, deep: bool, config: Path | N
     Any web server may hand out DEST while this runs: clients see the old state or the new one, whole. A run that was
     cut short is gone on with by the next. Everything is checked against its signatures before it is copied.
     """
-    from api.wiring import organisation_of, repository_folder
+    from api.wiring import organisation_of, repository_folder, repository_storage
+    from cli.errors import UsageFault
     from repo_signing.mirror import Mirror
+    from store.database import Database
 
+    if str(destination).startswith(_BUCKETS):
+        raise UsageFault(
+            f"{destination} is no folder; a mirror is made in one",
+            hint="sync to a folder and copy that to the bucket, `metadata/timestamp.json` last",
+        )
     settings = _settings(config)
-    folder = repository_folder(settings, _opened(lambda: organisation_of(settings)))
-    done = Mirror(folder, destination, deep=deep).sync()
+    org = _opened(lambda: organisation_of(settings))
+    kept_by = repository_storage(settings, org, Database(settings.database_url))
+    done = Mirror(repository_folder(settings, org), destination, deep=deep, kept_by=kept_by).sync()
     answer = {"serial": done.serial, "files": done.files, "bytes": done.length, "removed": done.removed}
     invocation.emit(
         answer, lambda: f"{destination} has serial {done.serial}; copied {done.files} files, {size(done.length)}"
