@@ -87,7 +87,7 @@ class Web:
             if place is None:
                 break
             self.close()  # its body is of no interest, and the next peer mostly another one
-            url = _redirected(url, place)
+            url = redirected(url, place)
             response, connection = self._answer(method, url, body, dict(headers or {}), end)
         done = False
 
@@ -200,7 +200,8 @@ def _split(url: str) -> tuple[tuple[str, str, int], str]:
     return (parts.scheme, parts.hostname, port), (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
-def _redirected(url: str, place: str) -> str:
+def redirected(url: str, place: str) -> str:
+    """Where a redirect leads; raises WebError when that is out of TLS."""
     target = urljoin(url, place)
     if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
         raise WebError("the server sends the device from https to a place without TLS; that is not followed")

@@ -81,8 +81,10 @@ class BucketAddress:
         """Scheme, bucket and prefix; raises StorageUnusable."""
         parts = urlsplit(self.url)
         if parts.scheme not in SCHEMES or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
+            # Never the whole: somebody may have put a secret into it.
             raise StorageUnusable(
-                f"{self.url!r} names no bucket; expected s3://BUCKET[/PREFIX], gs://… or az://CONTAINER…"
+                f"an address with the scheme {parts.scheme[:20]!r} names no bucket; expected s3://BUCKET[/PREFIX], "
+                "gs://… or az://CONTAINER…, and credentials in the environment"
             )
         return parts.scheme, parts.netloc, parts.path.strip("/")
 

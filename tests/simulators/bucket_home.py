@@ -105,3 +105,17 @@ def empty(bucket: Bucket, keys: Iterable[str]) -> None:
     """Remove objects behind a repository's back."""
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(bucket.remove, keys))
+
+
+def settings_of(home: Path, database_url: str, address: BucketAddress, **more: str) -> dict[str, str]:
+    """The environment of a server whose repository is in that bucket."""
+    return {
+        "WAVEGATE_HOME": str(home),
+        "WAVEGATE_PASSWORD_MEMORY_KIB": "8192",
+        "WAVEGATE_DATABASE_URL": database_url,
+        "WAVEGATE_STORAGE_URL": address.url,
+        "WAVEGATE_STORAGE_ENDPOINT": address.endpoint,
+        "WAVEGATE_STORAGE_REGION": address.region,
+        "WAVEGATE_STORAGE_ALLOW_HTTP": "true",
+        **more,
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import shutil
+import threading
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,15 +16,21 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
+from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
+from agent.trust import WebFetcher
+from agent.web import Web
 from api.app import create_app
+from api.backup import back_up, restore
 from api.settings import read_settings
 from api.setup import Initialised, initialise
 from api.wiring import Wavegate, open_wavegate
 from repo_signing.bucket import BucketAddress
-from repo_signing.errors import RepositoryDamaged, StorageUnusable
-from tests.simulators.bucket_home import BucketHome
+from repo_signing.errors import BackupRefused, RepositoryDamaged, StorageUnusable
+from repo_signing.mirror import Mirror
+from tests.simulators.bucket_home import BucketHome, settings_of
 from tests.simulators.object_stores import S3Server
 from tests.simulators.repository import StockClient
 
@@ -60,19 +67,6 @@ class Two:
         return self.clients[at].get(
             f"/tuf/acme/targets/fw/{version}/any/{sha256}.fw.bin", headers=headers, buffered=True
         )
-
-
-def settings_of(home: Path, database_url: str, address: BucketAddress, **more: str) -> dict[str, str]:
-    return {
-        "WAVEGATE_HOME": str(home),
-        "WAVEGATE_PASSWORD_MEMORY_KIB": "8192",
-        "WAVEGATE_DATABASE_URL": database_url,
-        "WAVEGATE_STORAGE_URL": address.url,
-        "WAVEGATE_STORAGE_ENDPOINT": address.endpoint,
-        "WAVEGATE_STORAGE_REGION": address.region,
-        "WAVEGATE_STORAGE_ALLOW_HTTP": "true",
-        **more,
-    }
 
 
 @pytest.fixture
@@ -150,6 +144,52 @@ def test_a_redirected_client_gets_the_bytes_from_the_bucket(two: Two) -> None:
         assert hashlib.file_digest(io.BytesIO(stream.read()), "sha256").hexdigest() == sha256
     assert two.served(1, small, "2.0.0").data == b"small"
     assert two.served(1, "0" * 64).status_code == 404
+
+
+def test_devices_and_stock_clients_follow_the_redirect(two: Two, tmp_path: Path) -> None:
+    content = b"w" * 9_000_000
+    sha256 = two.publish(0, "1.0.0", two.upload(0, content))["sha256"]
+    server = make_server("127.0.0.1", 0, two.clients[1].application, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        targets = f"http://127.0.0.1:{server.server_port}/tuf/acme/targets/"
+        url = f"{targets}fw/1.0.0/any/{sha256}.fw.bin"
+        agent = WebFetcher(Web(agent="test"), tmp_path)
+        agent.follows = targets
+        for fetcher in (agent, Urllib3Fetcher()):
+            with fetcher.download_file(url, len(content)) as file:
+                assert hashlib.sha256(file.read()).hexdigest() == sha256
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_backup_moves_a_repository_into_an_empty_bucket(
+    two: Two, moto: S3Server, tmp_path: Path, empty_postgresql_url: str
+) -> None:
+    first, _ = two.publish(0, "1.0.0", two.upload(0, b"one")), two.publish(1, "2.0.0", two.upload(1, b"two"))
+    backup = tmp_path / "backup.tar"
+    back_up(two.wirings[0], backup, keys=True, database=False, now=datetime.now(UTC))
+    here = read_settings(settings_of(tmp_path / "again", empty_postgresql_url, two.address))
+    with pytest.raises(BackupRefused, match="holds a repository already"):
+        restore(here, backup, now=datetime.now(UTC))
+    there = read_settings(settings_of(tmp_path / "moved", empty_postgresql_url, moto.new_bucket()))
+    done = restore(there, backup, now=datetime.now(UTC))
+    assert (done.artifacts, done.serial > 1000) == (2, True)
+    shutil.rmtree(tmp_path / "moved" / "orgs" / "acme" / "repository")
+    wiring = open_wavegate(there)
+    try:
+        assert wiring.repository.serial() == done.serial
+        assert wiring.repository.served("fw/1.0.0/any/fw.bin") == b"one"
+        mirror = tmp_path / "mirror"
+        folder = tmp_path / "moved" / "orgs" / "acme" / "repository"
+        synced = Mirror(folder, mirror, kept_by=wiring.repository.storage).sync()
+        assert synced.serial == done.serial
+        assert (mirror / "targets/fw/1.0.0/any" / f"{first['sha256']}.fw.bin").read_bytes() == b"one"
+    finally:
+        wiring.close()
 
 
 def test_a_bucket_that_holds_another_repository_is_refused(
