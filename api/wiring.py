@@ -25,7 +25,7 @@ from store.audit import AuditLog
 from store.database import Database
 from store.fleet import SqlFleet
 from store.idempotency import IdempotencyKeys
-from store.leases import SqlLease
+from store.repository_lease import SqlLease
 from store.login_failures import LoginFailures
 from store.rollouts import SqlRollouts
 

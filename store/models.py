@@ -11,7 +11,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Double,
     ForeignKey,
     Index,
     Integer,
@@ -371,12 +370,13 @@ idempotency_keys = Table(
     Column("created_at", UtcDateTime, nullable=False, index=True),
 )
 
-# Whose turn it is to write a repository that several servers share. ``ends`` is in seconds since 1970 by the database's
-# own clock, ``token`` grows with every turn.
+# One row for each job that one process at a time may do. ``expires_at`` is in milliseconds since 1970 by the database's
+# own clock, and ``token`` goes up with every change of hands: see store/leases.py.
 leases = Table(
     "leases",
     metadata,
-    _org(primary_key=True),
+    Column("name", Key, primary_key=True),
+    Column("holder", String, nullable=False),
     Column("token", BigInteger, nullable=False),
-    Column("ends", Double, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
 )

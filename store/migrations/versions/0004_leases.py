@@ -1,4 +1,4 @@
-"""Whose turn it is to write a repository that several servers share."""
+"""Leases: which process does a job that one at a time may do."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ KEY = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 def upgrade() -> None:
     op.create_table(
         "leases",
-        sa.Column("org", KEY, nullable=False),
+        sa.Column("name", KEY, nullable=False),
+        sa.Column("holder", sa.String(), nullable=False),
         sa.Column("token", sa.BigInteger(), nullable=False),
-        sa.Column("ends", sa.Double(), nullable=False),
-        sa.ForeignKeyConstraint(["org"], ["orgs.slug"], name="fk_leases_org"),
-        sa.PrimaryKeyConstraint("org", name="pk_leases"),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_leases"),
     )
