@@ -101,6 +101,9 @@ def readyz() -> Response:
     late = [line for _, line in warnings(status.roles, now)]
     checks["repository"] = {"first_to_expire": role.name, "expires_in_seconds": left, "warnings": late}
     ready = ready and left > _LEAST_LIFE_SECONDS
+    trouble = services().repository.storage.trouble
+    if trouble is not None:
+        checks["storage"] = trouble
     reading = last_reading(canary_folder(services().settings, services().org))
     if canary_url(services().settings, services().org) is None:
         checks["canary"] = "off"
@@ -114,7 +117,7 @@ def readyz() -> Response:
             "error": reading.error,
             "failures": reading.failures,
         }
-    degraded = bool(late) or (isinstance(checks["canary"], dict) and reading is not None and not reading.ok)
+    degraded = bool(late or trouble) or (isinstance(checks["canary"], dict) and reading is not None and not reading.ok)
     said = "not ready" if not ready else "degraded" if degraded else "ready"
     return _json({"status": said, "checks": checks}, 200 if ready else 503)
 

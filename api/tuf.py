@@ -22,9 +22,12 @@ REDIRECT_SECONDS: Final = 900  # how long a URL of the bucket is good: to begin 
 @blueprint.get("/<org>/metadata/<name>")
 def metadata(org: str, name: str) -> Response:
     """One metadata file; ``timestamp.json`` is asked anew each time, the others are named by version for ever."""
-    path = services().repository.metadata_file(name) if org == services().org else None
-    if path is None:
+    if org != services().org:
         return absent()
+    path = services().repository.metadata_file(name)
+    if path is None:
+        content = services().repository.metadata_elsewhere(name)
+        return absent() if content is None else _immutable(Response(content, mimetype="application/json"))
     if name == "timestamp.json":
         # Read whole: the file is replaced by rename, and a handle on the old one would mix two states.
         response = Response(path.read_bytes(), mimetype="application/json")

@@ -66,6 +66,16 @@ class Reading:
         path = self._metadata / name
         return path if path.is_file() else None
 
+    def metadata_elsewhere(self, name: str) -> bytes | None:
+        """A metadata file that is not here: of a state that this server has yet to follow, or no longer keeps.
+
+        Behind a load balancer a client is given the timestamp by one server and asks another for the rest. Roots are
+        never asked for: every client asks for the next one at every refresh. Unverified, as everything that is served.
+        """
+        if not is_metadata_name(name) or name == "timestamp.json" or name.endswith(".root.json"):
+            return None
+        return self._committer.storage.read(self._metadata / name)
+
     def target_file(self, path: str) -> Path | None:
         """The file to serve for ``/targets/<dir>/<sha256>.<name>``, or None; the digest alone decides."""
         sha256 = served_sha256(path)

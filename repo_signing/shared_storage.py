@@ -70,7 +70,6 @@ class SharedStorage(LocalStorage):
         self._looking: Final = threading.Lock()
         self._looked_at = -FOLLOW_SECONDS
         self._orphans: set[str] = set()  # files of commits that never became visible
-        self.trouble: str | None = None  # why readers are given an older state, if they are
 
     # One change each
 

@@ -66,6 +66,8 @@ class LocalStorage:
     never reached the disk.
     """
 
+    trouble: str | None = None  # why readers are given an older state than there is, if they are
+
     def create(self, path: Path) -> int:
         """Create a file that must be new; returns its descriptor, open for writing."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)

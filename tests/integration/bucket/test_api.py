@@ -27,7 +27,7 @@ from api.backup import back_up, restore
 from api.settings import read_settings
 from api.setup import Initialised, initialise
 from api.wiring import Wavegate, open_wavegate
-from repo_signing.bucket import BucketAddress
+from repo_signing.bucket import BucketAddress, BucketFailed
 from repo_signing.errors import BackupRefused, RepositoryDamaged, StorageUnusable
 from repo_signing.mirror import Mirror
 from tests.simulators.bucket_home import BucketHome, settings_of
@@ -90,6 +90,26 @@ def test_an_upload_at_one_server_is_published_by_the_other(two: Two) -> None:
     answer = two.served(0, told["sha256"])
     assert (answer.status_code, answer.data) == (200, content)
     assert two.wirings[0].repository.serial() == 2
+
+
+def test_a_client_may_ask_one_server_for_what_the_other_just_signed(two: Two) -> None:
+    before = two.wirings[1].repository.serial()
+    two.publish(0, "1.0.0", two.upload(0, b"one"))
+    answer = two.clients[1].get(f"/tuf/acme/metadata/{before + 1}.snapshot.json", buffered=True)
+    assert (answer.status_code, answer.get_json()["signed"]["version"]) == (200, before + 1)
+    assert two.clients[1].get("/tuf/acme/metadata/99.snapshot.json").status_code == 404
+
+
+def test_a_server_says_that_its_bucket_does_not_answer(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise BucketFailed("no answer")
+
+    monkeypatch.setattr("repo_signing.shared_storage.FOLLOW_SECONDS", 0.0)
+    assert "storage" not in two.clients[0].get("/readyz").get_json()["checks"]
+    monkeypatch.setattr("repo_signing.bucket.Bucket.get", away)
+    told = two.clients[0].get("/readyz")
+    assert (told.status_code, told.get_json()["status"]) == (200, "degraded")
+    assert "no answer" in told.get_json()["checks"]["storage"]
 
 
 def test_sixteen_publishers_at_both_servers_lose_nothing(two: Two) -> None:
