@@ -25,8 +25,8 @@ from store.audit import AuditLog
 from store.database import Database
 from store.fleet import SqlFleet
 from store.idempotency import IdempotencyKeys
-from store.repository_lease import SqlLease
 from store.login_failures import LoginFailures
+from store.repository_lease import SqlLease
 from store.rollouts import SqlRollouts
 
 ROOT_FILE = "root.json"  # the copy of the first root to carry to devices and auditors by a way of its own

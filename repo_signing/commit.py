@@ -33,7 +33,7 @@ from repo_signing.model import ArtifactRecord
 from repo_signing.news import since
 from repo_signing.paths import versioned_name
 from repo_signing.ports import Projection
-from repo_signing.proof import Offer, check_acceptable, check_succeeds
+from repo_signing.proof import Offer, check_acceptable, check_succeeds, with_delegators
 from repo_signing.role_cache import Role, RoleFacts
 from repo_signing.sheets import divided, sheet_name
 from repo_signing.signing import sign, signers_of
@@ -363,7 +363,7 @@ class Committer:
             timestamp=timestamp_bytes,
             snapshot=snapshot_bytes,
             targets=view.raw(roles.TARGETS) if targets is None else targets.raw,
-            delegated=_with_delegators(view, delegated, None if targets is None else targets.body, now),
+            delegated=with_delegators(view, delegated, None if targets is None else targets.body, now),
             known=known,
         )
         check_acceptable(offer, (view.timestamp_bytes, view.snapshot_bytes), now)
@@ -436,20 +436,3 @@ class Committer:
                 f"serial {serial} is signed, but the index could not be brought up to it: {error}; "
                 "send the same request again when the index is back"
             ) from error
-
-
-def _with_delegators(
-    view: View, delegated: Mapping[str, bytes], targets: Mapping[str, Any] | None, now: datetime
-) -> dict[str, bytes]:
-    """The changed roles after those that delegate to them; with a new targets all unexpired ones that it names, too."""
-    names: set[str] = set()
-    if targets is not None:
-        below = [one["name"] for one in targets["delegations"]["roles"] if one["name"] in view.standing()]
-        names = {one for one in below if view.role(one).expires > now}
-    elif any(roles.delegator(one) == roles.RELEASES for one in delegated):
-        names = {roles.RELEASES}
-    first = {name: view.raw(name) for name in sorted(names) if name not in delegated}
-    return first | {
-        name: delegated[name]
-        for name in sorted(delegated, key=lambda one: (roles.delegator(one) == roles.RELEASES, one))
-    }

@@ -23,6 +23,7 @@ from tuf.ngclient.config import EnvelopeType, UpdaterConfig
 from repo_signing import roles
 from repo_signing.canonical import canonical_bytes, encode
 from repo_signing.errors import ClientWouldRefuse
+from repo_signing.view import View
 
 # Refuse early: the last fifth of a limit is for the releases made while somebody re-bins.
 SHARE_OF_LIMIT: Final = 0.8
@@ -194,3 +195,20 @@ def _top_level(offer: Offer, before: Sequence[bytes] | None, now: datetime, read
     client.update_snapshot(offer.snapshot)
     client.update_targets(offer.targets)
     return client
+
+
+def with_delegators(
+    view: View, delegated: Mapping[str, bytes], targets: Mapping[str, Any] | None, now: datetime
+) -> dict[str, bytes]:
+    """The changed roles after those that delegate to them; with a new targets all unexpired ones that it names, too."""
+    names: set[str] = set()
+    if targets is not None:
+        below = [one["name"] for one in targets["delegations"]["roles"] if one["name"] in view.standing()]
+        names = {one for one in below if view.role(one).expires > now}
+    elif any(roles.delegator(one) == roles.RELEASES for one in delegated):
+        names = {roles.RELEASES}
+    first = {name: view.raw(name) for name in sorted(names) if name not in delegated}
+    return first | {
+        name: delegated[name]
+        for name in sorted(delegated, key=lambda one: (roles.delegator(one) == roles.RELEASES, one))
+    }

@@ -255,6 +255,10 @@ class SharedStorage(LocalStorage):
         """Forget the note of an upload, in its own time."""
         self._pool.submit(self.bucket.remove, f"{_UPLOADS}/{upload_id}")  # a failure leaves it to the stale ones
 
+    def close(self) -> None:
+        """Wait for what is done in its own time; nothing can be stored afterwards."""
+        self._pool.shutdown()
+
     def drop_stale_uploads(self, before: datetime) -> None:
         """Forget notes from before a moment; bytes that nobody signed go with the next collection."""
         stale = [entry.key for entry in self.bucket.list(_UPLOADS) if entry.modified < before]

@@ -61,9 +61,10 @@ class FaultyBucket(Bucket):
 
 def tried(home: BucketHome, job: str, at: int | None, how: str | Exception) -> Faults:
     faults = Faults(at, how)
-    server = home.server("victim", storage=home.storage("victim", bucket=FaultyBucket(home, faults)))
+    storage = home.storage("victim", bucket=FaultyBucket(home, faults))
     with suppress(Crash, RepositoryError):
-        LIFE[job](server, home)
+        LIFE[job](home.server("victim", storage=storage), home)
+    storage.close()
     home.lease.run_out()  # a dead server's turn ends by itself
     return faults
 
