@@ -33,7 +33,8 @@ RepositoryError
 ├── DraftExpired            its deadline has passed
 ├── SignatureRefused        a signature that is not valid, or of a key that is not asked for
 ├── RotationNotDue          clients may still need the old key
-└── ProductClaimed          only the product's own keys can sign this
+├── ProductClaimed          only the product's own keys can sign this
+└── ApproversSign           only the approvers' own keys can sign this decision
 """
 
 from __future__ import annotations
@@ -184,3 +185,7 @@ class RotationNotDue(RepositoryError):
 
 class ProductClaimed(RepositoryError):
     code = "product_claimed"
+
+
+class ApproversSign(RepositoryError):
+    code = "approvers_sign"

@@ -12,8 +12,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-
 from evidence.model import REPOSITORY, Actor, AuditEvent
 from keys.errors import CustodyError, KeyUnsuitable
 from repo_signing import edits, roles
@@ -21,8 +19,9 @@ from repo_signing.blobs import Blobs
 from repo_signing.canonical import encode
 from repo_signing.commit import Committer
 from repo_signing.draft import Draft
-from repo_signing.draft_box import DraftBox
+from repo_signing.draft_box import DraftBox, as_written
 from repo_signing.errors import CommitFailed, DraftMoved, InvalidDraft, RepositoryError, RotationNotDue
+from repo_signing.handover import check_unmoved, move_decisions
 from repo_signing.making import Change, claimed_entries, made, parts_of
 from repo_signing.model import ArtifactRecord, NewArtifact
 from repo_signing.offline import OfflineDraft, Part
@@ -95,14 +94,21 @@ class Drafts:
         return self._draft(change, by, now, deadline)
 
     def draft_renewal(self, role: str, *, by: Actor, now: datetime, deadline: datetime | None = None) -> OfflineDraft:
-        """Draft the same content with a new life, for targets or ``product-<name>``; raises InvalidDraft."""
+        """Draft the same content with a new life, for targets, ``product-<name>`` or ``waves-<name>``.
+
+        Raises:
+            InvalidDraft: It is another role, or one that nobody delegates to.
+        """
         if roles.is_product(role):
             change: Change = {"kind": "product", "product": role.removeprefix(roles.PRODUCT_PREFIX)}
+        elif roles.is_waves(role):
+            change = {"kind": "waves", "product": role.removeprefix(roles.WAVES_PREFIX)}
         elif role == roles.TARGETS:
             change = {"kind": "targets"}
         else:
             raise InvalidDraft(
-                f"{role!r} is signed by the server itself; drafts are for root, targets and product-<name>"
+                f"{role!r} is signed by the server itself; drafts are for root, targets, product-<name> and "
+                "waves-<name>"
             )
         return self._draft(change, by, now, deadline)
 
@@ -284,6 +290,10 @@ class Drafts:
                     finished.append(draft.id)
         return finished
 
+    def draft(self, change: Change, *, by: Actor, now: datetime, deadline: datetime | None) -> OfflineDraft:
+        """Draft any change that :func:`repo_signing.making.parts_of` knows; raises InvalidDraft."""
+        return self._draft(change, by, now, deadline)
+
     def _draft(self, change: Change, by: Actor, now: datetime, deadline: datetime | None) -> OfflineDraft:
         with self._committer.lock:
             draft = self._build(change, by, now, deadline, None)
@@ -331,6 +341,7 @@ class Drafts:
                 continue
             if rule is None or all((one.keyids, one.threshold) != rule for one in part.requirements):
                 raise DraftMoved(f"{part.role} has other keys since the draft {draft.id} was made; rebase it")
+        check_unmoved(view, draft)
         claim = draft.change.get("claim")
         if claim is not None and claim["product"] not in view.claims:
             part = next(one for one in draft.parts if roles.is_product(one.role))
@@ -377,12 +388,9 @@ class Drafts:
             trial.open_claim(claim["product"])
             for path in claimed_entries(trial.view, claim["product"]):
                 trial.put(path, None)
+        move_decisions(trial, draft.change)
         for part in parts:
-            name = "root.json" if part.role == roles.ROOT else f"{part.role}.json"
-            written = read_or_none(self._committer.metadata / f"{part.version}.{name}")
-            # A commit that was cut short may have written it with fewer signatures, as many as are needed.
-            known = written is not None and encode(orjson.loads(written)["signed"]) == part.payload
-            trial.place(part.role, written if known and written is not None else part.file, part.body)
+            trial.place(part.role, as_written(self._committer.metadata, part), part.body)
         trial.renew(roles.SNAPSHOT)
 
     def _shed(self, now: datetime) -> None:
