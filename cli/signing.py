@@ -84,14 +84,25 @@ def signatures(draft: Mapping[str, Any], uris: Sequence[str], passphrase: str | 
     """
     found: Signatures = {}
     for uri in uris:
-        keyid, signer = _matching(draft, uri, passphrase)
+        keyid, signer = matching(draft, uri, passphrase)
         for part in draft["parts"]:
             if any(keyid in one["keyids"] for one in part["requirements"]):
                 found.setdefault(part["role"], {})[keyid] = signer.sign(payload_of(part)).signature
     return found
 
 
-def _matching(draft: Mapping[str, Any], uri: str, passphrase: str | None) -> tuple[str, Any]:
+def matching(draft: Mapping[str, Any], uri: str, passphrase: str | None) -> tuple[str, Any]:
+    """Keyid and signer of a private key, found out by trying those that are asked for.
+
+    Args:
+        draft: ``keys`` by keyid, and ``parts`` of which the first payload is signed to try.
+        uri: Of the private key.
+        passphrase: As for :func:`signatures`.
+
+    Raises:
+        UsageFault: The key is none of them.
+        keys.errors.CustodyError: It cannot be reached or opened.
+    """
     from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
     from securesystemslib.signer import SSlibKey
 

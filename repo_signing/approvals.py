@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from evidence.model import Actor
 from repo_signing import roles
@@ -39,6 +39,13 @@ LEAST_LIFE: Final = timedelta(days=7)
 Changes = Mapping[str, bytes]
 
 
+class Served(NamedTuple):
+    """A version of a role, and its file."""
+
+    version: int
+    file: bytes
+
+
 class Approvals:
     """The approvers of one repository's products. Methods raise what :meth:`Committer.submit` raises, too."""
 
@@ -52,6 +59,13 @@ class Approvals:
     def rule(self, product: str) -> roles.Rule | None:
         """Whose keys sign the product's decisions, and how many of them must; None while the server signs them."""
         return self._committer.view().rule(_role(product))
+
+    def served(self, product: str) -> Served:
+        """The product's role as clients get it now; raises InvalidDraft while the server signs its decisions."""
+        view, role = self._committer.view(), _role(product)
+        if product not in view.approved:
+            raise InvalidDraft(f"the server signs the decisions of {product!r}")
+        return Served(view.versions[role], view.raw(role))
 
     def appoint(
         self,
