@@ -142,15 +142,15 @@ def _explained(
             _refuse(f"wave {one['wave']} is for {planned['group']}, and other decisions would change: {strange}")
         decision = decisions[path]
         _check_plan(decision, told, one["wave"], planned)  # (6)
-        if {d.salt for d in decisions.values() if d.rollout == told["id"]} != {decision.salt}:
+        standing = _decisions(before["targets"], asked["decisions"], product)
+        if {d.salt for d in (*standing.values(), *decisions.values()) if d.rollout == told["id"]} != {decision.salt}:
             _refuse("the decisions of this rollout choose devices by different salts")
         earlier = None if not explained else told["plan"]["waves"][one["wave"] - 2]["gate"].get("not_before")
         if explained and (  # (7)
             decision.not_before is None or (earlier and decision.not_before < datetime.fromisoformat(earlier))
         ):
             _refuse(f"wave {one['wave']} of the schedule has no later time of its own: nothing would hold it back")
-        known = _decisions(before["targets"], asked["decisions"], product).get(path)
-        lines = _words(decision, known, told, body)
+        lines = _words(decision, standing.get(path), told, body)
         lines += [("stays", _short(d)) for other, d in sorted(decisions.items()) if other != path]
         explained.append(Explained(wave=one["wave"], payload=payload, lines=lines))
         before, version = body, body["version"]

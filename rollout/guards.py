@@ -133,8 +133,17 @@ def has_opened(rollout: Rollout) -> bool:
 
 
 def _signs_anew(rollout: Rollout, command: Approve) -> bool:
+    """Whether somebody who said yes signs now, or signs what has moved since; a second key is no second yes."""
+    if command.signature is None:
+        return False
     mine = [one.signature for one in rollout.approvals if (one.by.id, one.wave) == (command.by.id, command.wave)]
-    return command.signature is not None and command.signature not in mine
+    keyid, version = _key_and_version(command.signature)
+    return all(one is None or _key_and_version(one)[1] != version or _key_and_version(one)[0] == keyid for one in mine)
+
+
+def _key_and_version(signature: str) -> tuple[str, str]:
+    keyid, _, rest = signature.partition(":")
+    return keyid, rest.partition(":")[0]
 
 
 def _wave_exists(rollout: Rollout, number: int) -> None:

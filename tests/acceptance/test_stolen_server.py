@@ -58,7 +58,9 @@ def attacks(stolen: StolenServer) -> dict[str, Files]:
             {ROLE: renamed(stolen.signed_by_approvers(4), stolen.ben.keyid)}, [stolen.waves[4]]
         ),
         "signatures of another version": stolen.serve({ROLE: spliced(signed, stolen)}, [evil]),
-        "an older version of the approvers' role": stolen.serve({ROLE: stolen.signed_by_approvers(1)}),
+        "an older version of the approvers' role": stolen.serve(
+            {ROLE: stolen.signed_by_approvers(1)}, [stolen.waves[1]]
+        ),
         "the approvers' role gone from the snapshot": stolen.serve(edit=lambda meta: meta.pop(f"{ROLE}.json")),
         "the server's decisions in place of the approvers'": stolen.serve(
             {ROLE: stolen.by("decisions", stolen.role_body("decisions", [evil], 800))}, [evil]
