@@ -64,7 +64,8 @@ def approvers(home: Home, fleet: list[Device], tmp_path: Path) -> list[Approver]
         "product", "approvers", "fw", "--key", ann.key["public"], "--key", ben.key["public"], "--threshold", "2"
     )["id"]
     offline = home.folder / "orgs" / "acme" / "offline-keys"
-    for key in (*offline.rglob("targets*.pem"), ann.key["uri"], ben.key["uri"]):
+    keys: list[str | Path] = [*offline.rglob("targets*.pem"), ann.key["uri"], ben.key["uri"]]
+    for key in keys:
         signed = home.publish("repo", "sign", draft, "--key", key, "--yes")
     assert signed["serial"] is not None
     return [ann, ben]

@@ -305,14 +305,15 @@ def test_no_lie_of_the_server_is_signed(signers: Signers) -> None:
 
 def test_bytes_that_are_hidden_doubled_or_of_another_base_are_not_signed(signers: Signers) -> None:
     asked = signers.asked()
-    for told, edit in {
+    hidden: dict[str, dict[str, Any]] = {
         "its bytes are not shown": {"decisions": {}},
         "its rollout is 'rol_x'": {"rollout": "rol_x"},
         "its plan is": {"plan_hash": "00" * 32},
         "its schedule is": {"waves": []},
         "is not signed by its approvers": {"threshold": 4},
         "it is garbled": {"served": {"version": 1, "file": "!"}},
-    }.items():
+    }
+    for told, edit in hidden.items():
         with pytest.raises(VerificationFailed, match=told):
             signers.explain({**asked, **edit})
     doubled = copy.deepcopy(asked)
