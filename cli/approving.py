@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 LONGEST_LIFE: Final = timedelta(days=91)  # the role lives 90 days; a day for clocks
 _BODY: Final = frozenset({"_type", "expires", "spec_version", "targets", "version"})
 _SHOWN_DEVICES: Final = 20
+# Fields of a decision that have words of their own below; any other is told as it stands.
+_TOLD: Final = frozenset(
+    {
+        *("_type", "format", "org", "product", "channel", "group", "rollout", "plan_hash", "wave", "revision", "state"),
+        *("submitted_at", "version", "artifacts", "cohort", "attempt", "device_attempts", "not_before", "expires"),
+        "version_policy",
+    }
+)
+)
 
 Lines = list[tuple[str, Any]]
 
@@ -71,10 +80,10 @@ def sign_waves(
     explained = explain(asked, told, wave=waves.start, through=waves.stop - 1, now=datetime.now(UTC))
     for one in explained:
         click.echo(f"\n{fields(one.lines)}", err=True)
-    keyid, signer = matching({"keys": asked["keys"], "parts": asked["waves"]}, key, passphrase)
-    click.echo(f"\nwith the key {keyid}; {asked['threshold']} of {len(asked['keys'])} must sign", err=True)
+    click.echo(f"\n{asked['threshold']} of {len(asked['keys'])} approvers must sign", err=True)
     if ask and sys.stdin.isatty() and not click.confirm("Sign this?", err=True):
         raise NotApproved("nothing was signed")
+    keyid, signer = matching({"keys": asked["keys"], "parts": asked["waves"]}, key, passphrase)
     signed = {str(one.wave): signer.sign(one.payload).signature for one in explained}
     signature = {"keyid": keyid, "waves": signed}
     after: dict[str, Any] = client.post(
@@ -252,6 +261,8 @@ def _check_plan(decision: Decision, told: Mapping[str, Any], number: int, planne
 
 
 def _words(decision: Decision, known: Decision | None, told: Mapping[str, Any], body: Mapping[str, Any]) -> Lines:
+    from rollout.decision import encode_decision
+
     lines: Lines = [
         ("you sign", f"wave {decision.wave} of {len(told['waves'])} of {decision.rollout}"),
         ("as", f"version {body['version']} of waves-{decision.product}, valid until {body['expires']}"),
@@ -277,6 +288,9 @@ def _words(decision: Decision, known: Decision | None, told: Mapping[str, Any], 
         more = len(decision.device_attempts) - _SHOWN_DEVICES
         named = ", ".join([*decision.device_attempts][:_SHOWN_DEVICES]) + (f" and {more} more" if more > 0 else "")
         lines.append(("try again", named))
+    for name, value in json.loads(encode_decision(decision)).items():
+        if name not in _TOLD and value is not None:
+            lines.append((visible(name), visible(json.dumps(value, sort_keys=True))))
     lines.append(("instead of", "nothing: no decision stands for this group" if known is None else _short(known)))
     if known is not None and known.rollout == decision.rollout:
         lines.append(("difference", _difference(known, decision)))

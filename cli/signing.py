@@ -35,8 +35,22 @@ def differences(draft: Mapping[str, Any]) -> list[str]:
                 hint="ask whoever gave you the draft",
             )
         base = part.get("base")
-        lines += difference(part["role"], None if base is None else json.loads(base64.b64decode(base))["signed"], body)
+        before = None if base is None else json.loads(base64.b64decode(base))["signed"]
+        lines += difference(part["role"], before, body)
+        if part["role"].startswith("waves-"):
+            lines += _standing(body, {} if before is None else before)
     return lines
+
+
+def _standing(body: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """Decisions that stay as they are: signing is deciding them again, and what they are compared with is the server's
+    word."""
+    targets, known = body.get("targets", {}), before.get("targets", {})
+    return [
+        f"= {path} stays: {entry['length']} bytes, sha256 {entry['hashes'].get('sha256')}"
+        for path, entry in sorted(targets.items())
+        if known.get(path) == entry
+    ]
 
 
 def payload_of(part: Mapping[str, Any]) -> bytes:

@@ -86,8 +86,8 @@ class Draft:
             return self._changes[path]
         if (opened := self._opened_role(path)) is not None:
             return self._standing(path, opened)
-        if (placed := self._placed.get(self.view.holder(path))) is not None and roles.is_waves(self.view.holder(path)):
-            entry: Entry | None = placed.body["targets"].get(path)
+        if self._placed and roles.is_waves(name := self.view.holder(path)) and name in self._placed:
+            entry: Entry | None = self._placed[name].body["targets"].get(path)
             return entry
         return self._standing(path, self.view.holder(path)) if self._under is None else self._under.target(path)
 

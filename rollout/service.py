@@ -30,6 +30,7 @@ from rollout.errors import (
     ReleaseBlocked,
     ReportRefused,
     RolloutChanged,
+    SignaturesNeeded,
     UnknownGroup,
     UnknownRelease,
 )
@@ -232,7 +233,7 @@ class RolloutService:
         for rollout_id in self.rollouts.moving(org):
             try:
                 self._step(self.rollouts.get(org, rollout_id), now)
-            except RolloutChanged:
+            except (RolloutChanged, SignaturesNeeded):
                 continue
             except Exception as fault:  # noqa: BLE001 - gathered and raised below
                 faults.append(fault)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +16,7 @@ from repo_signing.proposal import Proposal
 from repo_signing.repository import SignedRepository
 from tests.simulators.key_holders import Holder, sign_all
 from tests.simulators.repository import ANN, RepositoryHome, StockClient, publish
+from tests.simulators.repository_faults import Crash, Faults, FaultyProjection, FaultyStorage
 
 CANARY, ALL = "decisions/app/canary.json", "decisions/app/all.json"
 
@@ -247,3 +250,37 @@ def test_two_products_with_the_same_approvers_cannot_be_served_as_each_other(pan
     panel.repository.refresh(now=panel.home.later(hours=7), force=True)
     kept = panel.repository._committer.view().snapshot.body["meta"]["waves-app.json"]
     assert kept == meta["waves-app.json"]
+
+
+def test_a_crash_at_any_step_of_opening_leaves_clients_whole_and_the_wave_can_be_opened_again(tmp_path: Path) -> None:
+    origin = Panel(tmp_path / "origin")
+    proposal = origin.propose("rol_1", {ALL: b"wave 1"})
+    origin.sign(proposal, [origin.ann, origin.ben])
+    publish(origin.repository, "2.0", origin.home.now)
+    assert origin.client().fetch(CANARY) == b"from before"
+
+    def copied(name: str) -> RepositoryHome:
+        shutil.copytree(origin.folder, tmp_path / name, symlinks=True)
+        projection = copy.deepcopy(origin.home.projection)
+        return RepositoryHome(tmp_path / name / "home", projection, origin.home.root, origin.home.now)
+
+    def open_wave(home: RepositoryHome, faults: Faults) -> None:
+        opened = home.open(FaultyStorage(faults), FaultyProjection(home.projection, faults))
+        opened.commit_documents({ALL: b"wave 1"}, now=home.later(seconds=1))
+
+    counted = Faults()
+    open_wave(copied("counted"), counted)
+    assert len(counted.steps) > 5
+    for at in range(len(counted.steps)):
+        home = copied(f"at-{at}")
+        with pytest.raises(Crash):
+            open_wave(home, Faults(at))
+        client = StockClient(home.open(), tmp_path / f"at-{at}" / "device", home.root)
+        assert client.fetch(CANARY) == b"from before"
+        assert client.fetch(ALL) in (None, b"wave 1")
+        repository = home.open()
+        repository.recover(now=home.later(seconds=2))
+        repository.commit_documents({ALL: b"wave 1"}, now=home.later(seconds=3))
+        assert StockClient(repository, tmp_path / f"at-{at}" / "device", home.root).fetch(ALL) == b"wave 1"
+        assert repository.check(now=home.later(seconds=4)) == []
+        shutil.rmtree(tmp_path / f"at-{at}")
