@@ -35,7 +35,6 @@ _TOLD: Final = frozenset(
         "version_policy",
     }
 )
-)
 
 Lines = list[tuple[str, Any]]
 
