@@ -179,7 +179,7 @@ class Approvals:
         for role, wanted in _by_role(view, entries).items():
             if all(view.target(path) == entry for path, entry in wanted.items()):
                 continue
-            found = list(self._candidates(view, role, wanted))
+            found = list(self._candidates(view, role, wanted, view.committed_at))
             if not any(part.is_signed for part in found):
                 rule = view.rule(role)
                 signed = max((len(part.signatures) for part in found), default=0)
@@ -195,7 +195,7 @@ class Approvals:
         for role, wanted in _by_role(draft.view, entries).items():
             if all(draft.target(path) == entry for path, entry in wanted.items()):
                 continue
-            signed = [part for part in self._candidates(draft.view, role, wanted) if part.is_signed]
+            signed = [part for part in self._candidates(draft.view, role, wanted, draft.now) if part.is_signed]
             if not signed or draft.is_placed(role):
                 product = role.removeprefix(roles.WAVES_PREFIX)
                 raise ApproversSign(
@@ -236,14 +236,14 @@ class Approvals:
             )
             base = version
 
-    def _candidates(self, view: View, role: str, wanted: Mapping[str, Entry | None]) -> Iterator[Part]:
-        """Parts that change these entries of the role as it is, and nothing else; signed or not."""
+    def _candidates(self, view: View, role: str, wanted: Mapping[str, Entry | None], now: datetime) -> Iterator[Part]:
+        """Parts, signed or not, that change these entries of the role as it is and nothing else, and are valid then."""
         after = {path: entry for path, entry in view.role(role).body["targets"].items() if path not in wanted}
         after |= {path: entry for path, entry in wanted.items() if entry is not None}
         for proposal in self._all():
             for part in proposal.parts if _role(proposal.product) == role else ():
                 fits = part.version > view.versions[role] and _asks_for(part, view.rule(role))
-                if fits and part.body["targets"] == after:
+                if fits and part.body["targets"] == after and roles.time_in(part.body["expires"]) > now:
                     yield part
 
     def _all(self) -> Iterator[Proposal]:

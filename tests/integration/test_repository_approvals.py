@@ -241,6 +241,18 @@ def test_the_role_is_asked_to_be_renewed_thirty_days_before_it_expires(panel: Pa
     assert panel.client().fetch(CANARY) == b"from before"
 
 
+def test_what_was_signed_too_long_ago_is_not_put_in_place(panel: Panel) -> None:
+    signed_at = panel.home.now - timedelta(days=80)
+    proposal = panel.repository.approvals.propose("rol_1", "app", [(1, {ALL: b"wave 1"})], now=signed_at)
+    panel.sign(proposal, [panel.ann, panel.ben])
+    with pytest.raises(ApproversSign):
+        panel.repository.commit_documents({ALL: b"wave 1"}, now=panel.home.later(days=11))
+    panel.repository.refresh(now=panel.home.later(days=11))
+    assert panel.repository.approvals.lacking({ALL: b"wave 1"}) == "0 of 2 signatures by approvers of app given"
+    again = panel.repository.approvals.propose("rol_1", "app", [(1, {ALL: b"wave 1"})], now=panel.home.later(days=11))
+    assert again.parts[0].version > proposal.parts[0].version
+
+
 def test_two_products_with_the_same_approvers_cannot_be_served_as_each_other(panel: Panel) -> None:
     draft = panel.repository.approvals.appoint("lib", [panel.ann.public], 1, by=ANN, now=panel.home.now)
     sign_all(panel.repository.drafts, draft, [panel.targets, panel.ann], panel.home.now)
