@@ -19,6 +19,7 @@ from api.errors import ApiError, from_domain, request_id
 from api.idempotency import once_only
 from api.operator import (
     accounts,
+    approvals,
     artifacts,
     attestations,
     audit,
@@ -39,6 +40,7 @@ log: Final = logging.getLogger("wavegate.api")
 
 BLUEPRINTS: Final[tuple[Routes, ...]] = (
     accounts.api,
+    approvals.api,
     artifacts.api,
     attestations.api,
     groups.api,

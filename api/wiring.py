@@ -13,11 +13,11 @@ from keys.device_ca import DeviceCa
 from keys.keyring import Keyring
 from keys.password import Passwords, PasswordSettings
 from repo_signing.bucket import Bucket, BucketAddress
-from repo_signing.errors import CommitRefused, NoRepository
+from repo_signing.errors import ApproversSign, CommitRefused, NoRepository
 from repo_signing.repository import SignedRepository
 from repo_signing.shared_storage import SharedStorage
 from repo_signing.storage import LocalStorage
-from rollout.errors import RolloutChanged
+from rollout.errors import RolloutChanged, SignaturesNeeded
 from rollout.service import RolloutService
 from store.accounts import Accounts
 from store.artifacts import ArtifactIndex, SqlReleases
@@ -68,12 +68,22 @@ class SignedDecisions:
     def __init__(self, repository: SignedRepository) -> None:
         self._repository = repository
 
+    def approvers_sign(self, product: str) -> bool:
+        """Whether ``waves-<product>`` is delegated."""
+        return self._repository.approvals.rule(product) is not None
+
+    def lacking(self, changes: Mapping[str, bytes | None]) -> str:
+        """What too few approvers have signed."""
+        return self._repository.approvals.lacking(changes)
+
     def commit(self, changes: Mapping[str, bytes | None], *, only_if: Callable[[], bool], now: datetime) -> int:
         """Sign the documents in one commit; a refusal of ``only_if`` means that somebody else was first."""
         try:
             return self._repository.commit_documents(changes, only_if=only_if, now=now)
         except CommitRefused as error:
             raise RolloutChanged("the rollout was changed while its decision was being signed; look again") from error
+        except ApproversSign as error:
+            raise SignaturesNeeded(str(error)) from error
 
     def served(self, path: str) -> bytes | None:
         """The document as clients get it now."""

@@ -35,7 +35,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "key": Entry("cli.commands.key", "key", "Make, list and revoke API keys."),
     "user": Entry("cli.commands.user", "user", "Make, list and disable people's accounts."),
     "repo": Entry("cli.commands.repo", "repo", "Look after the signed repository."),
-    "product": Entry("cli.commands.product", "product", "Let teams sign their products with their own keys."),
+    "product": Entry("cli.commands.product", "product", "Let teams and approvers sign with their own keys."),
     "signer": Entry("cli.commands.signer", "signer", "Hold the online keys in a process of their own."),
     "completion": Entry("cli.commands.completion", "completion", "Print the completion script of a shell."),
 }

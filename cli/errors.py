@@ -72,6 +72,7 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "approval_refused": CONFLICT,
     "plan_changed": CONFLICT,
     "rollout_changed": CONFLICT,
+    "signatures_needed": CONFLICT,
     "report_refused": CONFLICT,
     # fleet
     "fleet_error": FAILURE,
@@ -120,6 +121,7 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "draft_expired": CONFLICT,
     "signature_refused": UNVERIFIED,
     "rotation_not_due": CONFLICT,
+    "approvers_sign": CONFLICT,
     "product_claimed": CONFLICT,
     # sbom: the file is at fault, not the call
     "sbom_error": FAILURE,

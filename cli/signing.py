@@ -36,8 +36,22 @@ def differences(draft: Mapping[str, Any]) -> list[str]:
                 hint="ask whoever gave you the draft",
             )
         base = part.get("base")
-        lines += difference(part["role"], None if base is None else json.loads(base64.b64decode(base))["signed"], body)
+        before = None if base is None else json.loads(base64.b64decode(base))["signed"]
+        lines += difference(part["role"], before, body)
+        if part["role"].startswith("waves-"):
+            lines += _standing(body, {} if before is None else before)
     return lines
+
+
+def _standing(body: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """Decisions that stay as they are: signing is deciding them again, and what they are compared with is the server's
+    word."""
+    targets, known = body.get("targets", {}), before.get("targets", {})
+    return [
+        f"= {path} stays: {entry['length']} bytes, sha256 {entry['hashes'].get('sha256')}"
+        for path, entry in sorted(targets.items())
+        if known.get(path) == entry
+    ]
 
 
 def payload_of(part: Mapping[str, Any]) -> bytes:
@@ -117,14 +131,25 @@ def signatures(draft: Mapping[str, Any], uris: Sequence[str], passphrase: str | 
     """
     found: Signatures = {}
     for uri in uris:
-        keyid, signer = _matching(draft, uri, passphrase)
+        keyid, signer = matching(draft, uri, passphrase)
         for part in draft["parts"]:
             if any(keyid in one["keyids"] for one in part["requirements"]):
                 found.setdefault(part["role"], {})[keyid] = signer.sign(payload_of(part)).signature
     return found
 
 
-def _matching(draft: Mapping[str, Any], uri: str, passphrase: str | None) -> tuple[str, Any]:
+def matching(draft: Mapping[str, Any], uri: str, passphrase: str | None) -> tuple[str, Any]:
+    """Keyid and signer of a private key, found out by trying those that are asked for.
+
+    Args:
+        draft: ``keys`` by keyid, and ``parts`` of which the first payload is signed to try.
+        uri: Of the private key.
+        passphrase: As for :func:`signatures`.
+
+    Raises:
+        UsageFault: The key is none of them.
+        keys.errors.CustodyError: It cannot be reached or opened.
+    """
     from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
     from securesystemslib.signer import SSlibKey
 

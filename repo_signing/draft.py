@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from evidence.model import AuditEvent
 from repo_signing import roles
-from repo_signing.errors import ArtifactWithdrawn, ProductClaimed, UnknownTarget
+from repo_signing.errors import ApproversSign, ArtifactWithdrawn, ProductClaimed, UnknownTarget
 from repo_signing.model import ArtifactRecord
 from repo_signing.records import (
     Entry,
@@ -84,8 +84,11 @@ class Draft:
         """The entry as it would be after the commit."""
         if path in self._changes:
             return self._changes[path]
-        if path.partition("/")[0] in self._opened:
-            return self._standing(path, self.view.bin_of(path))
+        if (opened := self._opened_role(path)) is not None:
+            return self._standing(path, opened)
+        if self._placed and roles.is_waves(name := self.view.holder(path)) and name in self._placed:
+            entry: Entry | None = self._placed[name].body["targets"].get(path)
+            return entry
         return self._standing(path, self.view.holder(path)) if self._under is None else self._under.target(path)
 
     def _standing(self, path: str, name: str) -> Entry | None:
@@ -115,6 +118,12 @@ class Draft:
                 f"{product} is claimed: its artifacts are signed by its team's own keys, which this server does not "
                 "hold; sign with one of them (`publish push … --key URI`)"
             )
+        if roles.is_waves(holder):
+            product = holder.removeprefix(roles.WAVES_PREFIX)
+            raise ApproversSign(
+                f"the decisions of {product} are signed by its approvers' own keys, which this server does not hold: "
+                "`publish rollout approve … --key URI`"
+            )
         self._changes[path] = entry
 
     def changes(self) -> Mapping[str, Entry | None]:
@@ -122,7 +131,10 @@ class Draft:
         return self._changes
 
     def open_claim(self, product: str) -> None:
-        """Let this draft set entries of a claimed product, in the bins: they are not claimed any more, or not yet."""
+        """Let this draft set entries of a claimed product, in the bins: they are not claimed any more, or not yet.
+
+        ``decisions/<product>`` does the same for decisions that approvers sign no longer, or not yet.
+        """
         self._opened.add(product)
 
     def sign_elsewhere(self, role: str) -> None:
@@ -131,8 +143,18 @@ class Draft:
 
     def holder(self, path: str) -> str:
         """Name of the role that will hold a path."""
+        return self._opened_role(path) or self.view.holder(path)
+
+    def _opened_role(self, path: str) -> str | None:
         opened = self._opened if self._under is None else self._opened | self._under._opened
-        return self.view.bin_of(path) if path.partition("/")[0] in opened else self.view.holder(path)
+        first, _, rest = path.partition("/")
+        if first == roles.DECISIONS:
+            return first if f"{first}/{rest.partition('/')[0]}" in opened else None
+        return self.view.bin_of(path) if first in opened else None
+
+    def is_placed(self, name: str) -> bool:
+        """Say whether this draft, or the one it is a trial of, takes over the role as it was signed elsewhere."""
+        return name in self._placed or (self._under is not None and self._under.is_placed(name))
 
     def place(self, name: str, raw: bytes, body: Mapping[str, Any]) -> None:
         """Take over a role as it was signed elsewhere: the next root, targets, or the role of a claimed product."""

@@ -8,7 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+import orjson
+
 from evidence.ids import is_id
+from repo_signing import roles
+from repo_signing.canonical import encode
 from repo_signing.errors import CommitFailed, DraftExpired, InvalidDraft, SignatureRefused, UnknownDraft
 from repo_signing.offline import OfflineDraft, Part, read, stored
 from repo_signing.records import sha256_of
@@ -123,3 +127,10 @@ class DraftBox:
 def _with(part: Part, signatures: Mapping[str, str]) -> Part:
     # The first valid signature of a key stays: a scheme that is not deterministic must not change what is on its way.
     return replace(part, signatures={**signatures, **part.signatures})
+
+
+def as_written(metadata: Path, part: Part) -> bytes:
+    """The file of a part: what a commit that was cut short wrote of it, maybe with fewer signatures, or a new one."""
+    name = "root.json" if part.role == roles.ROOT else f"{part.role}.json"
+    written = read_or_none(metadata / f"{part.version}.{name}")
+    return written if written is not None and encode(orjson.loads(written)["signed"]) == part.payload else part.file

@@ -34,6 +34,7 @@ RepositoryError
 ├── SignatureRefused        a signature that is not valid, or of a key that is not asked for
 ├── RotationNotDue          clients may still need the old key
 ├── ProductClaimed          only the product's own keys can sign this
+├── ApproversSign           only the approvers' own keys can sign this decision
 ├── StorageUnusable         the object store cannot be used as it is set up
 └── LeaseLost               another server took the turn to write
 """
@@ -186,6 +187,10 @@ class RotationNotDue(RepositoryError):
 
 class ProductClaimed(RepositoryError):
     code = "product_claimed"
+
+
+class ApproversSign(RepositoryError):
+    code = "approvers_sign"
 
 
 class StorageUnusable(RepositoryError):

@@ -18,6 +18,7 @@ from repo_signing.canonical import canonical
 from repo_signing.draft import Draft
 from repo_signing.draft_box import PREFIX
 from repo_signing.errors import InvalidDraft, PathTaken, RepositoryDamaged
+from repo_signing.handover import decisions_of
 from repo_signing.offline import OfflineDraft, Part, Requirement
 from repo_signing.payloads import PublicKey, public_key
 from repo_signing.records import Entry, sha256_of
@@ -64,8 +65,8 @@ def parts_of(change: Change, view: View, version: int, now: datetime) -> tuple[s
     """Title, parts and basis of a change to the repository as it is.
 
     Args:
-        change: ``kind`` is ``root``, ``targets`` or ``product``; the rest is what :mod:`repo_signing.offline_drafts`
-            puts in.
+        change: ``kind`` is ``root``, ``targets``, ``product`` or ``waves``; the rest is what
+            :mod:`repo_signing.offline_drafts` and :mod:`repo_signing.approvals` put in.
         view: The state to change.
         version: What roles below snapshot get; a serial that nothing else will use.
         now: New lives begin here.
@@ -79,6 +80,8 @@ def parts_of(change: Change, view: View, version: int, now: datetime) -> tuple[s
         return _root(change, view, version, now)
     if kind == "targets":
         return _targets(change, view, version, now)
+    if kind == "waves":
+        return _waves(change, view, version, now)
     return _product(change, view, version, now)
 
 
@@ -116,6 +119,11 @@ def claimed_entries(view: View, product: str) -> dict[str, Entry]:
     }
 
 
+def required_of(view: View, role: str) -> tuple[Requirement, ...]:
+    """Whose signatures a role below targets needs as things are."""
+    return _required((f"targets {view.versions[roles.TARGETS]}", view.role(roles.TARGETS).body, role))
+
+
 def _root(change: Change, view: View, version: int, now: datetime) -> tuple[str, list[Part], dict[str, int]]:
     add = {role: [public_key(key) for key in keys] for role, keys in change["add"].items()}
     remove = {role: list(keyids) for role, keyids in change["remove"].items()}
@@ -143,10 +151,8 @@ def _root(change: Change, view: View, version: int, now: datetime) -> tuple[str,
 
 
 def _targets(change: Change, view: View, version: int, now: datetime) -> tuple[str, list[Part], dict[str, int]]:
-    claim = change.get("claim")
-    asked = None
-    if claim is not None:
-        asked = (str(claim["product"]), [public_key(key) for key in claim["keys"]], int(claim["threshold"]))
+    claim, approvers = change.get("claim"), change.get("approvers")
+    asked = None if claim is None else told_keys(claim)
     body = payloads.targets_after(
         view.role(roles.TARGETS).body,
         version,
@@ -154,6 +160,8 @@ def _targets(change: Change, view: View, version: int, now: datetime) -> tuple[s
         online={role: public_key(key) for role, key in change.get("online", {}).items()},
         claim=asked,
         release=change.get("release"),
+        approvers=None if approvers is None else told_keys(approvers),
+        manage=change.get("manage"),
     )
     basis = {roles.TARGETS: view.versions[roles.TARGETS]}
     required = _required((f"root {view.root.version}", view.root_body, roles.TARGETS))
@@ -168,7 +176,31 @@ def _targets(change: Change, view: View, version: int, now: datetime) -> tuple[s
         # What the team signed last must be what moves to the bins.
         role = f"{roles.PRODUCT_PREFIX}{release}"
         basis[role] = view.versions[role]
+    if approvers is not None:
+        product = str(approvers["product"])
+        role = f"{roles.WAVES_PREFIX}{product}"
+        waves = roles.holder_body(role, decisions_of(view, product), version, now)
+        parts.append(_below(view, role, waves, _required((f"targets {version}", body, role))))
+        basis[role] = view.versions.get(role, 0)
+    if (managed := change.get("manage")) is not None:
+        role = f"{roles.WAVES_PREFIX}{managed}"
+        basis[role] = view.versions[role]
     return str(change.get("title") or f"targets {version}"), parts, basis
+
+
+def told_keys(told: Mapping[str, Any]) -> tuple[str, list[SSlibKey], int]:
+    """Product, keys and threshold of a change that gives a role to people."""
+    return str(told["product"]), [public_key(key) for key in told["keys"]], int(told["threshold"])
+
+
+def _waves(change: Change, view: View, version: int, now: datetime) -> tuple[str, list[Part], dict[str, int]]:
+    product = str(change["product"])
+    if product not in view.approved:
+        raise InvalidDraft(f"the server signs the decisions of {product!r}; `publish product approvers` changes that")
+    role = f"{roles.WAVES_PREFIX}{product}"
+    body = roles.renewed_body(role, view.role(role).body, version, now)
+    part = _below(view, role, body, required_of(view, role))
+    return str(change.get("title") or role), [part], {role: view.versions[role]}
 
 
 def _product(change: Change, view: View, version: int, now: datetime) -> tuple[str, list[Part], dict[str, int]]:

@@ -9,6 +9,7 @@ from repo_signing.errors import BackupRefused, CommitFailed
 from repo_signing.shared_storage import SharedStorage
 
 _TIMESTAMP: Final = "timestamp.json"
+_FOLDERS: Final = ("blobs", "quarantine", "metadata", "drafts", "approvals")
 
 
 def move_in(folder: Path, storage: SharedStorage) -> None:
@@ -19,7 +20,11 @@ def move_in(folder: Path, storage: SharedStorage) -> None:
         CommitFailed: The bucket or the disk failed; do it again.
     """
     metadata = folder / "metadata"
-    below = [path for part in ("blobs", "quarantine", "metadata", "drafts") for path in (folder / part).rglob("*")]
+    below = [
+        path
+        for part in ("blobs", "quarantine", "metadata", "drafts", "approvals")
+        for path in (folder / part).rglob("*")
+    ]
     notes = [path for path in folder.iterdir() if path.is_file()]
     files = [path for path in (*below, *notes) if path.is_file() and path != metadata / _TIMESTAMP]
     try:

@@ -103,15 +103,7 @@ class OfflineDraft:
 
     def check(self, part: Part, keyid: str, sig: str) -> None:
         """Raise SignatureRefused unless this is a signature of a key that is asked for, over the exact bytes."""
-        if keyid not in part.keyids:
-            raise SignatureRefused(f"the key {keyid} is not one that signs {part.role}; nothing was taken")
-        try:
-            public = Key.from_dict(keyid, {**self.keys[keyid]})
-            public.verify_signature(Signature(keyid, sig), part.payload)
-        except (UnverifiedSignatureError, VerificationError, ValueError, KeyError, TypeError) as error:
-            raise SignatureRefused(
-                f"the signature of {keyid} over {part.role} is not valid; sign the draft as it is now"
-            ) from error
+        check_signature(part, keyid, sig, self.keys)
 
     def described(self, *, whole: bool) -> dict[str, Any]:
         """JSON for people and programs; ``whole`` adds the bytes to sign and those they were made from, as base64."""
@@ -126,6 +118,22 @@ class OfflineDraft:
             "parts": [_described(part, whole=whole) for part in self.parts],
             "keys": {keyid: dict(key) for keyid, key in self.keys.items()},
         }
+
+
+def check_signature(part: Part, keyid: str, sig: str, keys: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise SignatureRefused unless this is a signature of a key that the part asks for, over its exact bytes.
+
+    ``keys`` are public keys by keyid, without it.
+    """
+    if keyid not in part.keyids:
+        raise SignatureRefused(f"the key {keyid} is not one that signs {part.role}; nothing was taken")
+    try:
+        public = Key.from_dict(keyid, {**keys[keyid]})
+        public.verify_signature(Signature(keyid, sig), part.payload)
+    except (UnverifiedSignatureError, VerificationError, ValueError, KeyError, TypeError) as error:
+        raise SignatureRefused(
+            f"the signature of {keyid} over {part.role} is not valid; sign what is asked for now"
+        ) from error
 
 
 def stored(draft: OfflineDraft) -> bytes:

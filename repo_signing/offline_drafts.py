@@ -12,8 +12,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-
 from evidence.model import REPOSITORY, Actor, AuditEvent
 from keys.errors import CustodyError, KeyUnsuitable
 from keys.succession import Succession
@@ -22,7 +20,9 @@ from repo_signing.blobs import Blobs
 from repo_signing.canonical import encode
 from repo_signing.commit import Committer
 from repo_signing.draft import Draft
+from repo_signing.draft_box import as_written
 from repo_signing.errors import CommitFailed, DraftMoved, InvalidDraft, RepositoryError, RotationNotDue
+from repo_signing.handover import check_unmoved, move_decisions
 from repo_signing.making import Change, claimed_entries
 from repo_signing.model import ArtifactRecord, Overlap
 from repo_signing.offline import OfflineDraft, Part
@@ -82,14 +82,21 @@ class Drafts(TeamDrafts):
         return self._draft(change, by, now, deadline)
 
     def draft_renewal(self, role: str, *, by: Actor, now: datetime, deadline: datetime | None = None) -> OfflineDraft:
-        """Draft the same content with a new life, for targets or ``product-<name>``; raises InvalidDraft."""
+        """Draft the same content with a new life, for targets, ``product-<name>`` or ``waves-<name>``.
+
+        Raises:
+            InvalidDraft: It is another role, or one that nobody delegates to.
+        """
         if roles.is_product(role):
             change: Change = {"kind": "product", "product": role.removeprefix(roles.PRODUCT_PREFIX)}
+        elif roles.is_waves(role):
+            change = {"kind": "waves", "product": role.removeprefix(roles.WAVES_PREFIX)}
         elif role == roles.TARGETS:
             change = {"kind": "targets"}
         else:
             raise InvalidDraft(
-                f"{role!r} is signed by the server itself; drafts are for root, targets and product-<name>"
+                f"{role!r} is signed by the server itself; drafts are for root, targets, product-<name> and "
+                "waves-<name>"
             )
         return self._draft(change, by, now, deadline)
 
@@ -265,6 +272,10 @@ class Drafts(TeamDrafts):
                     finished.append(draft.id)
         return finished
 
+    def draft(self, change: Change, *, by: Actor, now: datetime, deadline: datetime | None) -> OfflineDraft:
+        """Draft any change that :func:`repo_signing.making.parts_of` knows; raises InvalidDraft."""
+        return self._draft(change, by, now, deadline)
+
     def _check_base(self, draft: OfflineDraft) -> None:
         """Raise DraftMoved unless the draft stands on the repository as it is, apart from what it itself has done."""
         view = self._committer.view()
@@ -283,6 +294,7 @@ class Drafts(TeamDrafts):
                 continue
             if rule is None or all((one.keyids, one.threshold) != rule for one in part.requirements):
                 raise DraftMoved(f"{part.role} has other keys since the draft {draft.id} was made; rebase it")
+        check_unmoved(view, draft)
         claim = draft.change.get("claim")
         if claim is not None and claim["product"] not in view.claims:
             part = next(one for one in draft.parts if roles.is_product(one.role))
@@ -331,16 +343,13 @@ class Drafts(TeamDrafts):
             trial.open_claim(claim["product"])
             for path in claimed_entries(trial.view, claim["product"]):
                 trial.put(path, None)
+        move_decisions(trial, draft.change)
         edit = draft.change.get("edit", {})
         if edit.get("verb") in withdrawal.VERBS:
             record = self._take_out(trial, edit)
             self._quarantine.prepare(record.sha256)
         for part in parts:
-            name = "root.json" if part.role == roles.ROOT else f"{part.role}.json"
-            written = read_or_none(self._committer.metadata / f"{part.version}.{name}")
-            # A commit that was cut short may have written it with fewer signatures, as many as are needed.
-            known = written is not None and encode(orjson.loads(written)["signed"]) == part.payload
-            trial.place(part.role, written if known and written is not None else part.file, part.body)
+            trial.place(part.role, as_written(self._committer.metadata, part), part.body)
         trial.renew(roles.SNAPSHOT)
 
     def _take_out(self, trial: Draft, edit: Mapping[str, Any]) -> ArtifactRecord:

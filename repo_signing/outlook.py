@@ -13,6 +13,7 @@ from repo_signing.model import RoleStatus
 # A ceremony has to be called and people with keys have to come together.
 OFFLINE_SOON: Final = timedelta(days=90)
 OFFLINE_URGENT: Final = timedelta(days=14)
+WAVES_SOON: Final = timedelta(days=30)  # a third of their life: approvers are asked by mail, not to a ceremony
 # Online roles are signed anew by a job; what is past its due time by so much was not, and somebody has to look.
 _SOON_SHARES: Final = {roles.TIMESTAMP: 2, roles.SNAPSHOT: 3, **dict.fromkeys(roles.DOCUMENTS, 3)}
 _SOON_SHARE: Final = 4
@@ -31,15 +32,16 @@ class Outlook(StrEnum):
 def outlook(role: RoleStatus, now: datetime) -> Outlook:
     """Judge the time a role has left.
 
-    Root, targets and claimed products: soon from 90 days, urgent from 14. The others by their life: soon below a half
-    (timestamp), a third (snapshot, decisions, brakes, revocations) or a quarter (releases and its bins), each later
-    than the moment at which the server signs it anew; urgent below an eighth.
+    Root, targets and claimed products: soon from 90 days, urgent from 14; decisions that approvers sign: soon from 30.
+    The others by their life: soon below a half (timestamp), a third (snapshot, decisions, brakes, revocations) or a
+    quarter (releases and its bins), each later than the moment at which the server signs it anew; urgent below an
+    eighth.
     """
     left = role.expires - now
     if left <= timedelta(0):
         return Outlook.EXPIRED
     if roles.is_offline(role.name):
-        soon, urgent = OFFLINE_SOON, OFFLINE_URGENT
+        soon, urgent = WAVES_SOON if roles.is_waves(role.name) else OFFLINE_SOON, OFFLINE_URGENT
     else:
         life = roles.life(role.name, role.version)
         soon, urgent = life / _SOON_SHARES.get(role.name, _SOON_SHARE), life / _URGENT_SHARE
@@ -86,5 +88,5 @@ def _line(how: Outlook, role: RoleStatus, more: int, now: datetime) -> str:
         hours = int((role.expires - now) / timedelta(hours=1))
         when = f"expires in {hours} h" if hours < 72 else f"expires in {hours // 24} d"
     if roles.is_offline(role.name):
-        return f"{role.name} {when}; have it signed anew by its holders: `publish repo draft new`"
+        return f"{role.name} {when}; have it signed anew by its holders: `publish repo draft new {role.name}`"
     return f"{role.name}{others} {when}; the server should have signed it anew: see its log, run `publish repo refresh`"

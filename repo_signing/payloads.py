@@ -78,6 +78,8 @@ def targets_after(
     online: Mapping[str, SSlibKey],
     claim: tuple[str, Sequence[SSlibKey], int] | None,
     release: str | None,
+    approvers: tuple[str, Sequence[SSlibKey], int] | None = None,
+    manage: str | None = None,
 ) -> dict[str, Any]:
     """The next targets, delegations only, ``revocations`` always among them; raises InvalidDraft.
 
@@ -85,11 +87,13 @@ def targets_after(
         online: New keys, each in place of all that ``releases`` or ``decisions`` (for brakes and revocations, too) has.
         claim: Product, keys and threshold of a new delegation, or of one that stands and changes.
         release: Product that is claimed no longer.
+        approvers: Product, and keys and threshold that its decisions are signed with from now on.
+        manage: Product whose decisions the server signs again.
     """
     after = copy.deepcopy(dict(body))
     delegations = after["delegations"]
     for rule in delegations["roles"]:
-        key = online.get(roles.key_of(rule["name"])) if not roles.is_product(rule["name"]) else None
+        key = online.get(roles.key_of(rule["name"])) if not roles.is_offline(rule["name"]) else None
         if key is not None:
             rule |= {"keyids": [key.keyid], "threshold": 1}
             delegations["keys"][key.keyid] = key.to_dict()
@@ -100,12 +104,20 @@ def targets_after(
         check_rule(f"{roles.PRODUCT_PREFIX}{product}", [key.keyid for key in keys], threshold)
         told = roles.claim(product, [key.keyid for key in keys], threshold)
         delegations["keys"] |= {key.keyid: key.to_dict() for key in keys}
-        delegations["roles"] = _with(delegations["roles"], told)
+        delegations["roles"] = _with(delegations["roles"], told, before=roles.RELEASES)
+    if approvers is not None:
+        product, keys, threshold = approvers
+        artifact_path(product, "1", "any", "x")
+        told = roles.approvers(product, [key.keyid for key in keys], threshold)
+        check_rule(told["name"], told["keyids"], threshold)
+        delegations["keys"] |= {key.keyid: key.to_dict() for key in keys}
+        delegations["roles"] = _with(delegations["roles"], told, before=roles.DECISIONS)
     if release is not None:
-        name = f"{roles.PRODUCT_PREFIX}{release}"
-        if all(one["name"] != name for one in delegations["roles"]):
-            raise InvalidDraft(f"{release!r} is not claimed; `publish product list` shows what is")
-        delegations["roles"] = [one for one in delegations["roles"] if one["name"] != name]
+        why = f"{release!r} is not claimed; `publish product list` shows what is"
+        delegations["roles"] = _without(delegations["roles"], f"{roles.PRODUCT_PREFIX}{release}", why)
+    if manage is not None:
+        why = f"the server signs the decisions of {manage!r} already"
+        delegations["roles"] = _without(delegations["roles"], f"{roles.WAVES_PREFIX}{manage}", why)
     used = {keyid for rule in delegations["roles"] for keyid in rule["keyids"]}
     delegations["keys"] = {keyid: key for keyid, key in delegations["keys"].items() if keyid in used}
     return roles.renewed_body(roles.TARGETS, after, version, now)
@@ -138,9 +150,17 @@ def check_holders(keys: Mapping[str, Sequence[PublicKey]], thresholds: Mapping[s
         check_rule(role, [public_key(key).keyid for key in keys[role]], thresholds[role])
 
 
-def _with(rules: list[dict[str, Any]], told: dict[str, Any]) -> list[dict[str, Any]]:
-    """Claims stand before ``releases``, whose paths hold theirs, and behind everything else."""
+def _with(rules: list[dict[str, Any]], told: dict[str, Any], *, before: str) -> list[dict[str, Any]]:
+    """A role stands before the one whose paths hold its own, where it takes precedence, and behind all others there."""
     if any(one["name"] == told["name"] for one in rules):
         return [told if one["name"] == told["name"] else one for one in rules]
-    place = next(number for number, one in enumerate(rules) if one["name"] == roles.RELEASES)
+    place = next(number for number, one in enumerate(rules) if one["name"] == before)
     return [*rules[:place], told, *rules[place:]]
+
+
+def _without(rules: list[dict[str, Any]], name: str, why: str) -> list[dict[str, Any]]:
+    """Raises InvalidDraft with ``why`` when the role does not stand there."""
+    left = [one for one in rules if one["name"] != name]
+    if len(left) == len(rules):
+        raise InvalidDraft(why)
+    return left

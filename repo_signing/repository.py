@@ -11,6 +11,7 @@ from typing import BinaryIO, Final, TypeVar
 from evidence.model import REPOSITORY, Actor, AuditEvent
 from keys.keyring import Keyring
 from repo_signing import edits, roles, upkeep, withdrawal
+from repo_signing.approvals import Approvals
 from repo_signing.batch import Batch, Outcome, Refused
 from repo_signing.blobs import Blobs
 from repo_signing.collection import Collected, Sweep, collected
@@ -71,6 +72,7 @@ class SignedRepository(Reading):
         self.uploads: Final = UploadSessions(folder, disk)  # large ones, in pieces
         self._quarantine: Final = Quarantine(folder, self._blobs, disk)
         self.drafts: Final = Drafts(folder, self._committer, self._blobs, self._quarantine)
+        self.approvals: Final = Approvals(folder, self._committer, self.drafts)
 
     # Uploads
 
@@ -226,6 +228,7 @@ class SignedRepository(Reading):
         Raises:
             InvalidTargetPath: A path is outside those places.
             CommitRefused: ``only_if`` said False; nothing has changed.
+            ApproversSign: A decision is of a product whose approvers sign, and too few of them signed this one.
         """
         for path in changes:
             check_document_path(path)
@@ -379,9 +382,14 @@ class SignedRepository(Reading):
     def _documents(self, draft: Draft, changes: Mapping[str, bytes | None], only_if: Callable[[], bool] | None) -> int:
         if only_if is not None and not only_if():
             raise CommitRefused("what the documents were decided on has changed; nothing was signed, look again")
-        for path, content in sorted(changes.items()):
-            entry = None if content is None else blob_entry(hashlib.sha256(content).hexdigest(), len(content))
-            if content is not None and draft.target(path) != entry:
+        entries = {
+            path: None if content is None else blob_entry(hashlib.sha256(content).hexdigest(), len(content))
+            for path, content in sorted(changes.items())
+        }
+        self.approvals.place(draft, entries)
+        for path, entry in entries.items():
+            content = changes[path]
+            if content is not None and (draft.target(path) != entry or roles.is_waves(draft.holder(path))):
                 self._blobs.put(content)
             draft.put(path, entry)
         return draft.view.serial if draft.is_empty() else draft.serial

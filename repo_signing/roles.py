@@ -23,6 +23,7 @@ REVOCATIONS: Final = "revocations"
 RELEASES: Final = "releases"
 
 PRODUCT_PREFIX: Final = "product-"  # of the roles that product teams sign themselves
+WAVES_PREFIX: Final = "waves-"  # of the roles by which approvers sign the decisions of one product themselves
 
 BIN_BITS: Final = 6  # 64 bins: the least that is worth it
 MAX_BIN_BITS: Final = 14  # 16,384 bins: beyond, every client pays for a snapshot of more than half a megabyte
@@ -48,6 +49,7 @@ TIMESTAMP_LIFE: Final = timedelta(hours=48)
 TIMESTAMP_EVERY: Final = timedelta(hours=6)
 SNAPSHOT_LIFE: Final = timedelta(days=14)
 DOCUMENTS_LIFE: Final = timedelta(days=7)
+WAVES_LIFE: Final = timedelta(days=90)
 RELEASES_LIFE: Final = timedelta(days=90)
 RELEASES_JITTER: Final = 0.1  # bins made in one commit come due spread over six days, not in one burst
 
@@ -62,7 +64,8 @@ def delegator(role: str) -> str:
     """The role that holds the keys of ``role``."""
     if role in (ROOT, TIMESTAMP, SNAPSHOT, TARGETS):
         return ROOT
-    return TARGETS if role in (*DOCUMENTS, RELEASES) or is_product(role) else RELEASES
+    is_below_targets = role in (*DOCUMENTS, RELEASES) or is_product(role) or is_waves(role)
+    return TARGETS if is_below_targets else RELEASES
 
 
 def is_product(role: str) -> bool:
@@ -70,9 +73,14 @@ def is_product(role: str) -> bool:
     return role.startswith(PRODUCT_PREFIX)
 
 
+def is_waves(role: str) -> bool:
+    """Say whether ``role`` holds decisions that approvers sign with their own keys."""
+    return role.startswith(WAVES_PREFIX)
+
+
 def is_offline(role: str) -> bool:
     """Say whether ``role`` is signed by keys that the server does not hold."""
-    return role in (ROOT, TARGETS) or is_product(role)
+    return role in (ROOT, TARGETS) or is_product(role) or is_waves(role)
 
 
 class Rule(NamedTuple):
@@ -103,6 +111,8 @@ def key_of(role: str) -> str:
 
 def life(role: str, version: int) -> timedelta:
     """How long a version of a role is valid from its signing; the same role and version always give the same span."""
+    if is_waves(role):
+        return WAVES_LIFE
     if is_offline(role):
         return OFFLINE_LIFE
     if role == TIMESTAMP:
@@ -228,6 +238,17 @@ def claim(product: str, keyids: Sequence[str], threshold: int) -> dict[str, Any]
     }
 
 
+def approvers(product: str, keyids: Sequence[str], threshold: int) -> dict[str, Any]:
+    """The delegation of one product's decisions to its approvers. Terminating: the online key's word does not count."""
+    return {
+        "keyids": list(keyids),
+        "name": f"{WAVES_PREFIX}{product}",
+        "paths": [f"{DECISIONS}/{product}/*"],
+        "terminating": True,
+        "threshold": threshold,
+    }
+
+
 def releases_body(
     releases: SSlibKey, version: int, now: datetime, *, prefix: str = BIN_PREFIX, bits: int = BIN_BITS
 ) -> dict[str, Any]:
@@ -340,8 +361,10 @@ def pinned(before: Mapping[str, Any], signed: Mapping[str, bytes]) -> dict[str, 
         before: ``meta`` of the snapshot before, empty for the first.
         signed: Files by role name.
     """
-    hashes = {role: {"sha256": hashlib.sha256(signed[role]).hexdigest()} for role in PINNED if role in signed}
-    for role in PINNED:
+    # Approvers may hold keys for two products: without a hash one product's decisions could be served as the other's.
+    named = [*PINNED, *(name.removesuffix(".json") for name in before if name.startswith(WAVES_PREFIX))]
+    hashes = {role: {"sha256": hashlib.sha256(signed[role]).hexdigest()} for role in named if role in signed}
+    for role in named:
         known = before.get(f"{role}.json", {}).get("hashes")
         if role not in hashes and known is not None:
             hashes[role] = known

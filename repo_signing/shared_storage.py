@@ -39,7 +39,7 @@ log: Final = logging.getLogger("wavegate.repository")
 FOLLOW_SECONDS: Final = 1.0  # how far behind a reader may be
 _LEFT_ALONE: Final = timedelta(hours=1)  # files of the copy that are younger may be of a commit under way
 _UPLOADS: Final = "uploads"  # one small object for each upload that waits to be signed
-_FOLDERS: Final = ("metadata", "blobs", "quarantine", "drafts")
+_FOLDERS: Final = ("metadata", "blobs", "quarantine", "drafts", "approvals")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -162,7 +162,7 @@ class SharedStorage(LocalStorage):
                 be; the copy stays.
         """
         try:
-            for part in (folder, *(folder / name for name in ("metadata", "blobs", "staging", "drafts"))):
+            for part in (folder, *(folder / name for name in ("metadata", "blobs", "staging", "drafts", "approvals"))):
                 self.ensure_folder(part)
             with self._copying:
                 self._following.bring_up()

@@ -168,10 +168,16 @@ class View:
     @cached_property
     def claims(self) -> frozenset[str]:
         """Products whose artifacts are signed by their teams' own keys."""
-        delegated = self.role(roles.TARGETS).body.get("delegations", {}).get("roles", [])
-        return frozenset(
-            one["name"].removeprefix(roles.PRODUCT_PREFIX) for one in delegated if roles.is_product(one["name"])
-        )
+        return self._delegated(roles.PRODUCT_PREFIX)
+
+    @cached_property
+    def approved(self) -> frozenset[str]:
+        """Products whose decisions are signed by their approvers' own keys."""
+        return self._delegated(roles.WAVES_PREFIX)
+
+    def _delegated(self, prefix: str) -> frozenset[str]:
+        names = [one["name"] for one in self.role(roles.TARGETS).body.get("delegations", {}).get("roles", [])]
+        return frozenset(name.removeprefix(prefix) for name in names if name.startswith(prefix))
 
     @cached_property
     def pins_revocations(self) -> bool:
@@ -187,7 +193,8 @@ class View:
         """Name of the role that holds, or would hold, this target path."""
         first, _, rest = path.partition("/")
         if first in (roles.DECISIONS, roles.BRAKES) and rest.count("/") == 1:
-            return first
+            product = rest.partition("/")[0]
+            return f"{roles.WAVES_PREFIX}{product}" if first == roles.DECISIONS and product in self.approved else first
         if self.pins_revocations and roles.is_revocation_list(path):
             return roles.REVOCATIONS
         if self.is_claimed(path):
@@ -225,13 +232,15 @@ class View:
     def standing(self) -> list[str]:
         """The roles of the snapshot that clients can reach, by name.
 
-        All but the bins before the last re-binning, and the roles of products that are claimed no longer.
+        All but the bins before the last re-binning, and the roles of teams and approvers that sign no longer.
         """
         return sorted(name for name in self.versions if not self._is_retired(name))
 
     def _is_retired(self, name: str) -> bool:
         if roles.is_product(name):
             return name.removeprefix(roles.PRODUCT_PREFIX) not in self.claims
+        if roles.is_waves(name):
+            return name.removeprefix(roles.WAVES_PREFIX) not in self.approved
         if self.bins_of is None:
             return False
         prefix = roles.bin_prefix(name)
@@ -253,7 +262,7 @@ class View:
     def holders(self) -> list[str]:
         """Names of the roles that hold artifacts and SBOMs."""
         others = (roles.TARGETS, roles.RELEASES, *roles.DOCUMENTS)
-        return [name for name in self.standing() if name not in others]
+        return [name for name in self.standing() if name not in others and not roles.is_waves(name)]
 
     def versions_at(self, serial: int) -> Mapping[str, int]:
         """Versions of the roles below snapshot as they were at an earlier serial; empty when that is gone from disk.

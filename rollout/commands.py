@@ -60,10 +60,11 @@ class Refuse(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class OpenWave(Command):
-    """Offer the release to the awaited wave."""
+    """Offer the release to the awaited wave. ``signed``: its decision is one that approvers signed themselves."""
 
     name: ClassVar[str] = "open_wave"
     wave: int
+    signed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +152,8 @@ def command_to_dict(command: Command) -> dict[str, object]:
     """The whole command but its actor as JSON values, for the event that tells it."""
     told: dict[str, object] = {"name": command.name}
     for one in fields(command):
-        if one.name != "by":
+        # Younger than histories that stand: told only when it says something.
+        if one.name != "by" and (one.name, getattr(command, one.name)) != ("signed", False):
             told[one.name] = _out(getattr(command, one.name))
     return told
 

@@ -91,9 +91,12 @@ def _reached(rollout: Rollout) -> dict[str, int]:
 
 
 def _decision(rollout: Rollout, group: str, number: int) -> Decision:
-    plan = rollout.plan
+    plan, wave = rollout.plan, rollout.waves[number - 1]
     if rollout.submitted_at is None:
         raise ValueError(f"{rollout.id} has an opened wave and was never submitted")
+    # Approvers sign before anybody knows at which revision the wave will open: the wave's number stands for it. And
+    # nobody but the devices themselves can be trusted to keep a wave from opening early.
+    revision = number if wave.signed else max(wave.opened_revision, rollout.retried_revision)
     return Decision(
         org=rollout.org,
         product=plan.product,
@@ -102,7 +105,7 @@ def _decision(rollout: Rollout, group: str, number: int) -> Decision:
         rollout=rollout.id,
         plan_hash=rollout.plan_hash,
         wave=number,
-        revision=max(rollout.waves[number - 1].opened_revision, rollout.retried_revision),
+        revision=revision,
         submitted_at=rollout.submitted_at,
         version=plan.version,
         artifacts={
@@ -114,6 +117,7 @@ def _decision(rollout: Rollout, group: str, number: int) -> Decision:
         cohort_to=reach(plan.waves[number - 1].percent),
         attempt=rollout.attempt,
         device_attempts=rollout.device_attempts,
+        not_before=plan.waves[number - 1].gate.not_before if wave.signed else None,
         allow_downgrade=plan.allow_downgrade,
     )
 

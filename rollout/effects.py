@@ -47,9 +47,10 @@ def edit(rollout: Rollout, command: Edit, now: datetime) -> Rollout:  # noqa: AR
 
 
 def approve(rollout: Rollout, command: Approve, now: datetime) -> Rollout:
-    """One more yes."""
+    """One more yes; a person who signs anew, because what was to be signed has moved, takes the place of their own."""
+    others = tuple(one for one in rollout.approvals if (one.by.id, one.wave) != (command.by.id, command.wave))
     yes = Approval(wave=command.wave, by=command.by, at=now, plan_hash=command.plan_hash, signature=command.signature)
-    return replace(rollout, approvals=(*rollout.approvals, yes))
+    return replace(rollout, approvals=(*others, yes))
 
 
 def refuse(rollout: Rollout, command: Refuse, now: datetime) -> Rollout:
@@ -65,7 +66,11 @@ def refuse(rollout: Rollout, command: Refuse, now: datetime) -> Rollout:
 def open_wave(rollout: Rollout, command: OpenWave, now: datetime) -> Rollout:
     """From here on the wave's devices are offered the release."""
     opened = replace(
-        rollout.waves[command.wave - 1], state=WaveState.OPEN, opened_at=now, opened_revision=rollout.revision
+        rollout.waves[command.wave - 1],
+        state=WaveState.OPEN,
+        opened_at=now,
+        opened_revision=rollout.revision,
+        signed=command.signed,
     )
     return _with_wave(rollout, command.wave, opened)
 

@@ -12,6 +12,7 @@ RolloutError
 ├── ApprovalRefused         this person cannot approve this plan
 ├── PlanChanged             the hash named is not the plan's
 ├── RolloutChanged          somebody else was first; look again
+├── SignaturesNeeded        approvers' own keys must sign this decision first
 ├── ReportRefused           the device is not in a wave this rollout opened
 └── BrokenHistory           the events do not replay to a rollout: somebody changed or lost one
 """
@@ -75,6 +76,10 @@ class PlanChanged(RolloutError):
 
 class RolloutChanged(RolloutError):
     code = "rollout_changed"
+
+
+class SignaturesNeeded(RolloutError):
+    code = "signatures_needed"
 
 
 class ReportRefused(RolloutError):

@@ -68,7 +68,7 @@ def may_approve(rollout: Rollout, command: Approve, now: datetime) -> None:  # n
     state = rollout.waves[command.wave - 1].state
     if state is not WaveState.PENDING:
         raise TransitionNotAllowed(f"wave {command.wave} of {rollout.id} is {state}, only a pending one is approved")
-    if person.id in gate.approvers(rollout, command.wave):
+    if person.id in gate.approvers(rollout, command.wave) and not _signs_anew(rollout, command):
         raise ApprovalRefused(f"{person.name} approved wave {command.wave} already; another person must")
     signature = command.signature
     if signature is not None and (len(signature) > MAX_SIGNATURE_LENGTH or not is_plain_text(signature)):
@@ -130,6 +130,20 @@ def may_retry(rollout: Rollout, command: Retry, now: datetime) -> None:  # noqa:
 def has_opened(rollout: Rollout) -> bool:
     """Whether any wave has ever been opened."""
     return any(wave.opened_at is not None for wave in rollout.waves)
+
+
+def _signs_anew(rollout: Rollout, command: Approve) -> bool:
+    """Whether somebody who said yes signs now, or signs what has moved since; a second key is no second yes."""
+    if command.signature is None:
+        return False
+    mine = [one.signature for one in rollout.approvals if (one.by.id, one.wave) == (command.by.id, command.wave)]
+    keyid, version = _key_and_version(command.signature)
+    return all(one is None or _key_and_version(one)[1] != version or _key_and_version(one)[0] == keyid for one in mine)
+
+
+def _key_and_version(signature: str) -> tuple[str, str]:
+    keyid, _, rest = signature.partition(":")
+    return keyid, rest.partition(":")[0]
 
 
 def _wave_exists(rollout: Rollout, number: int) -> None:

@@ -111,7 +111,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """A person's yes to one wave of exactly one plan."""
+    """A person's yes to one wave of exactly one plan.
+
+    ``signature``: ``<keyid>:<version of waves-<product>>:<hex>`` where approvers sign with their own keys.
+    """
 
     wave: int
     by: Actor
@@ -153,6 +156,7 @@ class Wave:
 
     ``judged_from`` holds the counters at the last resume, ``resumed_at`` its time: soak and deadline run from the later
     of ``opened_at`` and ``resumed_at``. ``opened_revision`` is the rollout's revision that opened the wave (0 before).
+    ``signed``: approvers signed its decision with their own keys.
     """
 
     state: WaveState = WaveState.PENDING
@@ -162,6 +166,7 @@ class Wave:
     judged_from: Counters = field(default_factory=Counters)
     resumed_at: datetime | None = None
     opened_revision: int = 0
+    signed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,11 +88,18 @@ class Rollouts(Protocol):
 class Decisions(Protocol):
     """The signed documents devices read: target paths under ``decisions/`` and ``brakes/``."""
 
+    def approvers_sign(self, product: str) -> bool:
+        """Whether the product's decisions are signed by its approvers' own keys, which nobody here holds."""
+
+    def lacking(self, changes: Mapping[str, bytes | None]) -> str:
+        """Which approvers' signatures these documents wait for, in one line; empty when none is missing."""
+
     def commit(self, changes: Mapping[str, bytes | None], *, only_if: Callable[[], bool], now: datetime) -> int:
         """Sign the documents (``None`` removes one) in one repository commit and return its serial.
 
         ``only_if`` is asked under the repository lock before anything is written; False raises RolloutChanged and
         nothing has changed. Documents that already stand as asked make no commit: the current serial is returned.
+        Raises SignaturesNeeded when approvers have to sign and have not signed just these; nothing has changed then.
         """
 
     def served(self, path: str) -> bytes | None:

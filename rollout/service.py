@@ -30,6 +30,7 @@ from rollout.errors import (
     ReleaseBlocked,
     ReportRefused,
     RolloutChanged,
+    SignaturesNeeded,
     UnknownGroup,
     UnknownRelease,
 )
@@ -42,12 +43,16 @@ from rollout.settlement import STALE_AFTER, Settlement, why_blocked
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutView:
-    """A rollout as people look at it: ``why`` in one line; counters and expected devices by wave number."""
+    """A rollout as people look at it: ``why`` in one line; counters and expected devices by wave number.
+
+    ``signed``: approvers sign the product's decisions with their own keys.
+    """
 
     rollout: Rollout
     why: str
     counters: Mapping[int, Counters]
     expected: Mapping[int, int]
+    signed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +145,45 @@ class RolloutService:
         command = Approve(by=by, wave=wave, plan_hash=plan_hash, signature=signature)
         return self._settlement.perform(self._settlement.current(org, rollout_id, now), command, now)
 
+    def approve_signed(
+        self,
+        org: str,
+        rollout_id: str,
+        signatures: Mapping[int, str],
+        *,
+        plan_hash: str,
+        by: Actor,
+        now: datetime,
+        take: Callable[[], object],
+    ) -> Rollout:
+        """Say yes to waves by signatures over their decisions; the same again changes nothing.
+
+        Args:
+            org: Whose rollout it is.
+            rollout_id: Of the rollout.
+            signatures: As :class:`rollout.model.Approval` has them, by wave.
+            plan_hash: Of the plan that was read.
+            by: Who signed.
+            now: The moment.
+            take: Verifies the signatures and keeps them; called when the person may approve, before that is told.
+
+        Raises what :meth:`approve` and ``take`` raise; no wave is approved then.
+        """
+        rollout = self._settlement.current(org, rollout_id, now)
+        known = {(one.by.id, one.wave, one.signature) for one in rollout.approvals}
+        commands = [
+            Approve(by=by, wave=wave, plan_hash=plan_hash, signature=signature)
+            for wave, signature in sorted(signatures.items())
+            if (by.id, wave, signature) not in known
+        ]
+        trial = rollout
+        for command in commands:
+            trial, _ = machine.apply(trial, command, now=now)
+        take()
+        for command in commands:
+            rollout = self._settlement.perform(rollout, command, now)
+        return rollout
+
     def refuse(self, org: str, rollout_id: str, *, reason: str, by: Actor, now: datetime) -> Rollout:
         """Say no: back to draft, or to paused when a wave has been opened before."""
         return self._settlement.perform(
@@ -189,7 +233,7 @@ class RolloutService:
         for rollout_id in self.rollouts.moving(org):
             try:
                 self._step(self.rollouts.get(org, rollout_id), now)
-            except RolloutChanged:
+            except (RolloutChanged, SignaturesNeeded):
                 continue
             except Exception as fault:  # noqa: BLE001 - gathered and raised below
                 faults.append(fault)
@@ -242,6 +286,9 @@ class RolloutService:
             holder = self._held_by_another_channel(rollout)
             if holder is not None:
                 return f"wave {rollout.wave} waits: {holder.id} of channel {holder.plan.channel!r} holds a group"
+            lacking = self._settlement.lacking(rollout, self._opening(rollout), now)
+            if lacking:
+                return f"wave {rollout.wave} waits for signatures: {lacking}"
         return gate.why(rollout, Counters(), 0, now)
 
     def show(self, org: str, rollout_id: str, now: datetime) -> RolloutView:
@@ -255,6 +302,7 @@ class RolloutService:
             why=self.why(rollout, now),
             counters=dict(self.rollouts.counters(rollout.id)),
             expected=audience.expected_all(rollout, self.groups),
+            signed=self.decisions.approvers_sign(rollout.plan.product),
         )
 
     def _step(self, rollout: Rollout, now: datetime) -> None:
@@ -269,7 +317,13 @@ class RolloutService:
         if rollout.state is State.RUNNING:
             self._judge(rollout, now)
         elif self._way_is_free(rollout, now) and gate.may_open(rollout, now).outcome is Outcome.PASS:
-            self._settlement.perform(rollout, OpenWave(by=SCHEDULER, wave=rollout.wave), now)
+            command = self._opening(rollout)
+            if not self._settlement.lacking(rollout, command, now):
+                self._settlement.perform(rollout, command, now)
+
+    def _opening(self, rollout: Rollout) -> OpenWave:
+        signed = self.decisions.approvers_sign(rollout.plan.product)
+        return OpenWave(by=SCHEDULER, wave=rollout.wave, signed=signed)
 
     def _judge(self, rollout: Rollout, now: datetime) -> None:
         verdict = gate.judge(rollout, self._counters(rollout), self.expected(rollout, rollout.wave), now)

@@ -15,7 +15,7 @@ from typing import Final
 
 from rollout import documents, machine
 from rollout.commands import Command, OpenWave, Resume, Retry
-from rollout.errors import ReleaseBlocked, RolloutChanged
+from rollout.errors import ReleaseBlocked, RolloutChanged, SignaturesNeeded
 from rollout.model import Plan, Rollout
 from rollout.plan import made_plain
 from rollout.ports import Decisions, Intent, Releases, Rollouts
@@ -38,7 +38,8 @@ class Settlement:
         """Obey a command on ``before`` and return the rollout after it, signed and saved.
 
         Raises what ``machine.apply`` raises, ReleaseBlocked for a widening command on a yanked artifact, and
-        RolloutChanged when the rollout has moved since; nothing has changed then. After any other error, of a disk for
+        RolloutChanged when the rollout has moved since, SignaturesNeeded when approvers have not signed what would be
+        served; nothing has changed then. After any other error, of a disk for
         instance, the intent stands until it is resolved: nobody knows yet whether its documents are served.
         """
         after, events = machine.apply(before, command, now=now)
@@ -61,11 +62,15 @@ class Settlement:
         self.rollouts.propose(intent)
         try:
             self.decisions.commit(delta, only_if=lambda: self._may_sign(intent, command), now=now)
-        except RolloutChanged:
+        except (RolloutChanged, SignaturesNeeded):
             self.rollouts.drop(intent)
             raise
         self.rollouts.settle(intent)
         return after
+
+    def lacking(self, before: Rollout, command: Command, now: datetime) -> str:
+        """Which approvers' signatures the command waits for, in one line; empty when none is missing."""
+        return self.decisions.lacking(documents.changes(before, machine.apply(before, command, now=now)[0]))
 
     def current(self, org: str, rollout_id: str, now: datetime) -> Rollout:
         """The rollout with no intent on it: a stopped writer's is resolved, a living one's raises RolloutChanged."""

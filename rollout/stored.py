@@ -251,6 +251,7 @@ def _wave_to_dict(wave: Wave) -> dict[str, object]:
         "judged_from": counters_to_dict(wave.judged_from),
         "resumed_at": _some_time_to_text(wave.resumed_at),
         "opened_revision": wave.opened_revision,
+        "signed": wave.signed,
     }
 
 
@@ -263,4 +264,5 @@ def _wave_from_dict(stored: Mapping[str, Any]) -> Wave:
         judged_from=counters_from_dict(stored["judged_from"]),
         resumed_at=_some_time(stored["resumed_at"]),
         opened_revision=stored["opened_revision"],
+        signed=stored.get("signed", False),
     )

@@ -69,6 +69,7 @@ STATUS: Final[dict[type[Exception], grpc.StatusCode]] = {
     rollout.ApprovalRefused: Status.PERMISSION_DENIED,
     rollout.PlanChanged: Status.FAILED_PRECONDITION,
     rollout.RolloutChanged: Status.ABORTED,
+    rollout.SignaturesNeeded: Status.FAILED_PRECONDITION,
     rollout.ReportRefused: Status.FAILED_PRECONDITION,
     rollout.InvalidCommand: Status.INVALID_ARGUMENT,
     rollout.BrokenHistory: Status.DATA_LOSS,

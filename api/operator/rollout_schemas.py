@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
 
 from api.operator.artifacts import By, Reason, Segment
 from api.operator.routes import Body, IdPath, PageQuery
@@ -75,10 +76,11 @@ class PlanShown(BaseModel):
 
 
 class ApprovalShown(BaseModel):
-    """A person's yes."""
+    """A person's yes; `keyid` is the approver's own key that signed it, null where the login is the yes."""
 
     by: By
     at: datetime
+    keyid: str | None = None
 
 
 class CountersShown(BaseModel):
@@ -140,11 +142,24 @@ class RolloutQuery(PageQuery):
     product: str | None = Field(None, max_length=100)
 
 
+class ApproverSignature(Body):
+    """One key's signatures (hex) over what `GET …/decision` gave to sign, by wave."""
+
+    keyid: str = Field(min_length=1, max_length=128)
+    waves: dict[int, Annotated[str, StringConstraints(min_length=1, max_length=3900)]] = Field(
+        min_length=1, max_length=100
+    )
+
+
 class Approve(Body):
-    """A yes to one wave. `plan_hash` is the hash of the plan that was read; another one is refused."""
+    """A yes to one wave. `plan_hash` is the hash of the plan that was read; another one is refused.
+
+    Where approvers sign with their own keys, `signature` is what opens the wave, and those of its schedule.
+    """
 
     wave: int = Field(ge=1, le=500)
     plan_hash: str | None = Field(None, max_length=64)
+    signature: ApproverSignature | None = None
 
 
 class Retry(Body):
@@ -185,6 +200,12 @@ class WavePath(IdPath):
     number: int = Field(ge=1, le=500)
 
 
+class DecisionQuery(Body):
+    """How far a schedule reaches that is to be signed at once."""
+
+    through: int | None = Field(None, ge=1, le=500, description="last wave to sign, the wave itself by default")
+
+
 def rollout(shown: RolloutView) -> Rollout:
     """A rollout as the API shows it."""
     found = shown.rollout
@@ -195,7 +216,7 @@ def rollout(shown: RolloutView) -> Rollout:
         channel=found.plan.channel,
         state=found.state,
         revision=found.revision,
-        mode="managed",
+        mode="signed" if shown.signed else "managed",
         why=shown.why,
         plan_hash=found.plan_hash,
         plan=PlanShown.model_validate(model.plan_to_dict(found.plan)),
@@ -227,7 +248,11 @@ def _wave(shown: RolloutView, number: int) -> WaveShown:
         ended_at=wave.ended_at,
         note=wave.note,
         approvals=[
-            ApprovalShown(by=By(kind=one.by.kind.value, id=one.by.id, name=one.by.name), at=one.at)
+            ApprovalShown(
+                by=By(kind=one.by.kind.value, id=one.by.id, name=one.by.name),
+                at=one.at,
+                keyid=None if one.signature is None else one.signature.partition(":")[0],
+            )
             for one in found.approvals
             if one.wave == number
         ],

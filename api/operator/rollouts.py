@@ -6,12 +6,14 @@ from flask import Response
 
 from api.auth.permissions import Permission
 from api.errors import ApiError, from_domain
+from api.operator.approvals import take_signature, to_be_signed, waits_for_signatures
 from api.operator.artifacts import Reason
 from api.operator.audit import Event, event
 from api.operator.rollout_schemas import (
     Abort,
     Approve,
     CreateRollout,
+    DecisionQuery,
     DeviceStep,
     NewRollout,
     Retry,
@@ -97,7 +99,11 @@ def submit_rollout(path: IdPath) -> Response:
 @api.on("POST", "/rollouts/{id}/approve", Rollout, permission=Permission.ROLLOUTS_APPROVE)
 def approve_rollout(path: IdPath, body: Approve) -> Response:
     """Say yes to one wave of exactly this plan"""
-    plan_hash = body.plan_hash or services().rollout_store.get(services().org, path.id).plan_hash
+    found = services().rollout_store.get(services().org, path.id)
+    plan_hash = body.plan_hash or found.plan_hash
+    if body.signature is not None:
+        take_signature(found, body.wave, body.signature, plan_hash)
+        return reply(_shown(path.id))
     services().rollouts.approve(
         services().org, path.id, wave=body.wave, plan_hash=plan_hash, by=caller().actor, now=now()
     )
@@ -183,9 +189,11 @@ def list_rollout_events(path: IdPath, query: PageQuery) -> Response:
     permission=Permission.ROLLOUTS_READ,
     media_types=("application/json",),
 )
-def get_decision(path: WavePath) -> Response:
-    """Download the signed decision of a wave's group, byte for byte as devices read it"""
+def get_decision(path: WavePath, query: DecisionQuery) -> Response:
+    """Download the decision of a wave's group byte for byte; before it opens, what approvers have to sign"""
     found = services().rollout_store.get(services().org, path.id)
+    if waits_for_signatures(found, path.number):
+        return reply(to_be_signed(found, path.number, query.through or path.number))
     document = None
     if path.number <= len(found.plan.waves):
         wave = found.plan.waves[path.number - 1]

@@ -168,11 +168,26 @@ def submit(invocation: Invocation, rollout_id: str, wait: bool, timeout: int | N
 @click.option("--wave", "number", type=click.IntRange(min=1), metavar="N", help="Which wave. [default: the next one]")
 @click.option("--plan-hash", metavar="HEX", help="Approve only if the plan is still the one with this hash.")
 @click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
+@click.option("--key", metavar="URI", help="Sign it with this private key of yours: its .pem or URI.")
+@click.option("--passphrase-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Opens the key.")
+@click.option("--through", type=click.IntRange(min=1), metavar="M", help="Sign a schedule: --wave and all up to M.")
 @server_options
-def approve(invocation: Invocation, rollout_id: str, number: int | None, plan_hash: str | None, yes: bool) -> None:
+def approve(
+    invocation: Invocation,
+    rollout_id: str,
+    number: int | None,
+    plan_hash: str | None,
+    yes: bool,
+    key: str | None,
+    passphrase_file: Path | None,
+    through: int | None,
+) -> None:
     """Say yes to one wave: shows who would receive what, and approves exactly that plan.
 
     Whoever made a rollout cannot approve it, and each person counts once. A person's login is needed.
+
+    Where a product's approvers sign with their own keys (`publish product approvers`), --key is needed. What would be
+    signed is read from its bytes on this machine, held against the plan and told; nothing else is ever signed.
     """
     from cli.errors import ApiRefusal, NotApproved, UsageFault
 
@@ -186,7 +201,21 @@ def approve(invocation: Invocation, rollout_id: str, number: int | None, plan_ha
     wave = next((wave for wave in told["waves"] if wave["number"] == number), None)
     if wave is None:
         raise UsageFault(f"{told['id']} has {len(told['waves'])} waves, there is no wave {number}")
+    is_signed = told.get("mode") == "signed"
+    if is_signed != (key is not None) or (through is not None and not is_signed):
+        raise UsageFault(
+            f"approvers of {told['product']} sign with their own keys: name yours by --key URI"
+            if is_signed
+            else f"the server signs the waves of {told['product']}: approve without --key and --through"
+        )
     click.echo(words.approval(told, wave, _devices_in(client, wave["group"])), err=True)
+    if key is not None:
+        from cli.approving import sign_waves
+
+        secret = None if passphrase_file is None else passphrase_file.read_text("utf-8").rstrip("\r\n")
+        after = sign_waves(client, told, range(number, (through or number) + 1), key, secret, ask=not yes)
+        invocation.emit(after, lambda: f"signed for {after['id']}; {after['state']}: {after['why']}")
+        return
     if not yes and sys.stdin.isatty() and not click.confirm("Approve?", err=True):
         raise NotApproved("not approved; nothing was sent")
     after = client.post(f"/rollouts/{segment(rollout_id)}/approve", {"wave": number, "plan_hash": told["plan_hash"]})

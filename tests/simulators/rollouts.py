@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from evidence.model import AuditEvent
-from rollout.errors import RolloutChanged, UnknownRollout
+from rollout.errors import RolloutChanged, SignaturesNeeded, UnknownRollout
 from rollout.model import ArtifactRef, Counters, DeviceProgress, Rollout, State
 from rollout.ports import Intent, ProgressChange
 from rollout.progress import moved
@@ -138,12 +138,29 @@ class DecisionsSimulator:
     documents: dict[str, bytes] = field(default_factory=dict)
     serial: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
+    signed_products: set[str] = field(default_factory=set)
+    approved: list[dict[str, bytes]] = field(default_factory=list)  # changes that enough approvers have signed
+
+    def approvers_sign(self, product: str) -> bool:
+        return product in self.signed_products
+
+    def lacking(self, changes: Mapping[str, bytes | None]) -> str:
+        theirs = {
+            path: document
+            for path, document in changes.items()
+            if path.startswith("decisions/") and path.split("/")[1] in self.signed_products
+        }
+        if all(self.documents.get(path) == document for path, document in theirs.items()) or theirs in self.approved:
+            return ""
+        return "0 of 2 signatures given"
 
     def commit(self, changes: Mapping[str, bytes | None], *, only_if: Callable[[], bool], now: datetime) -> int:
         self.on_step("commit:before")
         with self.lock:
             if not only_if():
                 raise RolloutChanged("the change was given up before it was signed; look again")
+            if lacking := self.lacking(changes):
+                raise SignaturesNeeded(lacking)
             if any(self.documents.get(path) != document for path, document in changes.items()):
                 kept = {path: document for path, document in self.documents.items() if path not in changes}
                 self.documents = kept | {path: new for path, new in changes.items() if new is not None}

@@ -78,5 +78,5 @@ def test_warnings_name_the_roles_gravest_first_and_put_bins_together() -> None:
             "releases-00 (and 1 more) expires in 15 d; the server should have signed it anew: see its log, "
             "run `publish repo refresh`",
         ),
-        (Outlook.SOON, "root expires in 30 d; have it signed anew by its holders: `publish repo draft new`"),
+        (Outlook.SOON, "root expires in 30 d; have it signed anew by its holders: `publish repo draft new root`"),
     ]

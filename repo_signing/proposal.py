@@ -1,0 +1,95 @@
+"""What one rollout asks its approvers to sign, as a value and as its file."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from repo_signing.errors import RepositoryDamaged
+from repo_signing.offline import Part, Requirement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A version of ``waves-<product>`` for each wave, each following from the one before.
+
+    ``id`` is the rollout's, ``waves`` the number of each part's wave, ``keys`` the approvers' public keys by keyid.
+    """
+
+    id: str
+    product: str
+    waves: tuple[int, ...]
+    parts: tuple[Part, ...]
+    keys: Mapping[str, Mapping[str, Any]]
+    made_at: datetime
+
+    def first(self, count: int) -> Proposal:
+        """The first waves of it alone."""
+        return replace(self, waves=self.waves[:count], parts=self.parts[:count])
+
+    def after(self, version: int) -> Proposal | None:
+        """What is left of it when this version is in place; None when nothing is."""
+        left = [number for number, part in enumerate(self.parts) if part.version > version]
+        return replace(self, waves=self.waves[left[0] :], parts=self.parts[left[0] :]) if left else None
+
+
+def stored(proposal: Proposal) -> bytes:
+    """A proposal as its file."""
+    told = {
+        "id": proposal.id,
+        "product": proposal.product,
+        "made_at": proposal.made_at.isoformat(),
+        "keys": {keyid: dict(key) for keyid, key in proposal.keys.items()},
+        "waves": [
+            {
+                "wave": number,
+                "role": part.role,
+                "version": part.version,
+                "base_version": part.base_version,
+                "payload": base64.b64encode(part.payload).decode(),
+                "requirements": [
+                    {"by": one.by, "keyids": list(one.keyids), "threshold": one.threshold} for one in part.requirements
+                ],
+                "signatures": dict(part.signatures),
+            }
+            for number, part in zip(proposal.waves, proposal.parts, strict=True)
+        ],
+    }
+    return orjson.dumps(told, option=orjson.OPT_INDENT_2)
+
+
+def read(content: bytes, where: str) -> Proposal:
+    """Read a proposal's file back; raises RepositoryDamaged."""
+    try:
+        told = orjson.loads(content)
+        return Proposal(
+            id=told["id"],
+            product=told["product"],
+            waves=tuple(int(one["wave"]) for one in told["waves"]),
+            parts=tuple(_part(one) for one in told["waves"]),
+            keys=told["keys"],
+            made_at=datetime.fromisoformat(told["made_at"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise RepositoryDamaged(
+            f"the proposal {where} is garbled: {error!r}; remove its file in approvals/, approvers then sign anew"
+        ) from error
+
+
+def _part(told: Mapping[str, Any]) -> Part:
+    return Part(
+        role=told["role"],
+        version=told["version"],
+        base_version=told["base_version"],
+        payload=base64.b64decode(told["payload"], validate=True),
+        requirements=tuple(
+            Requirement(by=one["by"], keyids=tuple(one["keyids"]), threshold=one["threshold"])
+            for one in told["requirements"]
+        ),
+        signatures=dict(told["signatures"]),
+    )
