@@ -30,6 +30,7 @@ SECRET_KEY: Final = "never-a-secret"
 REGION: Final = "us-east-1"
 _CACHE: Final = Path(__file__).resolve().parents[2] / ".cache" / "ceph"
 _PATIENCE_SECONDS: Final = 120
+_STARTS: Final = 3
 
 # What a gateway needs of a cluster, in memory and without authentication between its own parts.
 _CONFIG: Final = """[global]
@@ -146,22 +147,33 @@ def running_radosgw() -> Iterator[S3Server]:
     run = Path(tempfile.mkdtemp(prefix="wavegate-ceph-"))
     started: list[subprocess.Popen[bytes]] = []
     try:
-        try:
-            endpoint = _started(tree, run, started)
-        except (subprocess.SubprocessError, OSError, TimeoutError) as error:
-            told = getattr(error, "stderr", b"") or b""
-            raise NotToBeHad(f"Ceph did not start: {error} {told.decode(errors='replace')[-500:]}") from error
+        for attempt in range(_STARTS):
+            try:
+                endpoint = _started(tree, run / str(attempt), started)
+                break
+            except (subprocess.SubprocessError, OSError, TimeoutError) as error:
+                # Mostly somebody else took the port that was free a moment ago.
+                _end(started)
+                if attempt + 1 == _STARTS:
+                    told = (getattr(error, "stderr", b"") or b"").decode(errors="replace")[-500:]
+                    raise NotToBeHad(f"Ceph did not start: {told or error}") from error
         yield S3Server(endpoint)
     finally:
-        for process in reversed(started):
-            process.kill()  # nobody needs its data
-            process.wait()
+        _end(started)
         shutil.rmtree(run, ignore_errors=True)
+
+
+def _end(started: list[subprocess.Popen[bytes]]) -> None:
+    while started:
+        process = started.pop()
+        process.kill()  # nobody needs its data
+        process.wait()
 
 
 def _started(tree: Path, run: Path, started: list[subprocess.Popen[bytes]]) -> str:
     lib = next(path.parent for path in tree.glob("usr/lib/*/librados.so.2"))
     mon, http, fsid, osd = _free_port(), _free_port(), str(uuid.uuid4()), str(uuid.uuid4())
+    run.mkdir()
     config = run / "ceph.conf"
     config.write_text(_CONFIG.format(fsid=fsid, mon=mon, http=http, run=run, lib=lib))
     (run / "mon").mkdir()
