@@ -70,7 +70,8 @@ class Two:
 
 
 @pytest.fixture
-def two(moto: S3Server, empty_postgresql_url: str, tmp_path: Path) -> Iterator[Two]:
+def two(moto: S3Server, empty_postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Two]:
+    monkeypatch.setattr("repo_signing.shared_storage.FOLLOW_SECONDS", 0.0)  # readers may be a second behind otherwise
     address = moto.new_bucket()
     first, second = tmp_path / "first", tmp_path / "second"
     settings = read_settings(settings_of(first, empty_postgresql_url, address))
@@ -104,7 +105,6 @@ def test_a_server_says_that_its_bucket_does_not_answer(two: Two, monkeypatch: py
     def away(*_: object, **__: object) -> None:
         raise BucketFailed("no answer")
 
-    monkeypatch.setattr("repo_signing.shared_storage.FOLLOW_SECONDS", 0.0)
     assert "storage" not in two.clients[0].get("/readyz").get_json()["checks"]
     monkeypatch.setattr("repo_signing.bucket.Bucket.get", away)
     told = two.clients[0].get("/readyz")
