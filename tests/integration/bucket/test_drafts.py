@@ -55,5 +55,5 @@ def test_a_ceremony_a_rotation_and_a_new_index_by_two_servers_over_one_bucket(
     again = open_wavegate(settings[1])
     done = rebuild_index(again, now=datetime.now(UTC))
     assert (done.artifacts, done.equal) == (1, True)
-    for one in (wirings[0], again):
-        one.close()
+    for wiring in (wirings[0], again):
+        wiring.close()
