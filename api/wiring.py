@@ -15,7 +15,11 @@ from keys.password import Passwords, PasswordSettings
 from repo_signing.errors import CommitRefused, NoRepository
 from repo_signing.repository import SignedRepository
 from rollout.errors import RolloutChanged
+from rollout.excluding import Exclusions
+from rollout.freezing import Freezes
+from rollout.rules import Rules
 from rollout.service import RolloutService
+from sbom.read import read_sbom
 from store.accounts import Accounts
 from store.artifacts import ArtifactIndex, SqlReleases
 from store.audit import AuditLog
@@ -24,6 +28,7 @@ from store.fleet import SqlFleet
 from store.idempotency import IdempotencyKeys
 from store.login_failures import LoginFailures
 from store.rollouts import SqlRollouts
+from store.rules import SqlExclusions, SqlFreezes, SqlTemplates
 
 MARKER = "initialised"  # written last by `publish init`: its absence tells a half-made home
 
@@ -44,6 +49,9 @@ class Wavegate:
     artifacts: ArtifactIndex
     rollouts: RolloutService
     rollout_store: SqlRollouts
+    exclusions: Exclusions
+    freezes: Freezes
+    templates: SqlTemplates
     fleet: SqlFleet
     accounts: Accounts
     failures: LoginFailures
@@ -77,6 +85,14 @@ class SignedDecisions:
     def exclusively(self, action: Callable[[], None]) -> None:
         """Run under the repository lock."""
         self._repository.exclusively(action)
+
+
+def packages_of(repository: SignedRepository, artifacts: ArtifactIndex, artifact: str) -> frozenset[str]:
+    """Names and purls in all SBOMs of an artifact; empty without any. Reads and parses each of them."""
+    found: frozenset[str] = frozenset()
+    for sbom in artifacts.sboms_of(artifact):
+        found |= read_sbom(repository.blob_path(sbom.sha256)).packages
+    return found
 
 
 def repository_folder(settings: Settings, org: str) -> Path:
@@ -119,11 +135,20 @@ def open_wavegate(settings: Settings) -> Wavegate:
         ) from error
     fleet = SqlFleet(db)
     rollout_store = SqlRollouts(db)
+    decisions = SignedDecisions(repository)
+    exclusions = Exclusions(
+        rows=SqlExclusions(db),
+        decisions=decisions,
+        groups=fleet,
+        packages_of=lambda artifact: packages_of(repository, artifacts, artifact),
+    )
+    freezes = Freezes(rows=SqlFreezes(db))
     service = RolloutService(
         rollouts=rollout_store,
-        decisions=SignedDecisions(repository),
+        decisions=decisions,
         releases=SqlReleases(db),
         groups=fleet,
+        rules=Rules(exclusions=exclusions, freezes=freezes),
     )
     return Wavegate(
         version=version("wavegate"),
@@ -134,6 +159,9 @@ def open_wavegate(settings: Settings) -> Wavegate:
         artifacts=artifacts,
         rollouts=service,
         rollout_store=rollout_store,
+        exclusions=exclusions,
+        freezes=freezes,
+        templates=SqlTemplates(db),
         fleet=fleet,
         accounts=accounts,
         failures=LoginFailures(db),

@@ -60,10 +60,11 @@ class Refuse(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class OpenWave(Command):
-    """Offer the release to the awaited wave."""
+    """Offer the release to the awaited wave. ``reach`` is the range of buckets of a wave by count, None of others."""
 
     name: ClassVar[str] = "open_wave"
     wave: int
+    reach: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +152,8 @@ def command_to_dict(command: Command) -> dict[str, object]:
     """The whole command but its actor as JSON values, for the event that tells it."""
     told: dict[str, object] = {"name": command.name}
     for one in fields(command):
-        if one.name != "by":
+        # A field that came later is absent at its default: older events replay to the bytes that they were.
+        if one.name != "by" and not (one.name == "reach" and getattr(command, one.name) is None):
             told[one.name] = _out(getattr(command, one.name))
     return told
 
