@@ -20,6 +20,7 @@ from rollout.decision import MAX_DOCUMENT_LENGTH, MalformedDocument
 
 FORMAT: Final = 1
 _TYPE: Final = "wavegate-exclusions"
+_KNOWN: Final = frozenset({"id", "kind", "device", "group", "version", "sha256", "until", "reason"})
 
 
 class Kind(StrEnum):
@@ -127,25 +128,13 @@ def contains(packages: Iterable[str], wanted: str) -> bool:
 
 
 def encode_exclusions(org: str, product: str, entries: Iterable[Entry]) -> bytes:
-    """Canonical JSON, entries in order of id."""
+    """Canonical JSON, entries in order of id; what an entry does not say is absent, so that a thousand fit."""
     document = {
         "_type": _TYPE,
         "format": FORMAT,
         "org": org,
         "product": product,
-        "entries": [
-            {
-                "id": one.id,
-                "kind": one.kind.value,
-                "device": one.device,
-                "group": one.group,
-                "version": one.version,
-                "sha256": None if one.sha256 is None else sorted(one.sha256),
-                "until": None if one.until is None else one.until.isoformat().replace("+00:00", "Z"),
-                "reason": one.reason,
-            }
-            for one in sorted(entries, key=lambda one: one.id)
-        ],
+        "entries": [_entry_out(one) for one in sorted(entries, key=lambda one: one.id)],
     }
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -167,18 +156,35 @@ def decode_exclusions(document: bytes, *, org: str, product: str) -> tuple[Entry
         raise MalformedDocument(f"the list of exclusions cannot be read: {error!r}") from error
 
 
+def _entry_out(one: Entry) -> dict[str, object]:
+    told: dict[str, object] = {
+        "id": one.id,
+        "kind": one.kind.value,
+        "device": one.device,
+        "group": one.group,
+        "version": one.version,
+        "sha256": None if one.sha256 is None else sorted(one.sha256),
+        "until": None if one.until is None else one.until.isoformat().replace("+00:00", "Z"),
+        "reason": one.reason,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
 def _entry(one: Mapping[str, Any]) -> Entry:
-    until = None if one["until"] is None else datetime.fromisoformat(one["until"])
-    if until is not None and until.tzinfo is None:
-        raise ValueError(f"the time {one['until']!r} has no zone")
+    if one.keys() - _KNOWN:
+        raise ValueError(f"an entry says what is not known here: {', '.join(sorted(one.keys() - _KNOWN))}")
+    until, sha256 = one.get("until"), one.get("sha256")
+    moment = None if until is None else datetime.fromisoformat(until)
+    if moment is not None and moment.tzinfo is None:
+        raise ValueError(f"the time {until!r} has no zone")
     return Entry(
         id=str(one["id"]),
         kind=Kind(one["kind"]),
-        device=_text_or_none(one["device"]),
-        group=_text_or_none(one["group"]),
-        version=_text_or_none(one["version"]),
-        sha256=None if one["sha256"] is None else frozenset(str(digest) for digest in one["sha256"]),
-        until=until,
+        device=_text_or_none(one.get("device")),
+        group=_text_or_none(one.get("group")),
+        version=_text_or_none(one.get("version")),
+        sha256=None if sha256 is None else frozenset(str(digest) for digest in sha256),
+        until=moment,
         reason=str(one["reason"]),
     )
 

@@ -69,7 +69,7 @@ def test_a_rollout_of_an_excluded_version_cannot_be_made_and_a_waiting_one_pause
 
 def test_a_removed_exclusion_is_gone_from_the_signed_list(fleet: Home) -> None:
     made = fleet.call("POST", "/exclusions", {"group": "canary", "reason": "night shift"}).get_json()
-    assert [entry["group"] for entry in listed(fleet)] == ["canary"]
+    assert [entry.get("group") for entry in listed(fleet)] == ["canary"]
 
     assert fleet.call("DELETE", f"/exclusions/{made['id']}").status_code == 204
 
@@ -118,7 +118,7 @@ def test_a_package_kept_from_a_group_is_found_before_the_wave_opens(fleet: Home)
     rollout(fleet)
     tick(fleet)
 
-    assert [(entry["group"], entry["sha256"]) for entry in listed(fleet)] == [("canary", [second["sha256"]])]
+    assert [(entry.get("group"), entry.get("sha256")) for entry in listed(fleet)] == [("canary", [second["sha256"]])]
 
 
 def test_a_viewer_reads_exclusions_and_makes_none(fleet: Home) -> None:
