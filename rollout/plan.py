@@ -134,12 +134,13 @@ def _check_count(where: str, wave: WavePlan, most: dict[str, int], widest: dict[
     _check_range(where, count, 1, MAX_COUNT, faults)
     if wave.percent != 100:
         faults.append((where, "expected either count or percent, found both"))
-    if count <= most.get(wave.group, 0):
-        faults.append((where, f"expected more than the {most[wave.group]} an earlier wave of {wave.group!r} reaches"))
+    before = most.get(wave.group, 0)
+    if 1 <= count <= before:
+        faults.append((where, f"expected more than the {before} an earlier wave of {wave.group!r} reaches"))
     if wave.group in widest:
         # Which of the two is larger would depend on the group's size on the day.
         faults.append((where, f"an earlier wave of {wave.group!r} is told in percent; a count comes before those"))
-    most[wave.group] = max(count, most.get(wave.group, 0))
+    most[wave.group] = max(count, before)
 
 
 def _check_rules(plan: Plan, faults: Faults) -> None:

@@ -36,8 +36,8 @@ def plan(version: str = "2.0.0", **more: object) -> dict[str, object]:
     return {"product": "fw", "version": version, "waves": [{"group": "canary"}], **more}
 
 
-def rollout(home: Home, **more: object) -> str:
-    answer = home.call("POST", "/rollouts", plan(**more))
+def rollout(home: Home, version: str = "2.0.0") -> str:
+    answer = home.call("POST", "/rollouts", plan(version))
     assert answer.status_code == 201, answer.text
     return str(answer.get_json()["id"])
 
