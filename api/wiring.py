@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -88,11 +89,17 @@ class SignedDecisions:
 
 
 def packages_of(repository: SignedRepository, artifacts: ArtifactIndex, artifact: str) -> frozenset[str]:
-    """Names and purls in all SBOMs of an artifact; empty without any. Reads and parses each of them."""
+    """Names and purls in all SBOMs of an artifact; empty without any. The last few are remembered."""
     found: frozenset[str] = frozenset()
     for sbom in artifacts.sboms_of(artifact):
-        found |= read_sbom(repository.blob_path(sbom.sha256)).packages
+        found |= _packages_in(repository.blob_path(sbom.sha256))
     return found
+
+
+@lru_cache(maxsize=32)
+def _packages_in(blob: Path) -> frozenset[str]:
+    # The scheduler asks at every look while a package is excluded; a blob is named by its digest and never changes.
+    return read_sbom(blob).packages
 
 
 def repository_folder(settings: Settings, org: str) -> Path:
