@@ -83,6 +83,7 @@ class Jobs:
         now = datetime.now(UTC)
         self._wiring.idempotency.forget(now=now)
         self._wiring.repository.recover(now=now)  # also drops uploads that nobody signed within a day
+        self._wiring.exclusions.sync(self._wiring.org, now)
         if self._wiring.repository.layout == BINS:
             serial = self._wiring.repository.rebin(now=now)
             if serial is not None:

@@ -73,6 +73,13 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "plan_changed": CONFLICT,
     "rollout_changed": CONFLICT,
     "signatures_needed": CONFLICT,
+    "exclusion_not_found": CONFLICT,
+    "invalid_exclusion": USAGE,
+    "too_many_exclusions": CONFLICT,
+    "freeze_not_found": CONFLICT,
+    "invalid_freeze": USAGE,
+    "template_not_found": CONFLICT,
+    "invalid_template": USAGE,
     "report_refused": CONFLICT,
     # fleet
     "fleet_error": FAILURE,

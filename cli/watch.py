@@ -13,6 +13,7 @@ import click
 
 from cli.client import Client, segment
 from cli.errors import RolloutStopped, Unreachable, WaitTimedOut
+from cli.words import share
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -143,7 +144,7 @@ def view(told: Mapping[str, Any]) -> RenderableType:
         counters = wave["counters"]
         waves.add_row(
             Text(str(wave["number"]), style="bold"),
-            Text(f"{visible(wave['group'])} {wave['percent']}%"),
+            Text(f"{visible(wave['group'])} {share(wave)}"),
             _bar(counters),
             Text(f"{counters['succeeded']}/{counters['expected']}"),
             Text(f"{counters['failed']} failed" if counters["failed"] else "", style="red"),

@@ -60,11 +60,16 @@ class Refuse(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class OpenWave(Command):
-    """Offer the release to the awaited wave. ``signed``: its decision is one that approvers signed themselves."""
+    """Offer the release to the awaited wave.
+
+    ``signed``: its decision is one that approvers signed themselves. ``reach`` is the range of buckets of a wave by
+    count, None of others.
+    """
 
     name: ClassVar[str] = "open_wave"
     wave: int
     signed: bool = False
+    reach: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,14 +151,15 @@ COMMANDS: Final[tuple[type[Command], ...]] = (
     Supersede,
 )
 _BY_NAME: Final = {command.name: command for command in COMMANDS}
+_LATER: Final[tuple[tuple[str, object], ...]] = (("signed", False), ("reach", None))  # fields and their defaults
 
 
 def command_to_dict(command: Command) -> dict[str, object]:
     """The whole command but its actor as JSON values, for the event that tells it."""
     told: dict[str, object] = {"name": command.name}
     for one in fields(command):
-        # Younger than histories that stand: told only when it says something.
-        if one.name != "by" and (one.name, getattr(command, one.name)) != ("signed", False):
+        # A field that came later is absent at its default: older events replay to the bytes that they were.
+        if one.name != "by" and (one.name, getattr(command, one.name)) not in _LATER:
             told[one.name] = _out(getattr(command, one.name))
     return told
 

@@ -71,6 +71,7 @@ def open_wave(rollout: Rollout, command: OpenWave, now: datetime) -> Rollout:
         opened_at=now,
         opened_revision=rollout.revision,
         signed=command.signed,
+        reach=command.reach,
     )
     return _with_wave(rollout, command.wave, opened)
 
@@ -113,12 +114,12 @@ def resume(rollout: Rollout, command: Resume, now: datetime) -> Rollout:
 
 
 def retry(rollout: Rollout, command: Retry, now: datetime) -> Rollout:  # noqa: ARG001
-    """Attempts only grow; retrying all goes above every attempt named devices have had."""
+    """Attempts only grow; retrying all goes above every attempt named devices have had, or made by themselves."""
     rollout = replace(rollout, retried_revision=rollout.revision)
     if not command.devices:
         highest = max((rollout.attempt, *rollout.device_attempts.values()))
-        return replace(rollout, attempt=highest + 1, device_attempts={})
-    again = {device: rollout.attempt_for(device) + 1 for device in command.devices}
+        return replace(rollout, attempt=highest + rollout.plan.tries, device_attempts={})
+    again = {device: rollout.attempt_for(device) + rollout.plan.tries for device in command.devices}
     return replace(rollout, device_attempts={**rollout.device_attempts, **again})
 
 

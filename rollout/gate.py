@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from evidence.model import Actor
-from rollout.model import AbortMode, Counters, Gate, Rollout, State, Wave, WaveState
+from rollout.model import AbortMode, Advance, Counters, Gate, Rollout, State, Wave, WaveState
 
 
 class Outcome(StrEnum):
@@ -44,8 +44,11 @@ def approvers(rollout: Rollout, number: int) -> dict[str, Actor]:
     }
 
 
-def may_open(rollout: Rollout, now: datetime) -> Verdict:
-    """PASS when the awaited wave may open now, else WAIT. Blocked artifacts are the service's to ask for."""
+def may_open(rollout: Rollout, now: datetime, *, by_hand: bool = False) -> Verdict:
+    """PASS when the awaited wave may open now, else WAIT. Blocked artifacts are the service's to ask for.
+
+    ``by_hand``: an operator asks, whose word a wave behind one with ``advance: manual`` needs.
+    """
     if rollout.state is not State.WAITING:
         return Verdict(Outcome.WAIT, f"the rollout is {rollout.state}, a wave opens while it is waiting")
     number = rollout.wave
@@ -59,6 +62,10 @@ def may_open(rollout: Rollout, now: datetime) -> Verdict:
         return Verdict(Outcome.WAIT, f"wave {number} waits for approval: {have} of {gate.approvals} given")
     if gate.not_before is not None and now < gate.not_before:
         return Verdict(Outcome.WAIT, f"wave {number} opens not before {_clock(gate.not_before)}")
+    if _waits_for_a_word(rollout, number) and not by_hand:
+        return Verdict(
+            Outcome.WAIT, f"wave {number} waits for an operator's word: publish rollout advance {rollout.id}"
+        )
     return Verdict(Outcome.PASS, f"wave {number} may open")
 
 
@@ -118,6 +125,10 @@ def why(rollout: Rollout, counters: Counters, expected: int, now: datetime) -> s
             return f"aborted{back}: {rollout.abort_reason}"
         case State.SUPERSEDED:
             return f"superseded by {rollout.superseded_by}"
+
+
+def _waits_for_a_word(rollout: Rollout, number: int) -> bool:
+    return number > 1 and rollout.plan.waves[number - 2].gate.advance is Advance.MANUAL
 
 
 def _all_passed(rollout: Rollout) -> str:

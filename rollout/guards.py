@@ -85,7 +85,11 @@ def may_refuse(rollout: Rollout, command: Refuse, now: datetime) -> None:
 def may_open(rollout: Rollout, command: OpenWave, now: datetime) -> None:
     """The gate of the awaited wave holds."""
     _is_current(rollout, command.wave)
-    verdict = gate.may_open(rollout, now)
+    if (command.reach is None) != (rollout.plan.waves[command.wave - 1].count is None):
+        raise InvalidCommand(
+            f"wave {command.wave} of {rollout.id} is opened with its reach if, and only if, it has a count"
+        )
+    verdict = gate.may_open(rollout, now, by_hand=command.by.kind is not ActorKind.SYSTEM)
     if verdict.outcome is not Outcome.PASS:
         raise TransitionNotAllowed(f"{rollout.id}: {verdict.reason}")
 

@@ -90,7 +90,8 @@ _OPEN: Final = Arrow(
     effects.open_wave,
     "rollout.wave.opened",
     guards.may_open,
-    "the wave before passed, approvals are in, `not_before` is past, no artifact is yanked",
+    "the wave before passed, approvals are in, `not_before` is past, an operator said so where needed, nothing is "
+    "frozen, excluded or yanked",
 )
 _PASS: Final = Arrow(
     (State.WAITING, State.COMPLETED),

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from evidence.model import AuditEvent
-from rollout.model import ArtifactRef, Counters, DeviceProgress, Rollout
+from rollout.model import ArtifactRef, Counters, DeviceProgress, Plan, Rollout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +94,9 @@ class Decisions(Protocol):
     def lacking(self, changes: Mapping[str, bytes | None]) -> str:
         """Which approvers' signatures these documents wait for, in one line; empty when none is missing."""
 
+    def proposed(self, rollout_id: str) -> Mapping[int, Mapping[str, bytes]]:
+        """The documents by path that approvers were last asked to sign, by wave; empty when they never were."""
+
     def commit(self, changes: Mapping[str, bytes | None], *, only_if: Callable[[], bool], now: datetime) -> int:
         """Sign the documents (``None`` removes one) in one repository commit and return its serial.
 
@@ -133,3 +136,19 @@ class Groups(Protocol):
 
     def of_device(self, org: str, device: str) -> frozenset[str]:
         """Names of the groups the device is in."""
+
+
+class HouseRules(Protocol):
+    """What the organisation says beside every plan: exclusions and freeze windows."""
+
+    def blocking(self, org: str, plan: Plan, now: datetime) -> str:
+        """Why the plan's release may be offered to nobody, in one line; empty when it may be."""
+
+    def left_out(self, org: str, plan: Plan, now: datetime) -> tuple[frozenset[str], frozenset[str]]:
+        """Devices (ids) and groups (names) that are not to take the plan's release."""
+
+    def frozen(self, org: str, plan: Plan, now: datetime) -> str:
+        """Why no wave opens now and until when, in one line; empty when waves may open."""
+
+    def prepare(self, org: str, plan: Plan, now: datetime) -> None:
+        """Called before anything of the plan is offered: what must be signed first is signed when this returns."""

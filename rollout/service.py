@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from evidence.ids import new_id
@@ -15,7 +15,6 @@ from rollout.commands import (
     Approve,
     Edit,
     FailWave,
-    OpenWave,
     PassWave,
     Pause,
     Refuse,
@@ -31,13 +30,17 @@ from rollout.errors import (
     ReportRefused,
     RolloutChanged,
     SignaturesNeeded,
+    TransitionNotAllowed,
     UnknownGroup,
     UnknownRelease,
+    UnknownRollout,
 )
 from rollout.gate import Outcome
 from rollout.model import AbortMode, ArtifactRef, Counters, DeviceProgress, Plan, Report, Rollout, State
+from rollout.opening import Openings
 from rollout.plan import PlanRequest, plan_faults
-from rollout.ports import Decisions, Groups, Releases, Rollouts
+from rollout.ports import Decisions, Groups, HouseRules, Releases, Rollouts
+from rollout.rules import NoRules
 from rollout.settlement import STALE_AFTER, Settlement, why_blocked
 
 
@@ -70,19 +73,29 @@ class RolloutService:
     groups: Groups
     make_id: Callable[[str], str] = new_id
     make_salt: Callable[[], str] = lambda: secrets.token_hex(16)
+    rules: HouseRules = field(default_factory=NoRules)
 
     @property
     def _settlement(self) -> Settlement:
         return Settlement(
-            rollouts=self.rollouts, decisions=self.decisions, releases=self.releases, make_id=self.make_id
+            rollouts=self.rollouts,
+            decisions=self.decisions,
+            releases=self.releases,
+            make_id=self.make_id,
+            rules=self.rules,
         )
+
+    @property
+    def openings(self) -> Openings:
+        """How waves open, and what approvers sign."""
+        return Openings(decisions=self.decisions, groups=self.groups)
 
     def create(self, org: str, request: PlanRequest, *, by: Actor, now: datetime) -> Rollout:
         """Store a draft that carries the signed artifacts of the release.
 
         Raises InvalidPlan (all faults at once), UnknownRelease, ReleaseBlocked or UnknownGroup; nothing is stored then.
         """
-        plan = self._plan(org, request)
+        plan = self._plan(org, request, now)
         rollout, event = machine.begin(
             rollout_id=self.make_id("rol"), org=org, plan=plan, salt=self.make_salt(), by=by, now=now
         )
@@ -98,8 +111,9 @@ class RolloutService:
         rollout = self._settlement.current(org, rollout_id, now)
         command = Submit(by=by)
         machine.apply(rollout, command, now=now)  # Whether it can be submitted at all is the first thing to say.
-        self._check_release(rollout)
+        self._check_release(rollout, now)
         self._check_groups(org, rollout.plan)
+        self.openings.refuse_unsignable(rollout.plan)
         busy = self._held_by_another_channel(rollout)
         if busy is not None:
             raise GroupBusy(
@@ -128,7 +142,9 @@ class RolloutService:
         rollout = self._settlement.current(org, rollout_id, now)
         if seen is not None and seen != rollout.revision:
             raise RolloutChanged(f"{rollout_id} is at revision {rollout.revision}, you saw {seen}; look again")
-        return self._settlement.perform(rollout, Edit(by=by, plan=self._plan(org, request), as_admin=as_admin), now)
+        return self._settlement.perform(
+            rollout, Edit(by=by, plan=self._plan(org, request, now), as_admin=as_admin), now
+        )
 
     def approve(
         self,
@@ -221,6 +237,18 @@ class RolloutService:
             self._settlement.current(org, rollout_id, now), Abort(by=by, reason=reason, mode=mode), now
         )
 
+    def advance(self, org: str, rollout_id: str, *, by: Actor, now: datetime) -> Rollout:
+        """Open the awaited wave by an operator's word, which one behind ``advance: manual`` needs.
+
+        Everything else must hold as for the scheduler. Raises TransitionNotAllowed, ReleaseBlocked or RolloutChanged.
+        """
+        rollout = self._settlement.current(org, rollout_id, now)
+        command = self.openings.opening(rollout, by)
+        machine.apply(rollout, command, now=now)  # Whether it can be opened at all is the first thing to say.
+        if not self._way_is_free(rollout, now):
+            raise TransitionNotAllowed(f"{rollout_id}: {self.why(rollout, now)}")
+        return self._settlement.perform(rollout, command, now)
+
     def tick(self, org: str, now: datetime) -> None:
         """Let every waiting and running rollout make at most one step; settle or drop what was left half done.
 
@@ -271,22 +299,26 @@ class RolloutService:
                 raise RolloutChanged(f"{report.rollout} is changing; report again") from refusal
             raise
 
-    def expected(self, rollout: Rollout, wave: int) -> int:
+    def expected(self, rollout: Rollout, wave: int, now: datetime) -> int:
         """How many devices a wave reaches that none before it reached: exact for groups of up to 10,000."""
-        return audience.expected(rollout, self.groups, number=wave)
+        left_out = self.rules.left_out(rollout.org, rollout.plan, now)
+        return audience.expected(rollout, self.groups, number=wave, left_out=left_out)
 
     def why(self, rollout: Rollout, now: datetime) -> str:
         """One line: what the rollout waits for, what blocks it, or how it ended."""
         if rollout.state is State.RUNNING:
-            return gate.why(rollout, self._counters(rollout), self.expected(rollout, rollout.wave), now)
+            return gate.why(rollout, self._counters(rollout), self.expected(rollout, rollout.wave, now), now)
         if rollout.state is State.WAITING and gate.may_open(rollout, now).outcome is Outcome.PASS:
-            blocked = self._settlement.blocked(rollout)
+            blocked = self._settlement.blocked(rollout, now)
             if blocked:
                 return blocked
+            held = self._settlement.held(rollout, now)
+            if held:
+                return f"wave {rollout.wave} is {held}"
             holder = self._held_by_another_channel(rollout)
             if holder is not None:
                 return f"wave {rollout.wave} waits: {holder.id} of channel {holder.plan.channel!r} holds a group"
-            lacking = self._settlement.lacking(rollout, self._opening(rollout), now)
+            lacking = self._settlement.lacking(rollout, self.openings.opening(rollout, SCHEDULER), now)
             if lacking:
                 return f"wave {rollout.wave} waits for signatures: {lacking}"
         return gate.why(rollout, Counters(), 0, now)
@@ -301,7 +333,9 @@ class RolloutService:
             rollout=rollout,
             why=self.why(rollout, now),
             counters=dict(self.rollouts.counters(rollout.id)),
-            expected=audience.expected_all(rollout, self.groups),
+            expected=audience.expected_all(
+                rollout, self.groups, left_out=self.rules.left_out(rollout.org, rollout.plan, now)
+            ),
             signed=self.decisions.approvers_sign(rollout.plan.product),
         )
 
@@ -310,23 +344,23 @@ class RolloutService:
         if newer:
             self._settlement.perform(rollout, Supersede(by=SCHEDULER, rollout=newer[-1].id), now)
             return
-        blocked = self._settlement.blocked(rollout)
+        blocked = self._settlement.blocked(rollout, now)
         if blocked:
             self._settlement.perform(rollout, Pause(by=SCHEDULER, reason=blocked), now)
             return
         if rollout.state is State.RUNNING:
             self._judge(rollout, now)
-        elif self._way_is_free(rollout, now) and gate.may_open(rollout, now).outcome is Outcome.PASS:
-            command = self._opening(rollout)
+        elif (
+            self._way_is_free(rollout, now)
+            and gate.may_open(rollout, now).outcome is Outcome.PASS
+            and not self._settlement.held(rollout, now)
+        ):
+            command = self.openings.opening(rollout, SCHEDULER)
             if not self._settlement.lacking(rollout, command, now):
                 self._settlement.perform(rollout, command, now)
 
-    def _opening(self, rollout: Rollout) -> OpenWave:
-        signed = self.decisions.approvers_sign(rollout.plan.product)
-        return OpenWave(by=SCHEDULER, wave=rollout.wave, signed=signed)
-
     def _judge(self, rollout: Rollout, now: datetime) -> None:
-        verdict = gate.judge(rollout, self._counters(rollout), self.expected(rollout, rollout.wave), now)
+        verdict = gate.judge(rollout, self._counters(rollout), self.expected(rollout, rollout.wave, now), now)
         if verdict.outcome is Outcome.PASS:
             self._settlement.perform(rollout, PassWave(by=SCHEDULER, wave=rollout.wave, verdict=verdict), now)
         elif verdict.outcome is Outcome.FAIL:
@@ -366,15 +400,17 @@ class RolloutService:
     def _counters(self, rollout: Rollout) -> Counters:
         return self.rollouts.counters(rollout.id).get(rollout.wave, Counters())
 
-    def _plan(self, org: str, request: PlanRequest) -> Plan:
+    def _plan(self, org: str, request: PlanRequest, now: datetime) -> Plan:
         # Faults of the request come first; having no artifacts is not one of them but an unknown release.
         faults = [fault for fault in plan_faults(request.with_artifacts({})) if fault[0] != "artifacts"]
         if faults:
             raise InvalidPlan(faults)
         artifacts = self._artifacts(org, request.product, request.version, request.channel)
         plan = request.with_artifacts(artifacts)
+        self._check_order(org, plan)
         self._check_groups(org, plan)
-        blocked = why_blocked(self.releases, org, plan)
+        self.openings.refuse_unsignable(plan)
+        blocked = why_blocked(self.releases, org, plan) or self.rules.blocking(org, plan, now)
         if blocked:
             raise ReleaseBlocked(blocked)
         return plan
@@ -385,7 +421,7 @@ class RolloutService:
             raise UnknownRelease(f"no signed artifact of {product} {version} in channel {channel!r}; publish one first")
         return artifacts
 
-    def _check_release(self, rollout: Rollout) -> None:
+    def _check_release(self, rollout: Rollout, now: datetime) -> None:
         plan = rollout.plan
         signed = self._artifacts(rollout.org, plan.product, plan.version, plan.channel)
         gone = [platform for platform, artifact in plan.artifacts.items() if signed.get(platform) != artifact]
@@ -393,7 +429,14 @@ class RolloutService:
             raise UnknownRelease(
                 f"{plan.product} {plan.version} has no such artifact any more for {', '.join(gone)}; edit the rollout"
             )
-        self._settlement.refuse_blocked(rollout)
+        self._settlement.refuse_blocked(rollout, now)
+
+    def _check_order(self, org: str, plan: Plan) -> None:
+        for number, first in enumerate(plan.after, start=1):
+            try:
+                self.rollouts.get(org, first)
+            except UnknownRollout as error:
+                raise InvalidPlan([(f"after.{number}", f"expected a rollout of yours, there is no {first}")]) from error
 
     def _check_groups(self, org: str, plan: Plan) -> None:
         missing = self.groups.missing(org, sorted({wave.group for wave in plan.waves}))

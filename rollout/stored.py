@@ -243,7 +243,7 @@ def _some_time(text: str | None) -> datetime | None:
 
 
 def _wave_to_dict(wave: Wave) -> dict[str, object]:
-    return {
+    told: dict[str, object] = {
         "state": wave.state.value,
         "opened_at": _some_time_to_text(wave.opened_at),
         "ended_at": _some_time_to_text(wave.ended_at),
@@ -253,6 +253,7 @@ def _wave_to_dict(wave: Wave) -> dict[str, object]:
         "opened_revision": wave.opened_revision,
         "signed": wave.signed,
     }
+    return told if wave.reach is None else told | {"reach": wave.reach}
 
 
 def _wave_from_dict(stored: Mapping[str, Any]) -> Wave:
@@ -265,4 +266,5 @@ def _wave_from_dict(stored: Mapping[str, Any]) -> Wave:
         resumed_at=_some_time(stored["resumed_at"]),
         opened_revision=stored["opened_revision"],
         signed=stored.get("signed", False),
+        reach=stored.get("reach"),
     )

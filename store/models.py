@@ -326,6 +326,33 @@ rollout_devices = Table(
     Column("last_report", String, nullable=False),
 )
 
+# What an organisation says beside every plan; each document is the whole value.
+exclusions = Table(
+    "exclusions",
+    metadata,
+    Column("id", Key, primary_key=True),
+    _org(),
+    Column("document", JsonText, nullable=False),
+    Index("ix_exclusions_org", "org"),
+)
+
+freezes = Table(
+    "freezes",
+    metadata,
+    Column("id", Key, primary_key=True),
+    _org(),
+    Column("document", JsonText, nullable=False),
+    Index("ix_freezes_org", "org"),
+)
+
+rollout_templates = Table(
+    "rollout_templates",
+    metadata,
+    _org(primary_key=True),
+    Column("name", Key, primary_key=True),
+    Column("document", JsonText, nullable=False),
+)
+
 # The last seq given out; its row lock is what makes seq gapless and in order of commit on PostgreSQL.
 audit_heads = Table(
     "audit_heads",

@@ -2,49 +2,51 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, field_serializer
 
 from api.operator.artifacts import By, Reason, Segment
+from api.operator.plan_schemas import (
+    DeviceRequirement,
+    Gate,
+    RetryPolicy,
+    TemplateCall,
+    WavePlan,
+    Window,
+    template_call,
+    wave_plan,
+    window,
+)
 from api.operator.routes import Body, IdPath, PageQuery
-from rollout import model
+from rollout import model, templates
+from rollout.errors import InvalidPlan
 from rollout.plan import PlanRequest
 from rollout.service import RolloutView
 
 
-class Gate(Body):
-    """What must hold before a wave opens, passes, or pauses the rollout; `null` switches a rule off."""
-
-    approvals: int = Field(0, ge=0, le=20, description="distinct people, the creator excluded")
-    not_before: AwareDatetime | None = None
-    soak_seconds: int = Field(0, ge=0, le=31_536_000, description="least time the wave runs before it may pass")
-    success_percent: int = Field(90, ge=1, le=100, description="of the wave's acting devices")
-    min_reports: int = Field(1, ge=1, le=1_000_000, description="results needed before judging")
-    max_failures: int | None = Field(None, ge=1, le=1_000_000, description="pauses at this many failures")
-    max_failure_rate_percent: int | None = Field(10, ge=0, le=100, description="pauses above this rate")
-    deadline_seconds: int | None = Field(None, ge=1, le=31_536_000, description="pauses when not passed by then")
-
-
-class WavePlan(Body):
-    """One group's turn. `percent` is the share of the group reached once this wave is open."""
-
-    group: Segment
-    percent: int = Field(100, ge=1, le=100)
-    gate: Gate = Field(default_factory=Gate)
-
-
 class NewRollout(Body):
-    """A release and how it reaches the fleet."""
+    """A release and how it reaches the fleet: either `waves`, or a `template` that makes them."""
 
     product: Segment
     version: Segment
     channel: Segment = "stable"
-    waves: list[WavePlan] = Field(min_length=1, max_length=500)
+    waves: list[WavePlan] = Field(default=[], max_length=500)
+    template: TemplateCall | None = None
     keep_open: bool = Field(True, description="after completion, serve devices that come later")
     allow_downgrade: bool = False
     note: str = Field("", max_length=1000)
+    from_versions: list[str] = Field(
+        default=[], max_length=100, description="versions, or bounds as `>=1.2,<2`, that a device must come from"
+    )
+    requires: list[DeviceRequirement] = Field(default=[], max_length=100, description="what else a device must run")
+    after: list[str] = Field(default=[], max_length=100, description="rollouts that must be completed first, by id")
+    window: Window | None = Field(None, description="when devices may start to install")
+    spread_seconds: int = Field(0, ge=0, le=31_536_000, description="devices of a wave start over so long")
+    retry: RetryPolicy | None = None
+    ignores_freeze: bool = Field(False, description="opens waves in freeze windows; for approvers, or with approvals")
 
 
 class CreateRollout(NewRollout):
@@ -73,6 +75,13 @@ class PlanShown(BaseModel):
     keep_open: bool
     allow_downgrade: bool
     note: str
+    from_versions: list[str] = []
+    requires: list[DeviceRequirement] = []
+    after: list[str] = []
+    window: Window | None = None
+    spread_seconds: int = 0
+    retry: RetryPolicy | None = None
+    ignores_freeze: bool = False
 
 
 class ApprovalShown(BaseModel):
@@ -98,7 +107,8 @@ class WaveShown(BaseModel):
 
     number: int
     group: str
-    percent: int
+    percent: int | float
+    count: int | None
     gate: Gate
     state: model.WaveState
     opened_at: datetime | None
@@ -133,6 +143,11 @@ class Rollout(BaseModel):
     abort_mode: model.AbortMode | None
     abort_reason: str | None
     superseded_by: str | None
+
+    @field_serializer("plan")
+    def _as_hashed(self, plan: PlanShown) -> dict[str, Any]:
+        # What a plan does not say is absent from what is hashed; whoever checks the hash needs it so.
+        return plan.model_dump(mode="json", exclude_unset=True)
 
 
 class RolloutQuery(PageQuery):
@@ -242,6 +257,7 @@ def _wave(shown: RolloutView, number: int) -> WaveShown:
         number=number,
         group=plan.group,
         percent=plan.percent,
+        count=plan.count,
         gate=Gate.model_validate(model.gate_to_dict(plan.gate)),
         state=wave.state,
         opened_at=wave.opened_at,
@@ -267,21 +283,34 @@ def _wave(shown: RolloutView, number: int) -> WaveShown:
     )
 
 
-def plan_request(body: NewRollout) -> PlanRequest:
-    """A body as the engine takes it."""
+def plan_request(body: NewRollout, stored: Callable[[str], templates.Template]) -> PlanRequest:
+    """A body as the engine takes it, a template of it expanded; ``stored`` answers the organisation's own.
+
+    Raises InvalidPlan (waves and a template, or neither), UnknownTemplate, InvalidTemplate.
+    """
+    if bool(body.waves) == (body.template is not None):
+        found = "both" if body.waves else "neither"
+        raise InvalidPlan([("waves", f"expected either waves or a template, found {found}")])
+    if body.template is None:
+        waves = tuple(wave_plan(wave) for wave in body.waves)
+    else:
+        waves = templates.expand(template_call(body.template), body.template.name, stored)
+    retry = body.retry
     return PlanRequest(
         product=body.product,
         version=body.version,
         channel=body.channel,
-        waves=tuple(
-            model.WavePlan(group=wave.group, percent=wave.percent, gate=_gate(wave.gate)) for wave in body.waves
-        ),
+        waves=waves,
         keep_open=body.keep_open,
         allow_downgrade=body.allow_downgrade,
         note=body.note,
+        from_versions=tuple(body.from_versions),
+        requires=tuple(model.Requirement(product=one.product, at_least=one.at_least) for one in body.requires),
+        after=tuple(body.after),
+        window=None if body.window is None else window(body.window),
+        spread_seconds=body.spread_seconds,
+        retry=None
+        if retry is None
+        else model.RetryPolicy(count=retry.count, backoff_seconds=retry.backoff_seconds, codes=tuple(retry.codes)),
+        ignores_freeze=body.ignores_freeze,
     )
-
-
-def _gate(gate: Gate) -> model.Gate:
-    not_before = None if gate.not_before is None else gate.not_before.astimezone(UTC)
-    return model.Gate(**{**gate.model_dump(), "not_before": not_before})

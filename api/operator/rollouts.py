@@ -40,6 +40,7 @@ from api.operator.routes import (
 )
 from rollout.decision import MalformedDocument, decision_path, decode_decision
 from rollout.errors import RolloutError
+from rollout.plan import PlanRequest
 
 api = Routes("rollouts", "Rollouts")
 
@@ -48,7 +49,7 @@ api = Routes("rollouts", "Rollouts")
 def create_rollout(body: CreateRollout) -> Response:
     """Make a rollout and submit it"""
     engine, org, by = services().rollouts, services().org, caller().actor
-    made = engine.create(org, plan_request(body), by=by, now=now())
+    made = engine.create(org, _request(body), by=by, now=now())
     if not body.draft:
         try:
             engine.submit(org, made.id, by=by, now=now())
@@ -83,9 +84,7 @@ def edit_rollout(path: IdPath, body: NewRollout) -> Response:
     """Replace the plan of a rollout that has not started; approvals are cleared"""
     check_match(_shown(path.id))
     is_admin = Permission.USERS_ADMIN in caller().permissions
-    services().rollouts.edit(
-        services().org, path.id, plan_request(body), by=caller().actor, now=now(), as_admin=is_admin
-    )
+    services().rollouts.edit(services().org, path.id, _request(body), by=caller().actor, now=now(), as_admin=is_admin)
     return reply(_shown(path.id))
 
 
@@ -107,6 +106,13 @@ def approve_rollout(path: IdPath, body: Approve) -> Response:
     services().rollouts.approve(
         services().org, path.id, wave=body.wave, plan_hash=plan_hash, by=caller().actor, now=now()
     )
+    return reply(_shown(path.id))
+
+
+@api.on("POST", "/rollouts/{id}/advance", Rollout, permission=Permission.ROLLOUTS_RESUME)
+def advance_rollout(path: IdPath) -> Response:
+    """Open the wave that waits for an operator's word"""
+    services().rollouts.advance(services().org, path.id, by=caller().actor, now=now())
     return reply(_shown(path.id))
 
 
@@ -202,6 +208,17 @@ def get_decision(path: WavePath, query: DecisionQuery) -> Response:
         message = f"wave {path.number} of {path.id} has no decision of this rollout now"
         raise ApiError(404, "decision_not_found", message)
     return Response(document, mimetype="application/json")
+
+
+def _request(body: NewRollout) -> PlanRequest:
+    request = plan_request(body, lambda name: services().templates.get(services().org, name))
+    approved = all(wave.gate.approvals for wave in request.waves)
+    if request.ignores_freeze and not approved and Permission.ROLLOUTS_APPROVE not in caller().permissions:
+        message = (
+            "only who may approve rollouts may ignore freeze windows, or a plan whose every wave asks for approvals"
+        )
+        raise ApiError(403, "permission_denied", message, permission=Permission.ROLLOUTS_APPROVE.value)
+    return request
 
 
 def _shown(rollout_id: str) -> Rollout:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from cli.client import segment
+from cli.commands.device_exclusions import exclude, exclusions, include, pin, unpin
 from cli.invocation import Invocation
 from cli.options import list_options, server_options
 from cli.text import fields, moment, table
@@ -71,6 +72,10 @@ def delete(invocation: Invocation, device_: str) -> None:
     """Delete a device: everything of it goes but the audit trail."""
     invocation.client().delete(f"/devices/{segment(device_)}")
     invocation.emit({"device": device_, "deleted": True}, f"deleted device {device_}")
+
+
+for _command in (exclude, exclusions, include, pin, unpin):
+    device.add_command(_command)
 
 
 def _running(item: dict[str, Any]) -> list[str]:

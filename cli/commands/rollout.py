@@ -11,9 +11,11 @@ import click
 
 from cli import words
 from cli.client import segment
+from cli.commands.rollout_rules import freeze, template
 from cli.invocation import Invocation
 from cli.options import list_options, server_options
-from cli.plan import WAVE_FORM, body, span
+from cli.plan import body, span
+from cli.plan_options import fields_of, plan_options
 from cli.text import moment, table
 
 if TYPE_CHECKING:
@@ -35,37 +37,12 @@ def rollout() -> None:
     """Carry a release to groups of devices, wave by wave. ROLLOUT is an id (rol_…)."""
 
 
+rollout.add_command(template)
+rollout.add_command(freeze)
+
+
 def _seconds(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
     return None if value is None else span(value)
-
-
-def plan_options(command: Command) -> Command:
-    """Add what a plan is made of: the release, the waves, or a file with both."""
-    options = (
-        click.option("--product", metavar="NAME", help="What devices run."),
-        click.option("--version", metavar="V", help="Which version they are to run."),
-        click.option("--channel", metavar="NAME", help="Line of the product. [default: stable]"),
-        click.option("--wave", "waves", multiple=True, metavar=WAVE_FORM, help="A wave; repeat, in order. See above."),
-        click.option(
-            "--plan",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            metavar="FILE",
-            help="Plan as JSON or YAML; options given besides go before it.",
-        ),
-        click.option("--note", metavar="TEXT", help="Why, for approvers."),
-        click.option(
-            "--keep-open/--close",
-            default=None,
-            help="Let devices that come later have it, too, or not. [default: keep-open]",
-        ),
-        click.option(
-            "--allow-downgrade", is_flag=True, default=None, help="Let devices on a higher version go back to this one."
-        ),
-    )
-    decorated: Any = command
-    for option in reversed(options):
-        decorated = option(decorated)
-    return decorated  # type: ignore[no-any-return]
 
 
 def wait_options(command: Command) -> Command:
@@ -89,11 +66,12 @@ def create(
     """Make a rollout and submit it.
 
     A wave is GROUP[:PERCENT] and its rules, e.g. canary:10,approvals=1,soak=30m,max_failures=2. PERCENT is the share of
-    the group reached once the wave is open. Rules: approvals, not_before (a time), soak and deadline (spans such as
-    30s, 5m, 1h, 2d), success and max_failure_rate (percent), min_reports, max_failures; none switches a limit off.
+    the group reached once the wave is open; count=N says how many devices instead. Rules: approvals, not_before (a
+    time), soak and deadline (spans such as 30s, 5m, 1h, 2d), success and max_failure_rate (percent), min_reports,
+    max_failures, advance (manual: the next wave waits for your word); none switches a limit off.
     """
     client = invocation.client()
-    made = client.post("/rollouts", body(plan=plan, waves=waves, given=given))
+    made = client.post("/rollouts", body(plan=plan, waves=waves, given=fields_of(given)))
     _answer(invocation, client, made, wait=wait, timeout=timeout)
 
 
@@ -107,7 +85,7 @@ def edit(invocation: Invocation, rollout_id: str, plan: Path | None, waves: tupl
     The whole plan is told anew, as for create.
     """
     client = invocation.client()
-    told = body(plan=plan, waves=waves, given=given)
+    told = body(plan=plan, waves=waves, given=fields_of(given))
     current = client.get_tagged(f"/rollouts/{segment(rollout_id)}")
     changed = client.patch(f"/rollouts/{segment(rollout_id)}", told, etag=current.etag)
     invocation.emit(changed, lambda: words.rollout(changed))
@@ -220,6 +198,15 @@ def approve(
         raise NotApproved("not approved; nothing was sent")
     after = client.post(f"/rollouts/{segment(rollout_id)}/approve", {"wave": number, "plan_hash": told["plan_hash"]})
     invocation.emit(after, lambda: f"approved wave {number} of {after['id']}; {after['state']}: {after['why']}")
+
+
+@rollout.command()
+@click.argument("rollout_id", metavar="ROLLOUT")
+@server_options
+def advance(invocation: Invocation, rollout_id: str) -> None:
+    """Open the wave that waits for your word, behind one with advance=manual. All else of its gate must hold."""
+    told = invocation.client().post(f"/rollouts/{segment(rollout_id)}/advance", {})
+    invocation.emit(told, lambda: words.rollout(told))
 
 
 @rollout.command()

@@ -140,6 +140,7 @@ class DecisionsSimulator:
     lock: threading.RLock = field(default_factory=threading.RLock)
     signed_products: set[str] = field(default_factory=set)
     approved: list[dict[str, bytes]] = field(default_factory=list)  # changes that enough approvers have signed
+    asked: dict[str, dict[int, dict[str, bytes]]] = field(default_factory=dict)  # by rollout and wave
 
     def approvers_sign(self, product: str) -> bool:
         return product in self.signed_products
@@ -153,6 +154,9 @@ class DecisionsSimulator:
         if all(self.documents.get(path) == document for path, document in theirs.items()) or theirs in self.approved:
             return ""
         return "0 of 2 signatures given"
+
+    def proposed(self, rollout_id: str) -> Mapping[int, Mapping[str, bytes]]:
+        return self.asked.get(rollout_id, {})
 
     def commit(self, changes: Mapping[str, bytes | None], *, only_if: Callable[[], bool], now: datetime) -> int:
         self.on_step("commit:before")

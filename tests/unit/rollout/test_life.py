@@ -149,19 +149,15 @@ def roll_back_only_halts(patch: pytest.MonkeyPatch) -> None:
 
 
 def the_first_wave_of_a_group_stays_its_cohort(patch: pytest.MonkeyPatch) -> None:
-    true = documents._reached
     patch.setattr(
         documents,
-        "_reached",
-        lambda rollout: {
-            group: min(n for n, plan in enumerate(rollout.plan.waves, start=1) if plan.group == group)
-            for group in true(rollout)
-        },
+        "widest_reach",
+        lambda rollout, group: next(round(w.percent * 100) for w in rollout.plan.waves if w.group == group),
     )
 
 
 def cohorts_are_wider_than_their_wave(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(documents, "reach", lambda percent: min(10_000, percent * 100 + 1))
+    patch.setattr(documents, "reach_of", lambda plan, wave: min(10_000, round(plan.percent * 100) + 1))
 
 
 def the_state_is_saved_before_it_is_signed(patch: pytest.MonkeyPatch) -> None:
@@ -197,7 +193,7 @@ def rolling_back_for_a_brake_counts_as_failing(patch: pytest.MonkeyPatch) -> Non
 
 
 def devices_outside_the_share_count(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(progress, "reach", lambda percent: 10_000)
+    patch.setattr(progress, "reach_of", lambda plan, wave: 10_000)
 
 
 def an_event_forgets_its_command(patch: pytest.MonkeyPatch) -> None:

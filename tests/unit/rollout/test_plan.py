@@ -298,5 +298,5 @@ def _example_rollout() -> Rollout:
         created_by=Actor(ActorKind.USER, "usr_1", "Ann"),
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
         salt="00" * 16,
-        waves=(Wave(), Wave()),
+        waves=(Wave(reach=7), Wave()),
     )
