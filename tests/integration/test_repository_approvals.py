@@ -68,6 +68,7 @@ def test_the_approvers_role_stands_before_the_servers_and_takes_over_what_was_de
         ("waves-app", True),
         ("decisions", True),
         ("brakes", True),
+        ("revocations", True),
         ("releases", False),
     ]
     assert delegated[0]["paths"] == ["decisions/app/*"]
