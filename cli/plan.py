@@ -47,6 +47,12 @@ def _percent(text: str) -> int:
     return _number(text.removesuffix("%"))
 
 
+def _silent(text: str) -> str:
+    if text not in ("fail", "ignore"):
+        raise UsageFault(f"{text!r} is neither fail nor ignore")
+    return text
+
+
 def _moment(text: str) -> str:
     try:
         moment = datetime.fromisoformat(text)
@@ -67,6 +73,8 @@ _RULES: Final[dict[str, tuple[str, Any, bool]]] = {
     "max_failures": ("max_failures", _number, True),
     "max_failure_rate": ("max_failure_rate_percent", _percent, True),
     "deadline": ("deadline_seconds", span, True),
+    "report_timeout": ("report_timeout_seconds", span, True),
+    "silent": ("silent", _silent, False),
 }
 
 

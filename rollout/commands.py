@@ -77,11 +77,12 @@ class PassWave(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class FailWave(Command):
-    """The open wave has crossed a limit; ``cause`` is the line that people read."""
+    """The open wave has crossed a limit; ``cause`` is the line that people read, ``silent`` how many were silent."""
 
     name: ClassVar[str] = "fail_wave"
     wave: int
     cause: str
+    silent: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +152,9 @@ def command_to_dict(command: Command) -> dict[str, object]:
     """The whole command but its actor as JSON values, for the event that tells it."""
     told: dict[str, object] = {"name": command.name}
     for one in fields(command):
-        if one.name != "by":
-            told[one.name] = _out(getattr(command, one.name))
+        if one.name == "by" or (one.name == "silent" and not getattr(command, one.name)):
+            continue
+        told[one.name] = _out(getattr(command, one.name))
     return told
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from rollout.errors import InvalidPlan
-from rollout.model import ArtifactRef, Gate, Plan, WavePlan
+from rollout.model import ArtifactRef, Gate, Plan, Silent, WavePlan
 
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9._+-]{0,99}")
 MAX_WAVES: Final = 500
@@ -140,6 +140,8 @@ def _read_gate(reader: _Reader) -> Gate:
         max_failures=reader.number_or_none("max_failures"),
         max_failure_rate_percent=reader.number_or_none("max_failure_rate_percent"),
         deadline_seconds=reader.number_or_none("deadline_seconds"),
+        report_timeout_seconds=reader.number_if_there("report_timeout_seconds"),
+        silent=reader.silent_if_there("silent"),
     )
 
 
@@ -158,8 +160,21 @@ def _check_gate(where: str, gate: Gate, faults: Faults) -> None:
             faults.append(
                 (f"{where}.deadline_seconds", "expected no less than soak_seconds: the wave could never pass")
             )
+    _check_silence(where, gate, faults)
     if gate.not_before is not None and gate.not_before.utcoffset() != timedelta(0):
         faults.append((f"{where}.not_before", "expected a time in UTC"))
+
+
+def _check_silence(where: str, gate: Gate, faults: Faults) -> None:
+    if gate.report_timeout_seconds is None:
+        if gate.silent is not Silent.FAIL:
+            faults.append((f"{where}.silent", "expected report_timeout_seconds beside it: without, nobody is silent"))
+        return
+    _check_range(f"{where}.report_timeout_seconds", gate.report_timeout_seconds, 1, MAX_SPAN_SECONDS, faults)
+    if gate.deadline_seconds is not None and gate.report_timeout_seconds >= gate.deadline_seconds:
+        faults.append(
+            (f"{where}.report_timeout_seconds", "expected less than deadline_seconds: nobody would ever be silent")
+        )
 
 
 def _check_slug(where: str, text: str, faults: Faults) -> None:
@@ -211,6 +226,18 @@ class _Reader:
             del self._left[key]
             return None
         return self.number(key)
+
+    def number_if_there(self, key: str) -> int | None:
+        return self.number_or_none(key) if key in self._left else None
+
+    def silent_if_there(self, key: str) -> Silent:
+        if key not in self._left:
+            return Silent.FAIL
+        value = self._take(key)
+        if isinstance(value, str) and value in set(Silent):
+            return Silent(value)
+        self._fault(key, f"expected one of {', '.join(Silent)}, found {value!r}")
+        return Silent.FAIL
 
     def flag(self, key: str) -> bool:
         value = self._take(key)

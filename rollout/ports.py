@@ -68,6 +68,12 @@ class Rollouts(Protocol):
     def counters(self, rollout_id: str) -> Mapping[int, Counters]:
         """Counters by wave number; a wave nobody reported in is absent."""
 
+    def counters_of(self, rollout_ids: Sequence[str]) -> Mapping[str, Mapping[int, Counters]]:
+        """As :meth:`counters`, for several rollouts at once; one without any counters is absent."""
+
+    def stalled(self, rollout_id: str, wave: int, *, before: datetime) -> int:
+        """How many devices of the wave are downloading or installing, and said so at ``before`` or earlier."""
+
     def update_progress(
         self,
         org: str,

@@ -243,7 +243,7 @@ def _some_time(text: str | None) -> datetime | None:
 
 
 def _wave_to_dict(wave: Wave) -> dict[str, object]:
-    return {
+    told: dict[str, object] = {
         "state": wave.state.value,
         "opened_at": _some_time_to_text(wave.opened_at),
         "ended_at": _some_time_to_text(wave.ended_at),
@@ -252,6 +252,9 @@ def _wave_to_dict(wave: Wave) -> dict[str, object]:
         "resumed_at": _some_time_to_text(wave.resumed_at),
         "opened_revision": wave.opened_revision,
     }
+    if wave.silence_judged:
+        told["silence_judged"] = wave.silence_judged
+    return told
 
 
 def _wave_from_dict(stored: Mapping[str, Any]) -> Wave:
@@ -263,4 +266,5 @@ def _wave_from_dict(stored: Mapping[str, Any]) -> Wave:
         judged_from=counters_from_dict(stored["judged_from"]),
         resumed_at=_some_time(stored["resumed_at"]),
         opened_revision=stored["opened_revision"],
+        silence_judged=stored.get("silence_judged", 0),
     )

@@ -324,6 +324,7 @@ rollout_devices = Table(
     Column("failures", Integer, nullable=False),
     Column("finishes", Integer, nullable=False),
     Column("last_report", String, nullable=False),
+    Index("ix_rollout_devices_progress", "rollout", "progress", "wave", "at"),
 )
 
 # The last seq given out; its row lock is what makes seq gapless and in order of commit on PostgreSQL.

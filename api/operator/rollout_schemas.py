@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, Field
 
 from api.operator.artifacts import By, Reason, Segment
 from api.operator.routes import Body, IdPath, PageQuery
 from rollout import model
+from rollout.outlook import Outlook
 from rollout.plan import PlanRequest
 from rollout.service import RolloutView
 
@@ -24,6 +27,10 @@ class Gate(Body):
     max_failures: int | None = Field(None, ge=1, le=1_000_000, description="pauses at this many failures")
     max_failure_rate_percent: int | None = Field(10, ge=0, le=100, description="pauses above this rate")
     deadline_seconds: int | None = Field(None, ge=1, le=31_536_000, description="pauses when not passed by then")
+    report_timeout_seconds: int | None = Field(
+        None, ge=1, le=31_536_000, description="a device without a result is silent after that long without a word"
+    )
+    silent: model.Silent = Field(model.Silent.FAIL, description="silent devices are failures, or left out")
 
 
 class WavePlan(Body):
@@ -82,13 +89,42 @@ class ApprovalShown(BaseModel):
 
 
 class CountersShown(BaseModel):
-    """What the devices of a wave have reported; `expected` is how many are in it, about, in a large group."""
+    """What the devices of a wave have reported; `expected` is how many are in it, about, in a large group.
 
-    expected: int
+    In a list of rollouts `expected` is null: it is not counted there.
+    """
+
+    expected: int | None
     acting: int
     succeeded: int
     failed: int
     rolled_back: int
+
+
+class RateShown(BaseModel):
+    """`hits` of `results` in percent, with the 95 % Wilson interval that the true rate lies in: 8 of 8 may be 68 %."""
+
+    hits: int
+    results: int
+    percent: float
+    low: float
+    high: float
+
+
+class OutlookShown(BaseModel):
+    """An opened wave's rates and clocks.
+
+    `success` is of the devices with a result, `failure` of the results since the last resume, as the gate looks at
+    them. `unheard` and `stalled` are silent past the report timeout: never heard of, and begun but not finished.
+    """
+
+    success: RateShown | None
+    failure: RateShown | None
+    unheard: int
+    stalled: int
+    soaks_until: datetime | None
+    silent_from: datetime | None
+    deadline_at: datetime | None
 
 
 class WaveShown(BaseModel):
@@ -105,6 +141,7 @@ class WaveShown(BaseModel):
     approvals: list[ApprovalShown]
     approvals_needed: int
     counters: CountersShown
+    outlook: OutlookShown | None = Field(None, description="null before the wave opened, and in lists")
 
 
 class Rollout(BaseModel):
@@ -134,10 +171,13 @@ class Rollout(BaseModel):
 
 
 class RolloutQuery(PageQuery):
-    """Filters of the list."""
+    """Filters of the list; all given must hold. `group` is one that a wave of the rollout is for."""
 
     state: model.State | None = None
     product: str | None = Field(None, max_length=100)
+    channel: str | None = Field(None, max_length=100)
+    group: str | None = Field(None, max_length=100)
+    sort: Literal["-created_at", "created_at", "product", "-product"] = "-created_at"
 
 
 class Approve(Body):
@@ -157,26 +197,6 @@ class Abort(Reason):
     """Why, and whether devices return to what they ran."""
 
     mode: model.AbortMode = model.AbortMode.STOP
-
-
-class DeviceStep(BaseModel):
-    """How far one device is with this rollout."""
-
-    device_id: str
-    device_name: str
-    wave: int
-    attempt: int
-    progress: model.Progress
-    code: str
-    detail: str
-    at: datetime
-
-
-class StepQuery(PageQuery):
-    """Filters of a rollout's devices."""
-
-    wave: int | None = Field(None, ge=1, le=500)
-    progress: model.Progress | None = None
 
 
 class WavePath(IdPath):
@@ -233,12 +253,27 @@ def _wave(shown: RolloutView, number: int) -> WaveShown:
         ],
         approvals_needed=plan.gate.approvals,
         counters=CountersShown(
-            expected=shown.expected.get(number, 0),
+            expected=shown.expected.get(number),
             acting=counters.acting,
             succeeded=counters.succeeded,
             failed=counters.failed,
             rolled_back=counters.rolled_back,
         ),
+        outlook=_outlook(shown.outlooks.get(number)),
+    )
+
+
+def _outlook(found: Outlook | None) -> OutlookShown | None:
+    if found is None:
+        return None
+    return OutlookShown(
+        success=None if found.success is None else RateShown(**asdict(found.success)),
+        failure=None if found.failure is None else RateShown(**asdict(found.failure)),
+        unheard=found.silence.unheard,
+        stalled=found.silence.stalled,
+        soaks_until=found.soaks_until,
+        silent_from=found.silent_from,
+        deadline_at=found.deadline_at,
     )
 
 

@@ -12,12 +12,10 @@ from api.operator.rollout_schemas import (
     Abort,
     Approve,
     CreateRollout,
-    DeviceStep,
     NewRollout,
     Retry,
     Rollout,
     RolloutQuery,
-    StepQuery,
     WavePath,
     plan_request,
     rollout,
@@ -38,6 +36,7 @@ from api.operator.routes import (
 )
 from rollout.decision import MalformedDocument, decision_path, decode_decision
 from rollout.errors import RolloutError
+from store.rollout_lists import RolloutFilter, is_place, place
 
 api = Routes("rollouts", "Rollouts")
 
@@ -60,14 +59,17 @@ def create_rollout(body: CreateRollout) -> Response:
 
 @api.on("GET", "/rollouts", Page[Rollout], permission=Permission.ROLLOUTS_READ)
 def list_rollouts(query: RolloutQuery) -> Response:
-    """List rollouts, newest first"""
+    """List rollouts, newest first unless sorted otherwise"""
     org, stored = services().org, services().rollout_store
-    found = stored.list(
-        org, state=query.state, product=query.product, after=decode_cursor(query.cursor), limit=query.limit + 1
-    )
-    total = stored.count(org, state=query.state, product=query.product) if query.total else None
-    shown = [rollout(services().rollouts.view(one, now())) for one in found]
-    return reply_page(page(shown, query.limit, lambda item: item.id, total))
+    wanted = RolloutFilter(state=query.state, product=query.product, channel=query.channel, group=query.group)
+    after = decode_cursor(query.cursor)
+    if after is not None and not is_place(after, query.sort):
+        raise ApiError(400, "invalid_cursor", f"the cursor is not one of a list in the order {query.sort}; begin again")
+    found = stored.list(org, wanted, sort=query.sort, after=after, limit=query.limit + 1)
+    total = stored.count(org, wanted) if query.total else None
+    places = {one.id: place(one, query.sort) for one in found}
+    shown = [rollout(one) for one in services().rollouts.glance(found, now())]
+    return reply_page(page(shown, query.limit, lambda item: places[item.id], total))
 
 
 @api.on("GET", "/rollouts/{id}", Rollout, permission=Permission.ROLLOUTS_READ)
@@ -141,30 +143,6 @@ def abort_rollout(path: IdPath, body: Abort) -> Response:
     """End a rollout: stop, or take devices back to what they ran"""
     services().rollouts.abort(services().org, path.id, reason=body.reason, mode=body.mode, by=caller().actor, now=now())
     return reply(_shown(path.id))
-
-
-@api.on("GET", "/rollouts/{id}/devices", Page[DeviceStep], permission=Permission.ROLLOUTS_READ)
-def list_rollout_devices(path: IdPath, query: StepQuery) -> Response:
-    """List the devices that reported, each with its last step"""
-    org, stored = services().org, services().rollout_store
-    found = stored.devices(
-        org, path.id, wave=query.wave, progress=query.progress, after=decode_cursor(query.cursor), limit=query.limit + 1
-    )
-    names = services().fleet.names(org, [one.device for one in found])
-    steps = [
-        DeviceStep(
-            device_id=one.device,
-            device_name=names.get(one.device, ""),
-            wave=one.wave,
-            attempt=one.attempt,
-            progress=one.progress,
-            code=one.code,
-            detail=one.detail,
-            at=one.at,
-        )
-        for one in found
-    ]
-    return reply_page(page(steps, query.limit, lambda item: item.device_id, None))
 
 
 @api.on("GET", "/rollouts/{id}/events", Page[Event], permission=Permission.ROLLOUTS_READ)

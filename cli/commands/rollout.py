@@ -90,7 +90,8 @@ def create(
 
     A wave is GROUP[:PERCENT] and its rules, e.g. canary:10,approvals=1,soak=30m,max_failures=2. PERCENT is the share of
     the group reached once the wave is open. Rules: approvals, not_before (a time), soak and deadline (spans such as
-    30s, 5m, 1h, 2d), success and max_failure_rate (percent), min_reports, max_failures; none switches a limit off.
+    30s, 5m, 1h, 2d), success and max_failure_rate (percent), min_reports, max_failures, report_timeout (a span) and
+    silent (fail or ignore); none switches a limit off.
     """
     client = invocation.client()
     made = client.post("/rollouts", body(plan=plan, waves=waves, given=given))

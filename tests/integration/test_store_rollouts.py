@@ -16,6 +16,8 @@ from rollout.ports import ProgressChange
 from store.audit import AuditLog
 from store.database import Database
 from store.models import rollout_counters
+from store.progress import DeviceFilter
+from store.rollout_lists import RolloutFilter
 from store.rollouts import SqlRollouts
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -38,7 +40,10 @@ def test_rollouts_are_listed_newest_first_filtered_and_paged(rollouts: SqlRollou
     def found(
         *, state: State | None = None, product: str | None = None, after: str | None = None, limit: int = 50
     ) -> list[str]:
-        return [one.id for one in rollouts.list("acme", state=state, product=product, after=after, limit=limit)]
+        return [
+            one.id
+            for one in rollouts.list("acme", RolloutFilter(state=state, product=product), after=after, limit=limit)
+        ]
 
     assert found() == ["rol_3", "rol_2", "rol_1", "rol_0"]
     assert found(state=State.RUNNING) == ["rol_3", "rol_2", "rol_0"]
@@ -46,7 +51,7 @@ def test_rollouts_are_listed_newest_first_filtered_and_paged(rollouts: SqlRollou
     assert found(limit=2) == ["rol_3", "rol_2"]
     assert found(after="rol_2", limit=2) == ["rol_1", "rol_0"]
     assert rollouts.count("acme") == 4
-    assert rollouts.count("acme", state=State.RUNNING, product="player") == 2
+    assert rollouts.count("acme", RolloutFilter(state=State.RUNNING, product="player")) == 2
 
 
 def test_devices_are_listed_by_id_filtered_and_paged(rollouts: SqlRollouts) -> None:
@@ -61,7 +66,7 @@ def test_devices_are_listed_by_id_filtered_and_paged(rollouts: SqlRollouts) -> N
     def found(
         *, wave: int | None = None, progress: Progress | None = None, after: str | None = None, limit: int = 50
     ) -> list[str]:
-        listed = rollouts.devices("acme", "rol_1", wave=wave, progress=progress, after=after, limit=limit)
+        listed = rollouts.devices("acme", "rol_1", DeviceFilter(wave=wave, progress=progress), after=after, limit=limit)
         return [one.device for one in listed]
 
     assert found() == ["dev_1", "dev_2", "dev_3"]

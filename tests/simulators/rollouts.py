@@ -12,7 +12,7 @@ from datetime import datetime
 
 from evidence.model import AuditEvent
 from rollout.errors import RolloutChanged, UnknownRollout
-from rollout.model import ArtifactRef, Counters, DeviceProgress, Rollout, State
+from rollout.model import ArtifactRef, Counters, DeviceProgress, Progress, Rollout, State
 from rollout.ports import Intent, ProgressChange
 from rollout.progress import moved
 
@@ -102,6 +102,16 @@ class RolloutsSimulator:
 
     def counters(self, rollout_id: str) -> Mapping[int, Counters]:
         return dict(self.kept_counters.get(rollout_id, {}))
+
+    def counters_of(self, rollout_ids: Sequence[str]) -> Mapping[str, Mapping[int, Counters]]:
+        return {one: dict(self.kept_counters[one]) for one in rollout_ids if one in self.kept_counters}
+
+    def stalled(self, rollout_id: str, wave: int, *, before: datetime) -> int:
+        under_way = {Progress.DOWNLOADING, Progress.INSTALLING}
+        return sum(
+            owner == rollout_id and row.wave == wave and row.progress in under_way and row.at <= before
+            for (owner, _), row in self.rows.items()
+        )
 
     def update_progress(self, org: str, rollout_id: str, device: str, change: ProgressChange) -> bool:
         with self.lock:
