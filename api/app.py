@@ -30,6 +30,7 @@ from api.operator import (
     repository,
     repository_life,
     rollout_devices,
+    rollout_previews,
     rollouts,
     uploads,
 )
@@ -46,6 +47,7 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     devices.api,
     rollouts.api,
     rollout_devices.api,
+    rollout_previews.api,
     repository.api,
     audit.api,
     batches.api,

@@ -15,6 +15,7 @@ from keys.password import Passwords, PasswordSettings
 from repo_signing.errors import CommitRefused, NoRepository
 from repo_signing.repository import SignedRepository
 from rollout.errors import RolloutChanged
+from rollout.preview import Previews
 from rollout.service import RolloutService
 from store.accounts import Accounts
 from store.artifacts import ArtifactIndex, SqlReleases
@@ -22,6 +23,7 @@ from store.audit import AuditLog
 from store.database import Database
 from store.fleet import SqlFleet
 from store.idempotency import IdempotencyKeys
+from store.inventory import SqlInventory
 from store.login_failures import LoginFailures
 from store.rollouts import SqlRollouts
 
@@ -44,6 +46,7 @@ class Wavegate:
     artifacts: ArtifactIndex
     rollouts: RolloutService
     rollout_store: SqlRollouts
+    previews: Previews
     fleet: SqlFleet
     accounts: Accounts
     failures: LoginFailures
@@ -134,6 +137,13 @@ def open_wavegate(settings: Settings) -> Wavegate:
         artifacts=artifacts,
         rollouts=service,
         rollout_store=rollout_store,
+        previews=Previews(
+            rollouts=rollout_store,
+            releases=service.releases,
+            groups=fleet,
+            inventory=SqlInventory(db),
+            make_salt=service.make_salt,
+        ),
         fleet=fleet,
         accounts=accounts,
         failures=LoginFailures(db),

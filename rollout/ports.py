@@ -132,3 +132,32 @@ class Groups(Protocol):
 
     def of_device(self, org: str, device: str) -> frozenset[str]:
         """Names of the groups the device is in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFacts:
+    """What is known of a device that a rollout may reach: ``version`` of the product it runs, None when it has none."""
+
+    device: str
+    name: str
+    platform: str
+    version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """So many devices of one platform that run one version of a product (None: they have none)."""
+
+    platform: str
+    version: str | None
+    devices: int
+
+
+class Inventory(Protocol):
+    """Devices of a group as a preview counts them; active ones only."""
+
+    def facts(self, org: str, group: str, product: str, *, limit: int) -> Sequence[DeviceFacts]:
+        """At most ``limit`` of the group's devices, by id."""
+
+    def kinds(self, org: str, group: str, product: str) -> Sequence[Kind]:
+        """All of the group's devices, counted by platform and version; costs with the group's size."""

@@ -6,6 +6,7 @@ Each can stop where a process could: ``on_step`` is called with names such as ``
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +14,7 @@ from datetime import datetime
 from evidence.model import AuditEvent
 from rollout.errors import RolloutChanged, UnknownRollout
 from rollout.model import ArtifactRef, Counters, DeviceProgress, Progress, Rollout, State
-from rollout.ports import Intent, ProgressChange
+from rollout.ports import DeviceFacts, Intent, Kind, ProgressChange
 from rollout.progress import moved
 
 Step = Callable[[str], None]
@@ -207,3 +208,27 @@ class GroupsSimulator:
         if org != self.org:
             return frozenset()
         return frozenset(name for name, members in self.devices.items() if device in members)
+
+
+@dataclass
+class InventorySimulator:
+    """Fulfils ``rollout.ports.Inventory`` over the groups; every device is linux-amd64 and runs nothing unless told."""
+
+    groups: GroupsSimulator
+    platforms: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def facts(self, org: str, group: str, product: str, *, limit: int) -> Sequence[DeviceFacts]:
+        return [
+            DeviceFacts(
+                device=device,
+                name=f"name of {device}",
+                platform=self.platforms.get(device, "linux-amd64"),
+                version=self.versions.get(device),
+            )
+            for device in self.groups.members(org, group)[:limit]
+        ]
+
+    def kinds(self, org: str, group: str, product: str) -> Sequence[Kind]:
+        every = Counter((one.platform, one.version) for one in self.facts(org, group, product, limit=10**9))
+        return [Kind(platform, version, count) for (platform, version), count in every.items()]

@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent.choice import Act, Situation, choose, is_older, offered_attempt
+from agent.choice import Act, Situation, choose, offered_attempt
 from agent.state import Ended, Progress, Release
 from rollout.cohort import bucket
 from rollout.decision import Brake, Decision, DecisionArtifact, Stance
+from rollout.version import is_older
 
 DEVICE = "dev_01JD3ZQ5W8X9Y0A1B2C3D4E5F6"
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
