@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil, sqrt
 from typing import Final
 
 from rollout.cohort import bucket, reach
@@ -14,6 +15,21 @@ EXACT_UP_TO: Final = 10_000  # devices of a group that are placed one by one, ab
 def expected(rollout: Rollout, groups: Groups, *, number: int) -> int:
     """How many devices wave ``number`` reaches that no wave before it reached; see :func:`expected_all`."""
     return expected_all(rollout, groups, last=number)[number]
+
+
+def unsure(rollout: Rollout, groups: Groups, *, number: int) -> int:
+    """By how many devices :func:`expected` may be too high for wave ``number``: 0 where each was placed.
+
+    In a large group who falls into a share is by chance: three standard deviations of it, so that in a thousand waves
+    one is taken for larger than it is. Devices in two groups are not reckoned with.
+    """
+    plan = rollout.plan.waves[number - 1]
+    size = groups.size(rollout.org, plan.group)
+    if size <= EXACT_UP_TO:
+        return 0
+    before = max((wave.percent for wave in rollout.plan.waves[: number - 1] if wave.group == plan.group), default=0)
+    share = (plan.percent - before) / 100
+    return ceil(3 * sqrt(size * share * (1 - share)))
 
 
 def expected_all(rollout: Rollout, groups: Groups, *, last: int | None = None) -> dict[int, int]:

@@ -84,7 +84,9 @@ class _Tally:
     silent_failures: int
 
 
-def judge(rollout: Rollout, counters: Counters, expected: int, now: datetime, *, stalled: int = 0) -> Verdict:
+def judge(
+    rollout: Rollout, counters: Counters, expected: int, now: datetime, *, stalled: int = 0, unsure: int = 0
+) -> Verdict:
     """Judge the open wave.
 
     Args:
@@ -93,6 +95,7 @@ def judge(rollout: Rollout, counters: Counters, expected: int, now: datetime, *,
         expected: How many devices the wave reaches that no wave before it reached.
         now: Soak, deadline and report timeout run from the opening, or from the last resume.
         stalled: How many devices under way were last heard of before ``silence.stalled_before``.
+        unsure: By how many devices ``expected`` may be too high: so many are not missed.
 
     Failures before the last resume are forgiven: they count for no limit, and the devices that stand failed since
     then are left out of the share that must succeed, until they are retried. Silent devices are failures, or nothing
@@ -107,7 +110,7 @@ def judge(rollout: Rollout, counters: Counters, expected: int, now: datetime, *,
     name = f"wave {number}"
     if expected == 0 and counters.acting == 0:
         return Verdict(Outcome.PASS, f"{name}: no device is in it")
-    tally = _tally(wave, gate, counters, expected, stalled, now)
+    tally = _tally(wave, gate, counters, expected, silence(wave, gate, counters, expected - unsure, stalled, now))
     silent = tally.silence.devices
     failure = _failure(name, gate, tally)
     if failure is not None:
@@ -123,10 +126,11 @@ def judge(rollout: Rollout, counters: Counters, expected: int, now: datetime, *,
     return Verdict(Outcome.WAIT, f"{name}: {waiting}", silent)
 
 
-def why(rollout: Rollout, counters: Counters, expected: int, now: datetime, *, stalled: int = 0) -> str:
+def why(rollout: Rollout, counters: Counters, expected: int, now: datetime) -> str:
     """One line: what the rollout waits for, what blocks it, or how it ended.
 
-    ``counters``, ``expected`` and ``stalled`` are those of the wave ``rollout.wave``; zeros serve where none is open.
+    ``counters`` and ``expected`` are those of the wave ``rollout.wave``; zeros serve where no wave is open. A running
+    rollout whose plan has a report timeout is told by :func:`judge`, which knows who is silent.
     """
     match rollout.state:
         case State.DRAFT:
@@ -137,7 +141,7 @@ def why(rollout: Rollout, counters: Counters, expected: int, now: datetime, *, s
         case State.WAITING:
             return may_open(rollout, now).reason
         case State.RUNNING:
-            return judge(rollout, counters, expected, now, stalled=stalled).reason
+            return judge(rollout, counters, expected, now).reason
         case State.PAUSED:
             who = " (an approver must resume)" if rollout.pause_needs_approver else ""
             return f"paused: {rollout.paused_because}{who}"
@@ -162,9 +166,8 @@ def _all_passed(rollout: Rollout) -> str:
     return f"completed: all {len(rollout.waves)} waves passed"
 
 
-def _tally(wave: Wave, gate: Gate, counters: Counters, expected: int, stalled: int, now: datetime) -> _Tally:
+def _tally(wave: Wave, gate: Gate, counters: Counters, expected: int, quiet: Silence) -> _Tally:
     devices = max(expected, counters.acting)
-    quiet = silence(wave, gate, counters, expected, stalled, now)
     results = counters.succeeded + counters.failed + counters.rolled_back
     counts = gate.silent is Silent.FAIL
     silent_failures = max(0, quiet.devices - wave.silence_judged) if counts else 0
@@ -208,8 +211,9 @@ def _lacking(wave: Wave, gate: Gate, tally: _Tally, now: datetime) -> str | None
         silent = f" ({tally.silent_failures} silent)" if tally.silent_failures else ""
         return f"{succeeded} of {tally.judged} acting devices{silent} succeeded, {gate.success_percent} % needed"
     listens = silent_from(wave, gate)
-    # Silence that counts as failure cannot be judged before it is over.
-    if gate.silent is Silent.FAIL and listens is not None and now < listens and tally.results < devices:
+    # Silence that counts as failure cannot be judged before it is over; what was forgiven is not waited for again.
+    missing = devices - tally.results - wave.silence_judged
+    if gate.silent is Silent.FAIL and listens is not None and now < listens and missing > 0:
         return f"{tally.results} of {_devices(devices)} reported a result, the others have until {_clock(listens)}"
     soaked = began(wave) + timedelta(seconds=gate.soak_seconds)
     if now < soaked:

@@ -28,9 +28,9 @@ class Outlook:
 
 
 def outlook(
-    rollout: Rollout, number: int, counters: Counters, *, expected: int, stalled: int, now: datetime
+    rollout: Rollout, number: int, counters: Counters, *, expected: int, stalled: int, now: datetime, unsure: int = 0
 ) -> Outlook | None:
-    """The outlook of wave ``number``; None before it opened. ``stalled`` as in ``gate.judge``."""
+    """The outlook of wave ``number``; None before it opened. ``stalled`` and ``unsure`` as in ``gate.judge``."""
     wave, gate = rollout.waves[number - 1], rollout.plan.waves[number - 1].gate
     if wave.opened_at is None:
         return None
@@ -41,7 +41,7 @@ def outlook(
     return Outlook(
         success=rate(counters.succeeded, results),
         failure=rate(counters.failures - wave.judged_from.failures, counters.finishes - wave.judged_from.finishes),
-        silence=silence(wave, gate, counters, expected, stalled, now) if is_judged else Silence(),
+        silence=silence(wave, gate, counters, expected - unsure, stalled, now) if is_judged else Silence(),
         soaks_until=ends + timedelta(seconds=gate.soak_seconds) if is_open and gate.soak_seconds else None,
         silent_from=silent_from(wave, gate) if is_open else None,
         deadline_at=ends + timedelta(seconds=gate.deadline_seconds)

@@ -283,7 +283,7 @@ class RolloutService:
     def _outlooks(
         self, rollout: Rollout, counters: Mapping[int, Counters], expected: Mapping[int, int], now: datetime
     ) -> dict[int, Outlook]:
-        stalled = self._stalled(rollout, now)
+        stalled, unsure = self._listen(rollout, now)
         found: dict[int, Outlook] = {}
         for number in range(1, len(rollout.waves) + 1):
             one = outlook(
@@ -292,6 +292,7 @@ class RolloutService:
                 counters.get(number, Counters()),
                 expected=expected.get(number, 0),
                 stalled=stalled if number == rollout.wave else 0,
+                unsure=unsure if number == rollout.wave else 0,
                 now=now,
             )
             if one is not None:
@@ -321,12 +322,16 @@ class RolloutService:
             self._settlement.perform(rollout, failed, now)
 
     def _verdict(self, rollout: Rollout, now: datetime) -> Verdict:
-        expected, stalled = self.expected(rollout, rollout.wave), self._stalled(rollout, now)
-        return gate.judge(rollout, self._counters(rollout), expected, now, stalled=stalled)
+        expected, (stalled, unsure) = self.expected(rollout, rollout.wave), self._listen(rollout, now)
+        return gate.judge(rollout, self._counters(rollout), expected, now, stalled=stalled, unsure=unsure)
 
-    def _stalled(self, rollout: Rollout, now: datetime) -> int:
+    def _listen(self, rollout: Rollout, now: datetime) -> tuple[int, int]:
+        """Who stands still in the open wave, and by how many it may be smaller than expected; 0 until it matters."""
         before = silence.stalled_before(rollout, now)
-        return 0 if before is None else self.rollouts.stalled(rollout.id, rollout.wave, before=before)
+        if before is None:
+            return 0, 0
+        stalled = self.rollouts.stalled(rollout.id, rollout.wave, before=before)
+        return stalled, audience.unsure(rollout, self.groups, number=rollout.wave)
 
     def _way_is_free(self, rollout: Rollout, now: datetime) -> bool:
         """End the older rollouts of the channel first: two that serve one group would overwrite each other."""

@@ -242,11 +242,11 @@ def test_a_plan_is_previewed_and_not_stored(field: Field) -> None:
         state="",
     )
     field.home.wiring.fleet.check_in("acme", field.devices[0], said)
-    plan = {
-        "product": "fw",
-        "version": "1.0.0",
-        "waves": [{"group": "field", "gate": {"approvals": 1, "soak_seconds": 60}}, {"group": "other"}],
-    }
+    waves: list[dict[str, Any]] = [
+        {"group": "field", "gate": {"approvals": 1, "soak_seconds": 60}},
+        {"group": "other"},
+    ]
+    plan = {"product": "fw", "version": "1.0.0", "waves": waves}
     answer = field.home.call("POST", "/rollouts/preview", plan)
     assert answer.status_code == 200, answer.text
     told = answer.get_json()
@@ -260,7 +260,7 @@ def test_a_plan_is_previewed_and_not_stored(field: Field) -> None:
     assert [one["code"] for one in told["blocks"]] == ["approvals_missing"]
     assert [one["code"] for one in told["notes"]] == ["downgrade", "empty_wave"]
     assert field.get("/rollouts")["items"] == []
-    made = field.submit(*plan["waves"])
+    made = field.submit(*waves)
     assert field.get(f"/rollouts/{made}")["plan_hash"] == told["plan_hash"]
     again = field.get(f"/rollouts/{made}/preview")
     assert [wave["devices"] for wave in again["waves"]] == [5, 0]
