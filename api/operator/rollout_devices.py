@@ -55,8 +55,8 @@ class StepQuery(PageQuery):
 
     wave: int | None = Field(None, ge=1, le=500)
     progress: model.Progress | None = None
-    code: str | None = Field(None, max_length=64, description="failure code as the device told it")
-    format: Literal["json", "csv"] | None = None
+    code: str | None = Field(None, pattern=r"^[a-z0-9_]{0,64}$", description="failure code as the device told it")
+    format: Literal["json", "csv"] | None = Field(None, description="`csv`: all that the filters leave, as `text/csv`")
 
 
 class FailureQuery(Body):

@@ -15,6 +15,8 @@ from rollout.outlook import Outlook
 from rollout.plan import PlanRequest
 from rollout.service import RolloutView
 
+NAME = r"^[a-z0-9._+-]{1,100}$"  # of a group or channel, as a filter
+
 
 class Gate(Body):
     """What must hold before a wave opens, passes, or pauses the rollout; `null` switches a rule off."""
@@ -69,7 +71,7 @@ class ArtifactOf(BaseModel):
 
 
 class PlanShown(BaseModel):
-    """The plan as it is hashed."""
+    """The plan that is hashed; there, rules that came later are absent where they are the default."""
 
     product: str
     version: str
@@ -175,8 +177,8 @@ class RolloutQuery(PageQuery):
 
     state: model.State | None = None
     product: str | None = Field(None, max_length=100)
-    channel: str | None = Field(None, max_length=100)
-    group: str | None = Field(None, max_length=100)
+    channel: str | None = Field(None, pattern=NAME)
+    group: str | None = Field(None, pattern=NAME)
     sort: Literal["-created_at", "created_at", "product", "-product"] = "-created_at"
 
 
