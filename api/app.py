@@ -31,6 +31,8 @@ from api.operator import (
     groups,
     repository,
     repository_life,
+    rollout_devices,
+    rollout_previews,
     rollouts,
     uploads,
 )
@@ -48,6 +50,8 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     rollouts.api,
     exclusions.api,
     freezes.api,
+    rollout_devices.api,
+    rollout_previews.api,
     repository.api,
     audit.api,
     batches.api,

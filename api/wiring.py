@@ -18,6 +18,7 @@ from repo_signing.repository import SignedRepository
 from rollout.errors import RolloutChanged
 from rollout.excluding import Exclusions
 from rollout.freezing import Freezes
+from rollout.preview import Previews
 from rollout.rules import Rules
 from rollout.service import RolloutService
 from sbom.read import read_sbom
@@ -27,6 +28,7 @@ from store.audit import AuditLog
 from store.database import Database
 from store.fleet import SqlFleet
 from store.idempotency import IdempotencyKeys
+from store.inventory import SqlInventory
 from store.login_failures import LoginFailures
 from store.rollouts import SqlRollouts
 from store.rules import SqlExclusions, SqlFreezes, SqlTemplates
@@ -53,6 +55,7 @@ class Wavegate:
     exclusions: Exclusions
     freezes: Freezes
     templates: SqlTemplates
+    previews: Previews
     fleet: SqlFleet
     accounts: Accounts
     failures: LoginFailures
@@ -169,6 +172,14 @@ def open_wavegate(settings: Settings) -> Wavegate:
         exclusions=exclusions,
         freezes=freezes,
         templates=SqlTemplates(db),
+        previews=Previews(
+            rollouts=rollout_store,
+            releases=service.releases,
+            groups=fleet,
+            inventory=SqlInventory(db),
+            make_salt=service.make_salt,
+            rules=service.rules,
+        ),
         fleet=fleet,
         accounts=accounts,
         failures=LoginFailures(db),

@@ -78,6 +78,12 @@ def _advance(text: str) -> str:
     return text
 
 
+def _silent(text: str) -> str:
+    if text not in ("fail", "ignore"):
+        raise UsageFault(f"{text!r} is neither fail nor ignore")
+    return text
+
+
 def _moment(text: str) -> str:
     try:
         moment = datetime.fromisoformat(text)
@@ -99,6 +105,8 @@ _RULES: Final[dict[str, tuple[str, Any, bool]]] = {
     "max_failure_rate": ("max_failure_rate_percent", _percent, True),
     "deadline": ("deadline_seconds", span, True),
     "advance": ("advance", _advance, False),
+    "report_timeout": ("report_timeout_seconds", span, True),
+    "silent": ("silent", _silent, False),
 }
 
 

@@ -38,6 +38,9 @@ def gate(rules: Mapping[str, Any]) -> str:
         said.append("then waits for a word")
     if rules.get("deadline_seconds") is not None:
         said.append(f"deadline {span(rules['deadline_seconds'])}")
+    if rules.get("report_timeout_seconds") is not None:
+        counts = "left out" if rules.get("silent") == "ignore" else "failed"
+        said.append(f"silent for {span(rules['report_timeout_seconds'])} counts as {counts}")
     return ", ".join(said)
 
 

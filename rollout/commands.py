@@ -78,11 +78,12 @@ class PassWave(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class FailWave(Command):
-    """The open wave has crossed a limit; ``cause`` is the line that people read."""
+    """The open wave has crossed a limit; ``cause`` is the line that people read, ``silent`` how many were silent."""
 
     name: ClassVar[str] = "fail_wave"
     wave: int
     cause: str
+    silent: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +146,7 @@ COMMANDS: Final[tuple[type[Command], ...]] = (
     Abort,
     Supersede,
 )
+_LATER: Final = frozenset({"reach", "silent"})
 _BY_NAME: Final = {command.name: command for command in COMMANDS}
 
 
@@ -152,9 +154,10 @@ def command_to_dict(command: Command) -> dict[str, object]:
     """The whole command but its actor as JSON values, for the event that tells it."""
     told: dict[str, object] = {"name": command.name}
     for one in fields(command):
+        value = getattr(command, one.name)
         # A field that came later is absent at its default: older events replay to the bytes that they were.
-        if one.name != "by" and not (one.name == "reach" and getattr(command, one.name) is None):
-            told[one.name] = _out(getattr(command, one.name))
+        if one.name != "by" and not (one.name in _LATER and value == one.default):
+            told[one.name] = _out(value)
     return told
 
 

@@ -86,6 +86,9 @@ def pass_wave(rollout: Rollout, command: PassWave, now: datetime) -> Rollout:
 
 def fail_wave(rollout: Rollout, command: FailWave, now: datetime) -> Rollout:  # noqa: ARG001
     """Paused until an approver has looked."""
+    wave = rollout.waves[rollout.wave - 1]
+    wave = replace(wave, silence_judged=max(wave.silence_judged, command.silent))
+    rollout = _with_wave(rollout, rollout.wave, wave)
     return replace(_brake(rollout, State.RUNNING, command.cause), pause_needs_approver=True)
 
 

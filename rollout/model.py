@@ -54,6 +54,13 @@ class Advance(StrEnum):
     MANUAL = "manual"
 
 
+class Silent(StrEnum):
+    """What becomes of devices that are silent past the report timeout: failures, or left out of every count."""
+
+    FAIL = "fail"
+    IGNORE = "ignore"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """What must hold before a wave opens, passes, or pauses the rollout.
@@ -63,6 +70,8 @@ class Gate:
     ``max_failures`` pauses when that many devices failed; ``max_failure_rate_percent`` (0 to 100) pauses
     when the rate is above it with ``min_reports`` results in; ``None`` switches a rule off. ``advance`` says who opens
     the wave after this one.
+    ``report_timeout_seconds``: a device without a result is silent when that much time has passed since the wave opened
+    or was resumed, and since the device's last step; ``silent`` says what it counts as then.
     """
 
     approvals: int = 0
@@ -74,6 +83,8 @@ class Gate:
     max_failure_rate_percent: int | None = 10
     deadline_seconds: int | None = None
     advance: Advance = Advance.AUTO
+    report_timeout_seconds: int | None = None
+    silent: Silent = Silent.FAIL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +221,7 @@ class Wave:
     ``judged_from`` holds the counters at the last resume, ``resumed_at`` its time: soak and deadline run from the later
     of ``opened_at`` and ``resumed_at``. ``opened_revision`` is the rollout's revision that opened the wave (0 before).
     ``reach`` is the bucket below which a device of a wave by count is inside, from its opening on.
+    ``silence_judged`` is how many silent devices the wave had when it failed last: resuming forgives so many.
     """
 
     state: WaveState = WaveState.PENDING
@@ -220,6 +232,7 @@ class Wave:
     resumed_at: datetime | None = None
     opened_revision: int = 0
     reach: int | None = None
+    silence_judged: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -346,7 +359,7 @@ def retry_to_dict(retry: RetryPolicy) -> dict[str, object]:
 
 
 def gate_to_dict(gate: Gate) -> dict[str, object]:
-    """JSON form of a gate."""
+    """JSON form of a gate. What came later than the first plans is absent where it is the default: hashes stay."""
     told: dict[str, object] = {
         "approvals": gate.approvals,
         "not_before": None if gate.not_before is None else gate.not_before.isoformat().replace("+00:00", "Z"),
@@ -357,4 +370,10 @@ def gate_to_dict(gate: Gate) -> dict[str, object]:
         "max_failure_rate_percent": gate.max_failure_rate_percent,
         "deadline_seconds": gate.deadline_seconds,
     }
-    return told if gate.advance is Advance.AUTO else told | {"advance": gate.advance.value}
+    if gate.advance is not Advance.AUTO:
+        told["advance"] = gate.advance.value
+    if gate.report_timeout_seconds is not None:
+        told["report_timeout_seconds"] = gate.report_timeout_seconds
+    if gate.silent is not Silent.FAIL:
+        told["silent"] = gate.silent.value
+    return told

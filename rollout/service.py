@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from evidence.ids import new_id
 from evidence.model import SCHEDULER, Actor
-from rollout import audience, gate, machine, progress
+from rollout import audience, gate, machine, progress, silence
 from rollout.commands import (
     Abort,
     Approve,
@@ -35,8 +35,9 @@ from rollout.errors import (
     UnknownRelease,
     UnknownRollout,
 )
-from rollout.gate import Outcome
+from rollout.gate import Outcome, Verdict
 from rollout.model import AbortMode, ArtifactRef, Counters, DeviceProgress, Plan, Report, Rollout, State
+from rollout.outlook import Outlook, outlook
 from rollout.plan import PlanRequest, plan_faults
 from rollout.ports import Decisions, Groups, HouseRules, Releases, Rollouts
 from rollout.rules import NoRules
@@ -45,12 +46,16 @@ from rollout.settlement import STALE_AFTER, Settlement, why_blocked
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutView:
-    """A rollout as people look at it: ``why`` in one line; counters and expected devices by wave number."""
+    """A rollout as people look at it: ``why`` in one line; counters, expected devices and outlooks by wave number.
+
+    In a list ``expected`` is empty: counting who is in a wave costs with the size of its group.
+    """
 
     rollout: Rollout
     why: str
     counters: Mapping[int, Counters]
     expected: Mapping[int, int]
+    outlooks: Mapping[int, Outlook] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +263,7 @@ class RolloutService:
     def why(self, rollout: Rollout, now: datetime) -> str:
         """One line: what the rollout waits for, what blocks it, or how it ended."""
         if rollout.state is State.RUNNING:
-            return gate.why(rollout, self._counters(rollout), self.expected(rollout, rollout.wave, now), now)
+            return self._verdict(rollout, now).reason
         if rollout.state is State.WAITING and gate.may_open(rollout, now).outcome is Outcome.PASS:
             blocked = self._settlement.blocked(rollout, now)
             if blocked:
@@ -277,14 +282,50 @@ class RolloutService:
 
     def view(self, rollout: Rollout, now: datetime) -> RolloutView:
         """As :meth:`show`, for a rollout at hand."""
+        counters = dict(self.rollouts.counters(rollout.id))
+        left_out = self.rules.left_out(rollout.org, rollout.plan, now)
+        expected = audience.expected_all(rollout, self.groups, left_out=left_out)
         return RolloutView(
             rollout=rollout,
             why=self.why(rollout, now),
-            counters=dict(self.rollouts.counters(rollout.id)),
-            expected=audience.expected_all(
-                rollout, self.groups, left_out=self.rules.left_out(rollout.org, rollout.plan, now)
-            ),
+            counters=counters,
+            expected=expected,
+            outlooks=self._outlooks(rollout, counters, expected, now),
         )
+
+    def glance(self, found: Sequence[Rollout], now: datetime) -> list[RolloutView]:
+        """Views of many rollouts at a cost that no fleet's size enters: no device is counted or placed."""
+        told = self.rollouts.counters_of([rollout.id for rollout in found])
+        return [
+            RolloutView(
+                rollout=rollout,
+                why=gate.glance(rollout, told.get(rollout.id, {}).get(rollout.wave, Counters()))
+                if rollout.state is State.RUNNING
+                else self.why(rollout, now),
+                counters=told.get(rollout.id, {}),
+                expected={},
+            )
+            for rollout in found
+        ]
+
+    def _outlooks(
+        self, rollout: Rollout, counters: Mapping[int, Counters], expected: Mapping[int, int], now: datetime
+    ) -> dict[int, Outlook]:
+        stalled, unsure = self._listen(rollout, now)
+        found: dict[int, Outlook] = {}
+        for number in range(1, len(rollout.waves) + 1):
+            one = outlook(
+                rollout,
+                number,
+                counters.get(number, Counters()),
+                expected=expected.get(number, 0),
+                stalled=stalled if number == rollout.wave else 0,
+                unsure=unsure if number == rollout.wave else 0,
+                now=now,
+            )
+            if one is not None:
+                found[number] = one
+        return found
 
     def _step(self, rollout: Rollout, now: datetime) -> None:
         newer = self._rivals(rollout, older=False)
@@ -306,11 +347,24 @@ class RolloutService:
             self._settlement.perform(rollout, OpenWave(by=SCHEDULER, wave=rollout.wave, reach=reach), now)
 
     def _judge(self, rollout: Rollout, now: datetime) -> None:
-        verdict = gate.judge(rollout, self._counters(rollout), self.expected(rollout, rollout.wave, now), now)
+        verdict = self._verdict(rollout, now)
         if verdict.outcome is Outcome.PASS:
             self._settlement.perform(rollout, PassWave(by=SCHEDULER, wave=rollout.wave, verdict=verdict), now)
         elif verdict.outcome is Outcome.FAIL:
-            self._settlement.perform(rollout, FailWave(by=SCHEDULER, wave=rollout.wave, cause=verdict.reason), now)
+            failed = FailWave(by=SCHEDULER, wave=rollout.wave, cause=verdict.reason, silent=verdict.silent)
+            self._settlement.perform(rollout, failed, now)
+
+    def _verdict(self, rollout: Rollout, now: datetime) -> Verdict:
+        expected, (stalled, unsure) = self.expected(rollout, rollout.wave, now), self._listen(rollout, now)
+        return gate.judge(rollout, self._counters(rollout), expected, now, stalled=stalled, unsure=unsure)
+
+    def _listen(self, rollout: Rollout, now: datetime) -> tuple[int, int]:
+        """Who stands still in the open wave, and by how many it may be smaller than expected; 0 until it matters."""
+        before = silence.stalled_before(rollout, now)
+        if before is None:
+            return 0, 0
+        stalled = self.rollouts.stalled(rollout.id, rollout.wave, before=before)
+        return stalled, audience.unsure(rollout, self.groups, number=rollout.wave)
 
     def _way_is_free(self, rollout: Rollout, now: datetime) -> bool:
         """End the older rollouts of the channel first: two that serve one group would overwrite each other."""

@@ -252,7 +252,11 @@ def _wave_to_dict(wave: Wave) -> dict[str, object]:
         "resumed_at": _some_time_to_text(wave.resumed_at),
         "opened_revision": wave.opened_revision,
     }
-    return told if wave.reach is None else told | {"reach": wave.reach}
+    if wave.reach is not None:
+        told["reach"] = wave.reach
+    if wave.silence_judged:
+        told["silence_judged"] = wave.silence_judged
+    return told
 
 
 def _wave_from_dict(stored: Mapping[str, Any]) -> Wave:
@@ -265,4 +269,5 @@ def _wave_from_dict(stored: Mapping[str, Any]) -> Wave:
         resumed_at=_some_time(stored["resumed_at"]),
         opened_revision=stored["opened_revision"],
         reach=stored.get("reach"),
+        silence_judged=stored.get("silence_judged", 0),
     )

@@ -324,6 +324,7 @@ rollout_devices = Table(
     Column("failures", Integer, nullable=False),
     Column("finishes", Integer, nullable=False),
     Column("last_report", String, nullable=False),
+    Index("ix_rollout_devices_progress", "rollout", "progress", "wave", "at"),
 )
 
 # What an organisation says beside every plan; each document is the whole value.

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, delete, exists, insert, select, update
 
 from evidence.model import AuditEvent
 from rollout.errors import RolloutChanged, UnknownRollout
-from rollout.model import Counters, DeviceProgress, Progress, Rollout, State
+from rollout.model import Counters, DeviceProgress, Rollout, State
 from rollout.ports import Intent, ProgressChange
 from rollout.stored import intent_from_dict, intent_to_dict, rollout_from_dict, rollout_to_dict
 from store.audit import append, events_of
 from store.database import Database
+from store.failures import FailureGroup, failures_of
 from store.models import rollout_groups, rollout_intents, rollouts
-from store.progress import counters_of, devices_of, recounted, step
+from store.progress import (
+    DeviceFilter,
+    count_devices_of,
+    counters_of,
+    counters_of_all,
+    devices_of,
+    recounted,
+    stalled_of,
+    step,
+)
+from store.rollout_lists import RolloutFilter, counted, listed
 
+EVERY: Final = RolloutFilter()
 MOVING = (State.WAITING, State.RUNNING)
 UNDER_WAY = (State.WAITING, State.RUNNING, State.PAUSED)
 
@@ -32,21 +46,23 @@ class SqlRollouts:
             return _read(connection, org, rollout_id)
 
     def list(
-        self, org: str, *, state: State | None = None, product: str | None = None, after: str | None, limit: int
+        self,
+        org: str,
+        wanted: RolloutFilter = EVERY,
+        *,
+        sort: str = "-created_at",
+        after: str | None,
+        limit: int,
     ) -> Sequence[Rollout]:
-        """Newest first, beginning behind the id ``after``."""
-        query = select(rollouts.c.document).where(*_filters(org, state, product))
-        query = query.order_by(rollouts.c.id.desc()).limit(limit)
-        if after is not None:
-            query = query.where(rollouts.c.id < after)
+        """One page in the order ``sort`` (one of ``rollout_lists.SORTS``), beginning behind the place ``after``."""
         with self._database.read() as connection:
-            return [rollout_from_dict(document) for document in connection.execute(query).scalars()]
+            found = connection.execute(listed(org, wanted, sort, after, limit)).scalars()
+            return [rollout_from_dict(document) for document in found]
 
-    def count(self, org: str, *, state: State | None = None, product: str | None = None) -> int:
-        """How many rollouts the filters of :meth:`list` leave."""
-        query = select(func.count()).select_from(rollouts).where(*_filters(org, state, product))
+    def count(self, org: str, wanted: RolloutFilter = EVERY) -> int:
+        """How many rollouts the filter leaves."""
         with self._database.read() as connection:
-            return connection.execute(query).scalar_one()
+            return connection.execute(counted(org, wanted)).scalar_one()
 
     def add(self, rollout: Rollout, event: AuditEvent) -> None:
         """Store a new rollout together with its first event."""
@@ -133,6 +149,16 @@ class SqlRollouts:
         with self._database.read() as connection:
             return counters_of(connection, rollout_id)
 
+    def counters_of(self, rollout_ids: Sequence[str]) -> Mapping[str, Mapping[int, Counters]]:
+        """As :meth:`counters`, for several rollouts (a page of them) at once."""
+        with self._database.read() as connection:
+            return counters_of_all(connection, rollout_ids)
+
+    def stalled(self, rollout_id: str, wave: int, *, before: datetime) -> int:
+        """How many devices of the wave are downloading or installing, and said so at ``before`` or earlier."""
+        with self._database.read() as connection:
+            return stalled_of(connection, rollout_id, wave, before)
+
     def recount(self, org: str, rollout_id: str) -> Mapping[int, Counters]:
         """The counters as the devices' rows give them; equal to :meth:`counters` unless something is broken."""
         with self._database.read() as connection:
@@ -150,33 +176,29 @@ class SqlRollouts:
             return step(connection, _read(connection, org, rollout_id), device, change)
 
     def devices(
-        self,
-        org: str,
-        rollout_id: str,
-        *,
-        wave: int | None = None,
-        progress: Progress | None = None,
-        after: str | None,
-        limit: int,
+        self, org: str, rollout_id: str, wanted: DeviceFilter | None = None, *, after: str | None, limit: int
     ) -> Sequence[DeviceProgress]:
         """Devices that reported, in order of id, beginning behind ``after``; raises UnknownRollout."""
         with self._database.read() as connection:
-            _read(connection, org, rollout_id)
-            return devices_of(connection, rollout_id, wave=wave, progress=progress, after=after, limit=limit)
+            _require(connection, org, rollout_id)
+            return devices_of(connection, rollout_id, wanted or DeviceFilter(), after=after, limit=limit)
+
+    def count_devices(self, org: str, rollout_id: str, wanted: DeviceFilter) -> int:
+        """How many devices the filter leaves; raises UnknownRollout."""
+        with self._database.read() as connection:
+            _require(connection, org, rollout_id)
+            return count_devices_of(connection, rollout_id, wanted)
+
+    def failures(self, org: str, rollout_id: str, *, wave: int | None = None, limit: int) -> Sequence[FailureGroup]:
+        """Devices that stand failed or rolled back, grouped by code, the most first; raises UnknownRollout."""
+        with self._database.read() as connection:
+            _require(connection, org, rollout_id)
+            return failures_of(connection, rollout_id, wave=wave, limit=limit)
 
     def events(self, org: str, rollout_id: str) -> Sequence[AuditEvent]:
         """The rollout's audit events, in order."""
         with self._database.read() as connection:
             return events_of(connection, org, rollout_id)
-
-
-def _filters(org: str, state: State | None, product: str | None) -> Sequence[ColumnElement[bool]]:
-    filters = [rollouts.c.org == org]
-    if state is not None:
-        filters.append(rollouts.c.state == state.value)
-    if product is not None:
-        filters.append(rollouts.c.product == product)
-    return filters
 
 
 def _read(connection: Connection, org: str, rollout_id: str) -> Rollout:
@@ -185,6 +207,12 @@ def _read(connection: Connection, org: str, rollout_id: str) -> Rollout:
     if document is None:
         raise UnknownRollout(f"no rollout {rollout_id}")
     return rollout_from_dict(document)
+
+
+def _require(connection: Connection, org: str, rollout_id: str) -> None:
+    query = select(rollouts.c.id).where(rollouts.c.org == org, rollouts.c.id == rollout_id)
+    if connection.execute(query).first() is None:
+        raise UnknownRollout(f"no rollout {rollout_id}")
 
 
 def _lock(connection: Connection, org: str, rollout_id: str) -> tuple[int, str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, field_serializer
 
@@ -23,8 +24,11 @@ from api.operator.plan_schemas import (
 from api.operator.routes import Body, IdPath, PageQuery
 from rollout import model, templates
 from rollout.errors import InvalidPlan
+from rollout.outlook import Outlook
 from rollout.plan import PlanRequest
 from rollout.service import RolloutView
+
+NAME = r"^[a-z0-9._+-]{1,100}$"  # of a group or channel, as a filter
 
 
 class NewRollout(Body):
@@ -65,7 +69,7 @@ class ArtifactOf(BaseModel):
 
 
 class PlanShown(BaseModel):
-    """The plan as it is hashed."""
+    """The plan that is hashed; there, rules that came later are absent where they are the default."""
 
     product: str
     version: str
@@ -92,13 +96,42 @@ class ApprovalShown(BaseModel):
 
 
 class CountersShown(BaseModel):
-    """What the devices of a wave have reported; `expected` is how many are in it, about, in a large group."""
+    """What the devices of a wave have reported; `expected` is how many are in it, about, in a large group.
 
-    expected: int
+    In a list of rollouts `expected` is null: it is not counted there.
+    """
+
+    expected: int | None
     acting: int
     succeeded: int
     failed: int
     rolled_back: int
+
+
+class RateShown(BaseModel):
+    """`hits` of `results` in percent, with the 95 % Wilson interval that the true rate lies in: 8 of 8 may be 68 %."""
+
+    hits: int
+    results: int
+    percent: float
+    low: float
+    high: float
+
+
+class OutlookShown(BaseModel):
+    """An opened wave's rates and clocks.
+
+    `success` is of the devices with a result, `failure` of the results since the last resume, as the gate looks at
+    them. `unheard` and `stalled` are silent past the report timeout: never heard of, and begun but not finished.
+    """
+
+    success: RateShown | None
+    failure: RateShown | None
+    unheard: int
+    stalled: int
+    soaks_until: datetime | None
+    silent_from: datetime | None
+    deadline_at: datetime | None
 
 
 class WaveShown(BaseModel):
@@ -116,6 +149,7 @@ class WaveShown(BaseModel):
     approvals: list[ApprovalShown]
     approvals_needed: int
     counters: CountersShown
+    outlook: OutlookShown | None = Field(None, description="null before the wave opened, and in lists")
 
 
 class Rollout(BaseModel):
@@ -150,10 +184,13 @@ class Rollout(BaseModel):
 
 
 class RolloutQuery(PageQuery):
-    """Filters of the list."""
+    """Filters of the list; all given must hold. `group` is one that a wave of the rollout is for."""
 
     state: model.State | None = None
     product: str | None = Field(None, max_length=100)
+    channel: str | None = Field(None, pattern=NAME)
+    group: str | None = Field(None, pattern=NAME)
+    sort: Literal["-created_at", "created_at", "product", "-product"] = "-created_at"
 
 
 class Approve(Body):
@@ -173,26 +210,6 @@ class Abort(Reason):
     """Why, and whether devices return to what they ran."""
 
     mode: model.AbortMode = model.AbortMode.STOP
-
-
-class DeviceStep(BaseModel):
-    """How far one device is with this rollout."""
-
-    device_id: str
-    device_name: str
-    wave: int
-    attempt: int
-    progress: model.Progress
-    code: str
-    detail: str
-    at: datetime
-
-
-class StepQuery(PageQuery):
-    """Filters of a rollout's devices."""
-
-    wave: int | None = Field(None, ge=1, le=500)
-    progress: model.Progress | None = None
 
 
 class WavePath(IdPath):
@@ -250,12 +267,27 @@ def _wave(shown: RolloutView, number: int) -> WaveShown:
         ],
         approvals_needed=plan.gate.approvals,
         counters=CountersShown(
-            expected=shown.expected.get(number, 0),
+            expected=shown.expected.get(number),
             acting=counters.acting,
             succeeded=counters.succeeded,
             failed=counters.failed,
             rolled_back=counters.rolled_back,
         ),
+        outlook=_outlook(shown.outlooks.get(number)),
+    )
+
+
+def _outlook(found: Outlook | None) -> OutlookShown | None:
+    if found is None:
+        return None
+    return OutlookShown(
+        success=None if found.success is None else RateShown(**asdict(found.success)),
+        failure=None if found.failure is None else RateShown(**asdict(found.failure)),
+        unheard=found.silence.unheard,
+        stalled=found.silence.stalled,
+        soaks_until=found.soaks_until,
+        silent_from=found.silent_from,
+        deadline_at=found.deadline_at,
     )
 
 

@@ -12,12 +12,10 @@ from api.operator.rollout_schemas import (
     Abort,
     Approve,
     CreateRollout,
-    DeviceStep,
     NewRollout,
     Retry,
     Rollout,
     RolloutQuery,
-    StepQuery,
     WavePath,
     plan_request,
     rollout,
@@ -39,6 +37,7 @@ from api.operator.routes import (
 from rollout.decision import MalformedDocument, decision_path, decode_decision
 from rollout.errors import RolloutError
 from rollout.plan import PlanRequest
+from store.rollout_lists import RolloutFilter, is_place, place
 
 api = Routes("rollouts", "Rollouts")
 
@@ -47,7 +46,7 @@ api = Routes("rollouts", "Rollouts")
 def create_rollout(body: CreateRollout) -> Response:
     """Make a rollout and submit it"""
     engine, org, by = services().rollouts, services().org, caller().actor
-    made = engine.create(org, _request(body), by=by, now=now())
+    made = engine.create(org, request_of(body), by=by, now=now())
     if not body.draft:
         try:
             engine.submit(org, made.id, by=by, now=now())
@@ -61,14 +60,17 @@ def create_rollout(body: CreateRollout) -> Response:
 
 @api.on("GET", "/rollouts", Page[Rollout], permission=Permission.ROLLOUTS_READ)
 def list_rollouts(query: RolloutQuery) -> Response:
-    """List rollouts, newest first"""
+    """List rollouts, newest first unless sorted otherwise"""
     org, stored = services().org, services().rollout_store
-    found = stored.list(
-        org, state=query.state, product=query.product, after=decode_cursor(query.cursor), limit=query.limit + 1
-    )
-    total = stored.count(org, state=query.state, product=query.product) if query.total else None
-    shown = [rollout(services().rollouts.view(one, now())) for one in found]
-    return reply_page(page(shown, query.limit, lambda item: item.id, total))
+    wanted = RolloutFilter(state=query.state, product=query.product, channel=query.channel, group=query.group)
+    after = decode_cursor(query.cursor)
+    if after is not None and not is_place(after, query.sort):
+        raise ApiError(400, "invalid_cursor", f"the cursor is not one of a list in the order {query.sort}; begin again")
+    found = stored.list(org, wanted, sort=query.sort, after=after, limit=query.limit + 1)
+    total = stored.count(org, wanted) if query.total else None
+    places = {one.id: place(one, query.sort) for one in found}
+    shown = [rollout(one) for one in services().rollouts.glance(found, now())]
+    return reply_page(page(shown, query.limit, lambda item: places[item.id], total))
 
 
 @api.on("GET", "/rollouts/{id}", Rollout, permission=Permission.ROLLOUTS_READ)
@@ -82,7 +84,7 @@ def edit_rollout(path: IdPath, body: NewRollout) -> Response:
     """Replace the plan of a rollout that has not started; approvals are cleared"""
     check_match(_shown(path.id))
     is_admin = Permission.USERS_ADMIN in caller().permissions
-    services().rollouts.edit(services().org, path.id, _request(body), by=caller().actor, now=now(), as_admin=is_admin)
+    services().rollouts.edit(services().org, path.id, request_of(body), by=caller().actor, now=now(), as_admin=is_admin)
     return reply(_shown(path.id))
 
 
@@ -149,30 +151,6 @@ def abort_rollout(path: IdPath, body: Abort) -> Response:
     return reply(_shown(path.id))
 
 
-@api.on("GET", "/rollouts/{id}/devices", Page[DeviceStep], permission=Permission.ROLLOUTS_READ)
-def list_rollout_devices(path: IdPath, query: StepQuery) -> Response:
-    """List the devices that reported, each with its last step"""
-    org, stored = services().org, services().rollout_store
-    found = stored.devices(
-        org, path.id, wave=query.wave, progress=query.progress, after=decode_cursor(query.cursor), limit=query.limit + 1
-    )
-    names = services().fleet.names(org, [one.device for one in found])
-    steps = [
-        DeviceStep(
-            device_id=one.device,
-            device_name=names.get(one.device, ""),
-            wave=one.wave,
-            attempt=one.attempt,
-            progress=one.progress,
-            code=one.code,
-            detail=one.detail,
-            at=one.at,
-        )
-        for one in found
-    ]
-    return reply_page(page(steps, query.limit, lambda item: item.device_id, None))
-
-
 @api.on("GET", "/rollouts/{id}/events", Page[Event], permission=Permission.ROLLOUTS_READ)
 def list_rollout_events(path: IdPath, query: PageQuery) -> Response:
     """List what happened to a rollout, oldest first"""
@@ -202,7 +180,8 @@ def get_decision(path: WavePath) -> Response:
     return Response(document, mimetype="application/json")
 
 
-def _request(body: NewRollout) -> PlanRequest:
+def request_of(body: NewRollout) -> PlanRequest:
+    """A body as the engine takes it, with the organisation's own templates."""
     request = plan_request(body, lambda name: services().templates.get(services().org, name))
     approved = all(wave.gate.approvals for wave in request.waves)
     if request.ignores_freeze and not approved and Permission.ROLLOUTS_APPROVE not in caller().permissions:

@@ -115,9 +115,7 @@ def the_limit_is_off_by_one(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         gate,
         "_failure",
-        lambda name, wave, limits, counters, devices: true(
-            name, wave, replace(limits, max_failures=limits.max_failures + 1), counters, devices
-        ),
+        lambda name, limits, tally: true(name, replace(limits, max_failures=limits.max_failures + 1), tally),
     )
 
 
@@ -126,9 +124,7 @@ def nobody_waits_for_the_soak(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         gate,
         "_lacking",
-        lambda wave, limits, counters, devices, now: true(
-            wave, replace(limits, soak_seconds=0), counters, devices, now
-        ),
+        lambda wave, limits, tally, now: true(wave, replace(limits, soak_seconds=0), tally, now),
     )
 
 

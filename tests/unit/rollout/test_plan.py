@@ -25,6 +25,7 @@ from rollout.model import (
     Progress,
     Refusal,
     Rollout,
+    Silent,
     State,
     Wave,
     WavePlan,
@@ -102,6 +103,9 @@ def test_all_faults_are_told_at_once() -> None:
         (one_wave(max_failure_rate_percent=101), "waves.1.gate.max_failure_rate_percent"),
         (one_wave(deadline_seconds=0), "waves.1.gate.deadline_seconds"),
         (one_wave(soak_seconds=60, deadline_seconds=59), "waves.1.gate.deadline_seconds"),
+        (one_wave(report_timeout_seconds=0), "waves.1.gate.report_timeout_seconds"),
+        (one_wave(report_timeout_seconds=60, deadline_seconds=60), "waves.1.gate.report_timeout_seconds"),
+        (one_wave(silent=Silent.IGNORE), "waves.1.gate.silent"),
         (one_wave(not_before=datetime(2026, 1, 1)), "waves.1.gate.not_before"),  # noqa: DTZ001
         (one_wave(not_before=datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=1)))), "waves.1.gate.not_before"),
     ],
@@ -128,6 +132,8 @@ def test_five_hundred_waves_are_allowed() -> None:
         (lambda fields: fields["waves"][1]["gate"].update(approval=2), "waves.2.gate.approval"),
         (lambda fields: fields["waves"][1]["gate"].update(not_before="2026-01-01T00:00:00"), "waves.2.gate.not_before"),
         (lambda fields: fields["waves"][1]["gate"].update(not_before="soon"), "waves.2.gate.not_before"),
+        (lambda fields: fields["waves"][1]["gate"].update(silent="loud"), "waves.2.gate.silent"),
+        (lambda fields: fields["waves"][1]["gate"].update(silent=["fail"]), "waves.2.gate.silent"),
     ],
 )
 def test_reading_a_plan_refuses_what_does_not_belong(spoil: Callable[[dict[str, Any]], object], where: str) -> None:
@@ -158,6 +164,8 @@ GATES = st.builds(
     max_failures=st.none() | COUNT,
     max_failure_rate_percent=st.none() | COUNT,
     deadline_seconds=st.none() | COUNT,
+    report_timeout_seconds=st.none() | COUNT,
+    silent=st.sampled_from(Silent),
 )
 PLANS = st.builds(
     Plan,
@@ -182,6 +190,7 @@ WAVES = st.builds(
     judged_from=COUNTERS,
     resumed_at=SOME_TIME,
     opened_revision=COUNT,
+    silence_judged=COUNT,
 )
 ROLLOUTS = st.builds(
     Rollout,
@@ -298,5 +307,5 @@ def _example_rollout() -> Rollout:
         created_by=Actor(ActorKind.USER, "usr_1", "Ann"),
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
         salt="00" * 16,
-        waves=(Wave(reach=7), Wave()),
+        waves=(Wave(reach=7, silence_judged=1), Wave()),
     )
