@@ -14,6 +14,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 FORMAT: Final = 1
+SECURITY: Final = "security"
+DECISIONS: Final = "decisions/"  # where they are among the targets
 MAX_DOCUMENT_LENGTH: Final = 256 * 1024  # bytes; a decision names at most a few thousand retried devices
 
 
@@ -44,7 +46,8 @@ class Decision:
 
     The cohort is every device whose bucket (``rollout.cohort.bucket``) is in ``[cohort_from, cohort_to)``. ``attempt``
     and ``device_attempts`` say which attempt is offered: a device that failed a lower one tries again.
-    ``submitted_at`` orders decisions of different groups that reach one device: the latest counts.
+    ``submitted_at`` orders decisions of different groups that reach one device: the latest counts, after those of
+    priority ``security``, which the document tells only then.
     """
 
     org: str
@@ -67,6 +70,7 @@ class Decision:
     expires: datetime | None = None
     allow_downgrade: bool = False
     from_versions: tuple[str, ...] = ()
+    is_security: bool = False
 
     def attempt_for(self, device: str) -> int:
         """The attempt this device is offered, 1 or more."""
@@ -91,7 +95,7 @@ class Brake:
 
 def decision_path(product: str, group: str) -> str:
     """Target path of a group's decision for a product."""
-    return f"decisions/{product}/{group}.json"
+    return f"{DECISIONS}{product}/{group}.json"
 
 
 def brake_path(product: str, group: str) -> str:
@@ -127,6 +131,7 @@ def encode_decision(decision: Decision) -> bytes:
             "expires": _time_out(decision.expires),
             "window": None,
             "version_policy": {"downgrade": decision.allow_downgrade, "from": list(decision.from_versions)},
+            **({"priority": SECURITY} if decision.is_security else {}),
         }
     )
 
@@ -166,6 +171,7 @@ def decode_decision(document: bytes) -> Decision:
             expires=_time_in(fields["expires"]),
             allow_downgrade=bool(policy["downgrade"]),
             from_versions=tuple(_text(v) for v in policy["from"]),
+            is_security=fields.get("priority") == SECURITY,
         )
         bytes.fromhex(decision.salt)
     except MalformedDocument:

@@ -20,7 +20,7 @@ from rollout.decision import (
     encode_brake,
     encode_decision,
 )
-from rollout.model import AbortMode, Rollout, State, Wave
+from rollout.model import AbortMode, Priority, Rollout, State, Wave
 
 
 def documents(rollout: Rollout) -> dict[str, bytes]:
@@ -115,10 +115,13 @@ def _decision(rollout: Rollout, group: str, number: int) -> Decision:
         attempt=rollout.attempt,
         device_attempts=rollout.device_attempts,
         allow_downgrade=plan.allow_downgrade,
+        is_security=plan.priority is Priority.SECURITY,
     )
 
 
 def _stop(rollout: Rollout) -> tuple[Stance, str]:
+    if rollout.rolled_back_because is not None:
+        return Stance.ROLL_BACK, rollout.rolled_back_because
     match rollout.state:
         case State.PAUSED:
             return Stance.HALTED, rollout.paused_because or "paused"

@@ -86,6 +86,13 @@ class ArtifactRef:
     sha256: str
 
 
+class Priority(StrEnum):
+    """What goes first where rollouts meet: a ``security`` one is not overtaken by a newer ``normal`` one."""
+
+    SECURITY = "security"
+    NORMAL = "normal"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a rollout carries and how; a value with a hash, and approvals name that hash.
@@ -102,6 +109,7 @@ class Plan:
     keep_open: bool = True
     allow_downgrade: bool = False
     note: str = ""
+    priority: Priority = Priority.NORMAL
 
     def hash(self) -> str:
         """Lower-case hex SHA-256 of the plan's canonical JSON."""
@@ -173,6 +181,8 @@ class Rollout:
     ``device_attempts`` those of named ones. ``salt`` is 32 lower-case hex characters, kept for life. ``editors`` are
     those who changed the plan, by whom it cannot be approved either. ``retried_revision`` and ``braked_revision`` are
     the revisions of the last retry and of the last stop (0 when there was none): signed documents carry them.
+    ``origin`` is the rollout it was cloned from. ``rolled_back_because`` is set when devices were called back after the
+    end. ``retry_at`` is when the scheduler retries ``retry_devices`` (none named: all that failed).
     """
 
     id: str
@@ -201,6 +211,10 @@ class Rollout:
     editors: tuple[Actor, ...] = ()
     retried_revision: int = 0
     braked_revision: int = 0
+    origin: str | None = None
+    rolled_back_because: str | None = None
+    retry_at: datetime | None = None
+    retry_devices: tuple[str, ...] = ()
 
     def attempt_for(self, device: str) -> int:
         """The attempt a device is offered now, 1 or more."""
@@ -262,6 +276,8 @@ def plan_to_dict(plan: Plan) -> dict[str, object]:
         "keep_open": plan.keep_open,
         "allow_downgrade": plan.allow_downgrade,
         "note": plan.note,
+        # Absent when normal, so that plans of before keep their hashes.
+        **({} if plan.priority is Priority.NORMAL else {"priority": plan.priority.value}),
     }
 
 

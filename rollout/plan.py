@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from rollout.errors import InvalidPlan
-from rollout.model import ArtifactRef, Gate, Plan, WavePlan
+from rollout.model import ArtifactRef, Gate, Plan, Priority, WavePlan
 
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9._+-]{0,99}")
 MAX_WAVES: Final = 500
@@ -33,6 +33,7 @@ class PlanRequest:
     keep_open: bool = True
     allow_downgrade: bool = False
     note: str = ""
+    priority: Priority = Priority.NORMAL
 
     def with_artifacts(self, artifacts: Mapping[str, ArtifactRef]) -> Plan:
         """The plan that carries these artifacts, by platform."""
@@ -45,6 +46,7 @@ class PlanRequest:
             keep_open=self.keep_open,
             allow_downgrade=self.allow_downgrade,
             note=self.note,
+            priority=self.priority,
         )
 
 
@@ -117,6 +119,7 @@ def plan_from_dict(fields: Mapping[str, object]) -> Plan:
         keep_open=reader.flag("keep_open"),
         allow_downgrade=reader.flag("allow_downgrade"),
         note=reader.text("note"),
+        priority=reader.priority("priority"),
     )
     reader.finish()
     return plan
@@ -218,6 +221,14 @@ class _Reader:
             return value
         self._fault(key, f"expected true or false, found {type(value).__name__}")
         return False
+
+    def priority(self, key: str) -> Priority:
+        """Absent means normal."""
+        value = self._left.pop(key, Priority.NORMAL)
+        if value in set(Priority):
+            return Priority(str(value))
+        self._fault(key, f"expected one of {', '.join(Priority)}, found {value!r}")
+        return Priority.NORMAL
 
     def time_or_none(self, key: str) -> datetime | None:
         value = self._take(key)

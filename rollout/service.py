@@ -21,6 +21,7 @@ from rollout.commands import (
     Refuse,
     Resume,
     Retry,
+    RetryLater,
     Submit,
     Supersede,
 )
@@ -37,6 +38,7 @@ from rollout.gate import Outcome
 from rollout.model import AbortMode, ArtifactRef, Counters, DeviceProgress, Plan, Report, Rollout, State
 from rollout.plan import PlanRequest, plan_faults
 from rollout.ports import Decisions, Groups, Releases, Rollouts
+from rollout.precedence import Precedence, is_security
 from rollout.settlement import STALE_AFTER, Settlement, why_blocked
 
 
@@ -67,25 +69,29 @@ class RolloutService:
     make_salt: Callable[[], str] = lambda: secrets.token_hex(16)
 
     @property
+    def _precedence(self) -> Precedence:
+        return Precedence(self.rollouts)
+
+    @property
     def _settlement(self) -> Settlement:
         return Settlement(
             rollouts=self.rollouts, decisions=self.decisions, releases=self.releases, make_id=self.make_id
         )
 
-    def create(self, org: str, request: PlanRequest, *, by: Actor, now: datetime) -> Rollout:
-        """Store a draft that carries the signed artifacts of the release.
+    def create(self, org: str, request: PlanRequest, *, by: Actor, now: datetime, origin: str | None = None) -> Rollout:
+        """Store a draft that carries the signed artifacts of the release; ``origin`` is the rollout it is made after.
 
         Raises InvalidPlan (all faults at once), UnknownRelease, ReleaseBlocked or UnknownGroup; nothing is stored then.
         """
         plan = self._plan(org, request)
         rollout, event = machine.begin(
-            rollout_id=self.make_id("rol"), org=org, plan=plan, salt=self.make_salt(), by=by, now=now
+            rollout_id=self.make_id("rol"), org=org, plan=plan, salt=self.make_salt(), by=by, now=now, origin=origin
         )
         self.rollouts.add(rollout, event)
         return rollout
 
     def submit(self, org: str, rollout_id: str, *, by: Actor, now: datetime) -> Rollout:
-        """Hand a draft in. Older rollouts of the same product and channel that share a group are superseded.
+        """Hand a draft in. Older rollouts of the product that it supersedes (``rollout.precedence``) end.
 
         Each of those is a transition of its own; one that cannot be made now is made by a later :meth:`tick`, and no
         wave of the newer rollout opens before. Raises GroupBusy while another channel's rollout holds a group.
@@ -95,13 +101,13 @@ class RolloutService:
         machine.apply(rollout, command, now=now)  # Whether it can be submitted at all is the first thing to say.
         self._check_release(rollout)
         self._check_groups(org, rollout.plan)
-        busy = self._held_by_another_channel(rollout)
-        if busy is not None:
+        busy = self._precedence.waited_for(rollout)
+        if busy is not None and busy.plan.channel != rollout.plan.channel:
             raise GroupBusy(
                 f"a group is held by {busy.id} of channel {busy.plan.channel!r}; wait for its end, or abort it"
             )
         submitted = self._settlement.perform(rollout, command, now)
-        for older in self._rivals(submitted, older=True):
+        for older in self._precedence.ended_by(submitted):
             try:
                 self._settlement.perform(older, Supersede(by=by, rollout=submitted.id), now)
             except RolloutChanged:
@@ -164,9 +170,19 @@ class RolloutService:
         command = Resume(by=by, reason=reason, as_approver=as_approver, counters=counters)
         return self._settlement.perform(rollout, command, now)
 
-    def retry(self, org: str, rollout_id: str, *, by: Actor, now: datetime, devices: Sequence[str] = ()) -> Rollout:
-        """Offer the release again to these devices (ids), or with none named to all that failed."""
-        command = Retry(by=by, devices=tuple(dict.fromkeys(devices)))
+    def retry(
+        self,
+        org: str,
+        rollout_id: str,
+        *,
+        by: Actor,
+        now: datetime,
+        devices: Sequence[str] = (),
+        after: timedelta | None = None,
+    ) -> Rollout:
+        """Offer the release again to these devices (ids), or with none named to all that failed: now, or ``after``."""
+        named = tuple(dict.fromkeys(devices))
+        command = Retry(by=by, devices=named) if after is None else RetryLater(by=by, devices=named, at=now + after)
         return self._settlement.perform(self._settlement.current(org, rollout_id, now), command, now)
 
     def abort(
@@ -186,7 +202,9 @@ class RolloutService:
         """
         self.recover(org, now, older_than=STALE_AFTER)
         faults: list[Exception] = []
-        for rollout_id in self.rollouts.moving(org):
+        # What is urgent must not wait for the signing of what is not.
+        going = [self.rollouts.get(org, rollout_id) for rollout_id in self.rollouts.moving(org)]
+        for rollout_id in [one.id for one in sorted(going, key=is_security, reverse=True)]:
             try:
                 self._step(self.rollouts.get(org, rollout_id), now)
             except RolloutChanged:
@@ -239,9 +257,10 @@ class RolloutService:
             blocked = self._settlement.blocked(rollout)
             if blocked:
                 return blocked
-            holder = self._held_by_another_channel(rollout)
+            holder = self._precedence.waited_for(rollout)
             if holder is not None:
-                return f"wave {rollout.wave} waits: {holder.id} of channel {holder.plan.channel!r} holds a group"
+                kind = "of priority 'security'" if is_security(holder) else f"of channel {holder.plan.channel!r}"
+                return f"wave {rollout.wave} waits: {holder.id} {kind} holds a group"
         return gate.why(rollout, Counters(), 0, now)
 
     def show(self, org: str, rollout_id: str, now: datetime) -> RolloutView:
@@ -258,15 +277,17 @@ class RolloutService:
         )
 
     def _step(self, rollout: Rollout, now: datetime) -> None:
-        newer = self._rivals(rollout, older=False)
-        if newer:
-            self._settlement.perform(rollout, Supersede(by=SCHEDULER, rollout=newer[-1].id), now)
+        newer = self._precedence.ending(rollout)
+        if newer is not None:
+            self._settlement.perform(rollout, Supersede(by=SCHEDULER, rollout=newer.id), now)
             return
         blocked = self._settlement.blocked(rollout)
         if blocked:
             self._settlement.perform(rollout, Pause(by=SCHEDULER, reason=blocked), now)
             return
-        if rollout.state is State.RUNNING:
+        if rollout.state is State.RUNNING and rollout.retry_at is not None and now >= rollout.retry_at:
+            self._settlement.perform(rollout, Retry(by=SCHEDULER, devices=rollout.retry_devices), now)
+        elif rollout.state is State.RUNNING:
             self._judge(rollout, now)
         elif self._way_is_free(rollout, now) and gate.may_open(rollout, now).outcome is Outcome.PASS:
             self._settlement.perform(rollout, OpenWave(by=SCHEDULER, wave=rollout.wave), now)
@@ -279,35 +300,10 @@ class RolloutService:
             self._settlement.perform(rollout, FailWave(by=SCHEDULER, wave=rollout.wave, cause=verdict.reason), now)
 
     def _way_is_free(self, rollout: Rollout, now: datetime) -> bool:
-        """End the older rollouts of the channel first: two that serve one group would overwrite each other."""
-        for older in self._rivals(rollout, older=True):
+        """End first what this one supersedes: two that serve one group would overwrite each other."""
+        for older in self._precedence.ended_by(rollout):
             self._settlement.perform(older, Supersede(by=SCHEDULER, rollout=rollout.id), now)
-        return self._held_by_another_channel(rollout) is None
-
-    def _rivals(self, rollout: Rollout, *, older: bool) -> list[Rollout]:
-        """Live rollouts of the product and channel that share a group, submitted before (or after) this one."""
-        mine = _place(rollout)
-        return sorted(
-            (
-                other
-                for other in self._overlapping(rollout)
-                if other.plan.channel == rollout.plan.channel and (_place(other) < mine) == older
-            ),
-            key=_place,
-        )
-
-    def _held_by_another_channel(self, rollout: Rollout) -> Rollout | None:
-        """A live rollout of another channel that has one of the groups and was there first."""
-        mine = _place(rollout)
-        for other in self._overlapping(rollout):
-            if other.plan.channel != rollout.plan.channel and (rollout.submitted_at is None or _place(other) < mine):
-                return other
-        return None
-
-    def _overlapping(self, rollout: Rollout) -> list[Rollout]:
-        groups = sorted({wave.group for wave in rollout.plan.waves})
-        found = self.rollouts.overlapping(rollout.org, rollout.plan.product, groups)
-        return [other for other in found if other.id != rollout.id]
+        return self._precedence.waited_for(rollout) is None
 
     def _counters(self, rollout: Rollout) -> Counters:
         return self.rollouts.counters(rollout.id).get(rollout.wave, Counters())
@@ -345,8 +341,3 @@ class RolloutService:
         missing = self.groups.missing(org, sorted({wave.group for wave in plan.waves}))
         if missing:
             raise UnknownGroup(f"no group is named {', '.join(missing)}; create it or name another")
-
-
-def _place(rollout: Rollout) -> tuple[bool, datetime, str]:
-    """Order of submission; a draft comes last."""
-    return (rollout.submitted_at is None, rollout.submitted_at or rollout.created_at, rollout.id)

@@ -13,6 +13,7 @@ from rollout.ports import Intent, ProgressChange
 from rollout.stored import intent_from_dict, intent_to_dict, rollout_from_dict, rollout_to_dict
 from store.audit import append, events_of
 from store.database import Database
+from store.leases import Lease, holds, keep
 from store.models import rollout_groups, rollout_intents, rollouts
 from store.progress import counters_of, devices_of, recounted, step
 
@@ -21,10 +22,19 @@ UNDER_WAY = (State.WAITING, State.RUNNING, State.PAUSED)
 
 
 class SqlRollouts:
-    """Fulfils ``rollout.ports.Rollouts``, and answers what lists and checks ask beyond it."""
+    """Fulfils ``rollout.ports.Rollouts``, and answers what lists and checks ask beyond it.
 
-    def __init__(self, database: Database) -> None:
+    With a lease (:meth:`under`) every decision is written only while the lease is held, in the same transaction that
+    renews it; what was signed already is settled all the same.
+    """
+
+    def __init__(self, database: Database, lease: Lease | None = None) -> None:
         self._database = database
+        self._lease = lease
+
+    def under(self, lease: Lease) -> SqlRollouts:
+        """The same rollouts for who may act only while ``lease`` is held: without it, RolloutChanged."""
+        return SqlRollouts(self._database, lease)
 
     def get(self, org: str, rollout_id: str) -> Rollout:
         """Raises UnknownRollout, also for another organisation's."""
@@ -61,6 +71,7 @@ class SqlRollouts:
     def save(self, after: Rollout, events: Sequence[AuditEvent], *, seen: int) -> None:
         """Store state and events; raises RolloutChanged unless the stored revision is ``seen`` and no intent stands."""
         with self._database.write() as connection:
+            self._check_lease(connection)
             plan_hash = _claim(connection, after.org, after.id, seen)
             _replace(connection, after, plan_hash)
             append(connection, after.org, events)
@@ -69,6 +80,7 @@ class SqlRollouts:
         """Write the intent; raises RolloutChanged unless the stored revision is ``intent.seen`` and none stands."""
         after = intent.after
         with self._database.write() as connection:
+            self._check_lease(connection)
             _claim(connection, after.org, after.id, intent.seen)
             connection.execute(
                 insert(rollout_intents),
@@ -84,6 +96,8 @@ class SqlRollouts:
     def standing(self, intent: Intent) -> bool:
         """Whether this very intent still stands (asked under the repository lock, just before signing)."""
         with self._database.read() as connection:
+            if self._lease is not None and not holds(connection, self._lease):
+                return False
             return bool(connection.execute(select(exists().where(rollout_intents.c.id == intent.id))).scalar_one())
 
     def settle(self, intent: Intent) -> None:
@@ -168,6 +182,10 @@ class SqlRollouts:
         """The rollout's audit events, in order."""
         with self._database.read() as connection:
             return events_of(connection, org, rollout_id)
+
+    def _check_lease(self, connection: Connection) -> None:
+        if self._lease is not None and not keep(connection, self._lease):
+            raise RolloutChanged(f"the lease {self._lease.name} was lost; its next holder looks anew")
 
 
 def _filters(org: str, state: State | None, product: str | None) -> Sequence[ColumnElement[bool]]:
