@@ -225,8 +225,8 @@ class _Reader:
     def priority(self, key: str) -> Priority:
         """Absent means normal."""
         value = self._left.pop(key, Priority.NORMAL)
-        if value in set(Priority):
-            return Priority(str(value))
+        if isinstance(value, str) and value in set(Priority):
+            return Priority(value)
         self._fault(key, f"expected one of {', '.join(Priority)}, found {value!r}")
         return Priority.NORMAL
 

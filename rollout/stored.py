@@ -242,7 +242,9 @@ def _later_fields(rollout: Rollout) -> dict[str, object]:
     if rollout.rolled_back_because is not None:
         told["rolled_back_because"] = rollout.rolled_back_because
     if rollout.retry_at is not None:
-        told |= {"retry_at": time_to_text(rollout.retry_at), "retry_devices": list(rollout.retry_devices)}
+        told["retry_at"] = time_to_text(rollout.retry_at)
+    if rollout.retry_devices:
+        told["retry_devices"] = list(rollout.retry_devices)
     return told
 
 

@@ -23,6 +23,8 @@ from rollout.commands import (
     Refuse,
     Resume,
     Retry,
+    RetryLater,
+    RollBack,
     Submit,
     Supersede,
     command_from_dict,
@@ -98,24 +100,37 @@ SAID: dict[type[Command], Command] = {
     Resume: RESUME,
     Retry: Retry(by=BOB),
     Abort: Abort(by=BOB, reason="bad", mode=AbortMode.ROLL_BACK),
+    RetryLater: RetryLater(by=BOB, at=LATER + timedelta(hours=2), devices=("dev_c1",)),
+    RollBack: RollBack(by=BOB, reason="eats batteries"),
     Supersede: Supersede(by=SCHEDULER, rollout="rol_2"),
 }
 
 # Written by hand from the design, not from the code: what each command leads to from each state, wave 1 at hand.
 MATRIX = """
-            submit  edit  approve refuse open_wave pass_wave fail_wave pause  resume  retry   abort   supersede
-draft       waiting draft -       -      -         -         -         -      -       -       aborted -
-waiting     -       draft waiting draft  running   -         -         paused -       -       aborted superseded
-running     -       -     -       -      -         waiting   paused    paused -       running aborted superseded
-paused      -       -     -       -      -         -         -         -      running paused  aborted superseded
-completed   -       -     -       -      -         -         -         -      -       -       -       -
-aborted     -       -     -       -      -         -         -         -      -       -       -       -
-superseded  -       -     -       -      -         -         -         -      -       -       -       -
+            submit  edit  approve refuse open_wave pass_wave fail_wave
+draft       waiting draft -       -      -         -         -
+waiting     -       draft waiting draft  running   -         -
+running     -       -     -       -      -         waiting   paused
+paused      -       -     -       -      -         -         -
+completed   -       -     -       -      -         -         -
+aborted     -       -     -       -      -         -         -
+superseded  -       -     -       -      -         -         -
+"""
+MATRIX_OF_THE_REST = """
+            pause  resume  retry   retry_later abort   roll_back supersede
+draft       -      -       -       -           aborted -         -
+waiting     paused -       -       -           aborted -         superseded
+running     paused -       running running     aborted -         superseded
+paused      -      running paused  paused      aborted -         superseded
+completed   -      -       -       -           -       completed -
+aborted     -      -       -       -           -       aborted   -
+superseded  -      -       -       -           -       -         -
 """
 
 
 def wanted(state: State, command: type[Command]) -> State | None:
-    head, *rows = [line.split() for line in MATRIX.strip().splitlines()]
+    matrix = MATRIX if command.name in MATRIX.split() else MATRIX_OF_THE_REST
+    head, *rows = [line.split() for line in matrix.strip().splitlines()]
     row = next(row for row in rows if row[0] == state.value)
     to = row[1 + head.index(command.name)]
     return None if to == "-" else State(to)
@@ -140,18 +155,19 @@ def test_every_command_from_every_state(state: State, command: type[Command]) ->
 
 def test_the_list_of_commands_is_whole() -> None:
     assert set(COMMANDS) == set(Command.__subclasses__())
-    assert len({command.name for command in COMMANDS}) == 12
+    assert len({command.name for command in COMMANDS}) == 14
 
 
 def test_a_refusal_names_the_commands_possible() -> None:
-    with pytest.raises(TransitionNotAllowed, match="possible: resume, retry, abort, supersede"):
+    with pytest.raises(TransitionNotAllowed, match="possible: resume, retry, retry_later, abort, supersede"):
         apply(AT[State.PAUSED], PAUSE, now=LATER)
     with pytest.raises(TransitionNotAllowed, match="possible: nothing, it has ended"):
-        apply(AT[State.ABORTED], PAUSE, now=LATER)
+        apply(AT[State.SUPERSEDED], PAUSE, now=LATER)
 
 
 def test_final_states_have_no_way_out() -> None:
-    assert {state for state, _ in TRANSITIONS} & FINAL_STATES == set()
+    out_of_the_end = {(state, arrow.to) for (state, _), arrow in TRANSITIONS.items() if state in FINAL_STATES}
+    assert out_of_the_end == {(State.COMPLETED, (State.COMPLETED,)), (State.ABORTED, (State.ABORTED,))}
 
 
 @pytest.mark.parametrize("command", [*SAID.values()], ids=lambda command: command.name)
@@ -421,3 +437,61 @@ def test_errors_of_the_room_have_codes_of_their_own() -> None:
     codes = [leaf.code for leaf in RolloutError.__subclasses__()]
     assert len(set(codes)) == len(codes)
     assert "rollout_error" not in codes
+
+
+class TestRollingBackAfterTheEnd:
+    def test_the_end_stays_and_devices_are_called_back(self) -> None:
+        ended = AT[State.COMPLETED]
+        back, [event] = apply(ended, SAID[RollBack], now=LATER)
+        assert back == dataclasses.replace(
+            ended,
+            revision=ended.revision + 1,
+            rolled_back_because="eats batteries",
+            braked_revision=ended.revision + 1,
+        )
+        assert event.tag == "rollout.rolled_back"
+
+    @pytest.mark.parametrize("state", [State.COMPLETED, State.ABORTED])
+    def test_once_is_enough(self, state: State) -> None:
+        with pytest.raises(TransitionNotAllowed, match="told to leave rol_1 already"):
+            after(AT[state], SAID[RollBack], SAID[RollBack])
+
+    def test_an_abort_that_rolled_back_is_enough(self) -> None:
+        with pytest.raises(TransitionNotAllowed, match="already"):
+            after(AT[State.RUNNING], SAID[Abort], SAID[RollBack])
+
+    def test_nothing_was_offered(self) -> None:
+        with pytest.raises(TransitionNotAllowed, match="no device has anything to give back"):
+            after(AT[State.DRAFT], SAID[Abort], SAID[RollBack])
+
+    def test_it_needs_a_reason(self) -> None:
+        with pytest.raises(InvalidCommand, match="needs a reason"):
+            after(AT[State.COMPLETED], RollBack(by=BOB, reason=" "))
+
+
+class TestRetryingLater:
+    def test_it_is_remembered_and_done_by_the_retry(self) -> None:
+        planned = after(AT[State.RUNNING], SAID[RetryLater])
+        assert (planned.retry_at, planned.retry_devices) == (LATER + timedelta(hours=2), ("dev_c1",))
+        assert planned.device_attempts == {}
+        done = after(planned, Retry(by=SCHEDULER, devices=planned.retry_devices))
+        assert (done.retry_at, done.retry_devices, done.device_attempts) == (None, (), {"dev_c1": 2})
+
+    def test_the_last_one_told_stands(self) -> None:
+        sooner = RetryLater(by=BOB, at=LATER + timedelta(minutes=1))
+        assert after(AT[State.RUNNING], SAID[RetryLater], sooner).retry_at == LATER + timedelta(minutes=1)
+
+    @pytest.mark.parametrize("at", [LATER, LATER - timedelta(hours=1), LATER + timedelta(days=367)])
+    def test_only_a_moment_of_the_next_year_will_do(self, at: Any) -> None:
+        with pytest.raises(InvalidCommand, match="within 366 days from now"):
+            after(AT[State.RUNNING], RetryLater(by=BOB, at=at))
+
+    @pytest.mark.parametrize("end", [Abort, Supersede])
+    def test_the_end_forgets_it(self, end: type[Command]) -> None:
+        assert after(AT[State.RUNNING], SAID[RetryLater], SAID[end]).retry_at is None
+
+
+def test_a_clone_tells_what_it_was_made_after() -> None:
+    made, event = begin(rollout_id="rol_2", org="acme", plan=plan(), salt=SALT, by=CREATOR, now=NOW, origin="rol_1")
+    assert (made.origin, event.data["origin"]) == ("rol_1", "rol_1")
+    assert replay([event]) == made
