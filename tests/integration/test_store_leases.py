@@ -18,8 +18,6 @@ LONG = timedelta(hours=1)
 SHORT = timedelta(milliseconds=200)
 
 T = TypeVar("T")
-T = TypeVar("T")
-
 
 @pytest.fixture
 def leases(database: Database) -> Leases:
