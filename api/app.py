@@ -29,6 +29,7 @@ from api.operator import (
     groups,
     repository,
     repository_life,
+    rollout_aftermath,
     rollouts,
     uploads,
 )
@@ -44,6 +45,7 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     groups.api,
     devices.api,
     rollouts.api,
+    rollout_aftermath.api,
     repository.api,
     audit.api,
     batches.api,

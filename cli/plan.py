@@ -20,7 +20,7 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _SPAN: Final = re.compile(r"(?:[0-9]+[smhd])+|[0-9]+")
 _SPAN_PART: Final = re.compile(r"([0-9]+)([smhd])")
 _PLAN_FIELDS: Final = frozenset(
-    {"product", "version", "channel", "waves", "keep_open", "allow_downgrade", "note", "draft"}
+    {"product", "version", "channel", "waves", "keep_open", "allow_downgrade", "note", "priority", "draft"}
 )
 
 

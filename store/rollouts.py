@@ -14,7 +14,7 @@ from rollout.stored import intent_from_dict, intent_to_dict, rollout_from_dict, 
 from store.audit import append, events_of
 from store.database import Database
 from store.leases import Lease, holds, keep
-from store.models import rollout_groups, rollout_intents, rollouts
+from store.models import rollout_devices, rollout_groups, rollout_intents, rollouts
 from store.progress import counters_of, devices_of, recounted, step
 
 MOVING = (State.WAITING, State.RUNNING)
@@ -147,11 +147,33 @@ class SqlRollouts:
         with self._database.read() as connection:
             return counters_of(connection, rollout_id)
 
-    def recount(self, org: str, rollout_id: str) -> Mapping[int, Counters]:
-        """The counters as the devices' rows give them; equal to :meth:`counters` unless something is broken."""
+    def recount(self, org: str, rollout_id: str) -> tuple[Mapping[int, Counters], Mapping[int, Counters]]:
+        """The counters as kept, and as the devices' rows give them: equal unless something is broken.
+
+        Both of one moment. Raises UnknownRollout.
+        """
         with self._database.read() as connection:
             _read(connection, org, rollout_id)
-            return recounted(connection, rollout_id)
+            return counters_of(connection, rollout_id), recounted(connection, rollout_id)
+
+    def reported_elsewhere(self, rollout: Rollout, devices: Sequence[str]) -> Mapping[str, Sequence[Rollout]]:
+        """Of these devices, those that reported in other rollouts of the product, and in which."""
+        others = select(rollouts.c.id).where(
+            rollouts.c.org == rollout.org,
+            rollouts.c.product == rollout.plan.product,
+            rollouts.c.id != rollout.id,
+        )
+        rows = select(rollout_devices.c.device, rollout_devices.c.rollout).where(
+            rollout_devices.c.rollout.in_(others), rollout_devices.c.device.in_(devices)
+        )
+        found: dict[str, list[Rollout]] = {}
+        read: dict[str, Rollout] = {}
+        with self._database.read() as connection:
+            for row in connection.execute(rows.order_by(rollout_devices.c.device, rollout_devices.c.rollout)).all():
+                if row.rollout not in read:
+                    read[row.rollout] = _read(connection, rollout.org, row.rollout)
+                found.setdefault(row.device, []).append(read[row.rollout])
+        return found
 
     def update_progress(self, org: str, rollout_id: str, device: str, change: ProgressChange) -> bool:
         """Read the device's row, ask ``change`` for the new one, write row and counters in one transaction.

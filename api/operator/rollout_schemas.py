@@ -44,6 +44,9 @@ class NewRollout(Body):
     keep_open: bool = Field(True, description="after completion, serve devices that come later")
     allow_downgrade: bool = False
     note: str = Field("", max_length=1000)
+    priority: model.Priority = Field(
+        model.Priority.NORMAL, description="`security`: goes before normal ones, also newer ones"
+    )
 
 
 class CreateRollout(NewRollout):
@@ -72,6 +75,7 @@ class PlanShown(BaseModel):
     keep_open: bool
     allow_downgrade: bool
     note: str
+    priority: model.Priority = model.Priority.NORMAL
 
 
 class ApprovalShown(BaseModel):
@@ -131,6 +135,9 @@ class Rollout(BaseModel):
     abort_mode: model.AbortMode | None
     abort_reason: str | None
     superseded_by: str | None
+    cloned_from: str | None
+    rolled_back_because: str | None
+    retry_at: datetime | None
 
 
 class RolloutQuery(PageQuery):
@@ -151,6 +158,7 @@ class Retry(Body):
     """Devices to offer the release again, by id; all that failed when left out."""
 
     devices: list[str] | None = Field(None, min_length=1, max_length=1000)
+    after_seconds: int | None = Field(None, ge=1, le=31_536_000, description="not now, but so long from now")
 
 
 class Abort(Reason):
@@ -170,6 +178,7 @@ class DeviceStep(BaseModel):
     code: str
     detail: str
     at: datetime
+    superseded_by: str | None = Field(description="the rollout of the product that the device follows instead")
 
 
 class StepQuery(PageQuery):
@@ -210,6 +219,9 @@ def rollout(shown: RolloutView) -> Rollout:
         abort_mode=found.abort_mode,
         abort_reason=found.abort_reason,
         superseded_by=found.superseded_by,
+        cloned_from=found.origin,
+        rolled_back_because=found.rolled_back_because,
+        retry_at=found.retry_at,
     )
 
 
@@ -254,6 +266,7 @@ def plan_request(body: NewRollout) -> PlanRequest:
         keep_open=body.keep_open,
         allow_downgrade=body.allow_downgrade,
         note=body.note,
+        priority=body.priority,
     )
 
 

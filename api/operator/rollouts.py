@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from flask import Response
 
 from api.auth.permissions import Permission
@@ -36,6 +38,7 @@ from api.operator.routes import (
     reply_page,
     services,
 )
+from rollout.aftermath import Aftermath
 from rollout.decision import MalformedDocument, decision_path, decode_decision
 from rollout.errors import RolloutError
 
@@ -45,16 +48,9 @@ api = Routes("rollouts", "Rollouts")
 @api.on("POST", "/rollouts", Rollout, permission=Permission.ROLLOUTS_CREATE, status=201)
 def create_rollout(body: CreateRollout) -> Response:
     """Make a rollout and submit it"""
-    engine, org, by = services().rollouts, services().org, caller().actor
-    made = engine.create(org, plan_request(body), by=by, now=now())
+    made = services().rollouts.create(services().org, plan_request(body), by=caller().actor, now=now())
     if not body.draft:
-        try:
-            engine.submit(org, made.id, by=by, now=now())
-        except RolloutError as error:
-            refused = from_domain(error)
-            if refused is None:
-                raise
-            raise ApiError(refused.status, refused.code, f"{error}; it is kept as the draft {made.id}") from error
+        submit_or_keep(made.id)
     return reply(_shown(made.id), 201)
 
 
@@ -130,9 +126,10 @@ def resume_rollout(path: IdPath, body: Reason) -> Response:
 
 @api.on("POST", "/rollouts/{id}/retry", Rollout, permission=Permission.ROLLOUTS_RETRY)
 def retry_rollout(path: IdPath, body: Retry) -> Response:
-    """Offer the release again to devices that failed"""
+    """Offer the release again to devices that failed, now or later"""
     devices = [services().fleet.device(services().org, name).id for name in body.devices or ()]
-    services().rollouts.retry(services().org, path.id, devices=devices, by=caller().actor, now=now())
+    after = None if body.after_seconds is None else timedelta(seconds=body.after_seconds)
+    services().rollouts.retry(services().org, path.id, devices=devices, by=caller().actor, now=now(), after=after)
     return reply(_shown(path.id))
 
 
@@ -151,6 +148,9 @@ def list_rollout_devices(path: IdPath, query: StepQuery) -> Response:
         org, path.id, wave=query.wave, progress=query.progress, after=decode_cursor(query.cursor), limit=query.limit + 1
     )
     names = services().fleet.names(org, [one.device for one in found])
+    this = stored.get(org, path.id)
+    elsewhere = stored.reported_elsewhere(this, [one.device for one in found])
+    others = Aftermath(services().rollouts).overtaken_by(this, elsewhere)
     steps = [
         DeviceStep(
             device_id=one.device,
@@ -161,6 +161,7 @@ def list_rollout_devices(path: IdPath, query: StepQuery) -> Response:
             code=one.code,
             detail=one.detail,
             at=one.at,
+            superseded_by=others[one.device].id if one.device in others else None,
         )
         for one in found
     ]
@@ -194,6 +195,17 @@ def get_decision(path: WavePath) -> Response:
         message = f"wave {path.number} of {path.id} has no decision of this rollout now"
         raise ApiError(404, "decision_not_found", message)
     return Response(document, mimetype="application/json")
+
+
+def submit_or_keep(rollout_id: str) -> None:
+    """Submit a rollout just made; a refusal says under which id the draft is kept."""
+    try:
+        services().rollouts.submit(services().org, rollout_id, by=caller().actor, now=now())
+    except RolloutError as error:
+        refused = from_domain(error)
+        if refused is None:
+            raise
+        raise ApiError(refused.status, refused.code, f"{error}; it is kept as the draft {rollout_id}") from error
 
 
 def _shown(rollout_id: str) -> Rollout:

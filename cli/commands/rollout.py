@@ -11,6 +11,7 @@ import click
 
 from cli import words
 from cli.client import segment
+from cli.commands import rollout_again
 from cli.invocation import Invocation
 from cli.options import list_options, server_options
 from cli.plan import WAVE_FORM, body, span
@@ -60,6 +61,11 @@ def plan_options(command: Command) -> Command:
         ),
         click.option(
             "--allow-downgrade", is_flag=True, default=None, help="Let devices on a higher version go back to this one."
+        ),
+        click.option(
+            "--priority",
+            type=click.Choice(("security", "normal")),
+            help="What goes first where rollouts meet. [default: normal]",
         ),
     )
     decorated: Any = command
@@ -245,12 +251,14 @@ def abort(invocation: Invocation, rollout_id: str, reason: str, mode: str) -> No
 @rollout.command()
 @click.argument("rollout_id", metavar="ROLLOUT")
 @click.option("--device", "devices", multiple=True, metavar="DEVICE_ID", help="Only this device; repeat.")
+@click.option("--after", metavar="SPAN", callback=_seconds, help="Not now, but so long from now, e.g. 30m.")
 @server_options
-def retry(invocation: Invocation, rollout_id: str, devices: tuple[str, ...]) -> None:
-    """Offer it again to devices that failed: those named, or all."""
-    told = invocation.client().post(
-        f"/rollouts/{segment(rollout_id)}/retry", {"devices": list(devices)} if devices else {}
-    )
+def retry(invocation: Invocation, rollout_id: str, devices: tuple[str, ...], after: int | None) -> None:
+    """Offer it again to devices that failed: those named, or all; now, or after a while."""
+    asked: dict[str, Any] = {"devices": list(devices)} if devices else {}
+    if after is not None:
+        asked["after_seconds"] = after
+    told = invocation.client().post(f"/rollouts/{segment(rollout_id)}/retry", asked)
     invocation.emit(told, lambda: words.rollout(told))
 
 
@@ -265,6 +273,10 @@ def watch(invocation: Invocation, rollout_id: str, interval: int, timeout: int |
     A live view on a terminal; elsewhere, and with -o json, one line of JSON for each change.
     """
     _follow(invocation, invocation.client(), rollout_id, interval=max(interval, 1), timeout=timeout)
+
+
+for _command in (rollout_again.roll_back, rollout_again.clone, rollout_again.rerun, rollout_again.recount):
+    rollout.add_command(_command)
 
 
 def _answer(invocation: Invocation, client: Client, told: dict[str, Any], *, wait: bool, timeout: int | None) -> None:

@@ -19,6 +19,7 @@ SHORT = timedelta(milliseconds=200)
 
 T = TypeVar("T")
 
+
 @pytest.fixture
 def leases(database: Database) -> Leases:
     return Leases(database)

@@ -269,8 +269,8 @@ def a_planned_retry_is_never_done_with(patch: pytest.MonkeyPatch) -> None:
     true = effects.retry
 
     def again(rollout: Rollout, command: Any, now: Any) -> Rollout:
-        kept = {"retry_at": rollout.retry_at, "retry_devices": rollout.retry_devices}
-        return replace(true(rollout, command, now), **kept)
+        after = true(rollout, command, now)
+        return replace(after, retry_at=rollout.retry_at, retry_devices=rollout.retry_devices)
 
     arrow(patch, State.RUNNING, Retry, effect=again)
 
