@@ -103,7 +103,8 @@ class Fleet:
         """One operator's day: makes rollouts now and then, else does this and that to any of them."""
         dice = random.Random(seed)
         for step in range(ROUNDS):
-            if not self.known or dice.random() < 0.2:
+            time.sleep(dice.random() * 0.5)
+            if not self.known or dice.random() < 0.05:
                 body: dict[str, object] = {"product": "fw", "version": f"{dice.randint(1, 3)}.0", "waves": WAVES}
                 body |= {"priority": "security"} if dice.random() < 0.25 else {}
                 status, made = operator.ask("POST", "/rollouts", body)
@@ -115,7 +116,7 @@ class Fleet:
             verb = dice.choice(
                 ["approve", "approve", "approve", "pause", "resume", "resume", "retry", "abort", "roll-back"]
             )
-            if verb == "abort" and dice.random() < 0.6:
+            if verb == "abort" and dice.random() < 0.8:
                 verb = "approve"
             words: dict[str, object] = {"reason": f"{operator.id} {step}"}
             said = {"approve": {"wave": 1}, "retry": {}}.get(verb, words)
@@ -142,7 +143,7 @@ def test_ten_operators_on_two_servers_leave_one_history(
 ) -> None:
     home = make_home()
     fleet = Fleet(home, [home.serve(**FAST), home.serve(**FAST)])
-    devices = prepare(home, tmp_path, 4)
+    devices = prepare(home, tmp_path, 2)
     people = hire(home, 10, fleet.url)
     with ThreadPoolExecutor(len(people) + len(devices)) as pool:
         reports = [pool.submit(fleet.report, device, seed) for seed, device in enumerate(devices)]
