@@ -127,7 +127,7 @@ class Aftermath:
             told = machine.replay(self.service.rollouts.events(rollout.org, rollout.id))
         except BrokenHistory as error:
             return [f"its events do not replay: {error}"]
-        if told != rollout and self.service.rollouts.get(rollout.org, rollout.id) == rollout:
+        if told != rollout and not self._moved_since(rollout):
             return [f"its events replay to revision {told.revision}, which is not what is stored"]
         return []
 
@@ -137,6 +137,5 @@ class Aftermath:
         return [
             f"{path} is not served as the state says"
             for path, document in documents(rollout).items()
-            if self.service.decisions.served(path) != document
-            and self.service.rollouts.get(rollout.org, rollout.id) == rollout
+            if self.service.decisions.served(path) != document and not self._moved_since(rollout)
         ]
