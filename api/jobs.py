@@ -1,5 +1,6 @@
 """Background jobs: rollouts are judged and roles re-signed. What is due stands in the database and the metadata;
-a job only looks, so that any number of processes may look at once and a missed turn is made up at the next."""
+a job only looks, so that any number of processes may look at once and a missed turn is made up at the next. Rollouts
+are moved by one process at a time, which holds a lease."""
 
 from __future__ import annotations
 
@@ -9,9 +10,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
+from api.leader import Leader
 from api.life import COLLECT_EVERY, FIRST_COLLECTION, Alarm, canary_job, collect
 from api.wiring import Wavegate
 from repo_signing.roles import BINS
+from store.job_leases import Leases
 
 log: Final = logging.getLogger("wavegate.jobs")
 
@@ -25,6 +28,7 @@ class Jobs:
     def __init__(self, wiring: Wavegate) -> None:
         self._wiring = wiring
         self._stop = threading.Event()
+        self._leader = Leader(wiring, Leases(wiring.db))
         settings = wiring.settings
         self._threads = [
             self._thread("scheduler", settings.scheduler_seconds, self._judge),
@@ -48,6 +52,7 @@ class Jobs:
         self._stop.set()
         for thread in self._threads:
             thread.join(_PATIENCE_SECONDS)
+        self._leader.step_down()
 
     def _thread(self, name: str, seconds: float, turn: Callable[[], None]) -> threading.Thread:
         def run() -> None:
@@ -65,7 +70,7 @@ class Jobs:
         return threading.Thread(target=run, name=f"wavegate-{name}", daemon=True)
 
     def _judge(self) -> None:
-        self._wiring.rollouts.tick(self._wiring.org, datetime.now(UTC))
+        self._leader.turn(datetime.now(UTC))
 
     def _refresh(self) -> None:
         try:

@@ -37,6 +37,7 @@ _PLAN_FIELDS: Final = frozenset(
         "spread_seconds",
         "retry",
         "ignores_freeze",
+        "priority",
     }
 )
 
@@ -243,6 +244,15 @@ def body(
     Raises:
         UsageFault: Product, version or waves are missing.
     """
+    told = told_of(plan=plan, waves=waves, given=given)
+    for name, option in (("product", "--product"), ("version", "--version"), ("waves", "--wave")):
+        if not told.get(name) and not (name == "waves" and told.get("template")):
+            raise UsageFault(f"the plan has no {name}", hint=f"give {option}, or name it in the --plan file")
+    return told
+
+
+def told_of(*, plan: Path | None, waves: tuple[str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+    """As :func:`body`, of a plan that need not be whole."""
     told = read_plan(plan) if plan is not None else {}
     told.update({name: value for name, value in given.items() if value is not None})
     if waves:
@@ -250,9 +260,6 @@ def body(
         told.pop("template", None)
     if given.get("template") is not None:
         told.pop("waves", None)
-    for name, option in (("product", "--product"), ("version", "--version"), ("waves", "--wave")):
-        if not told.get(name) and not (name == "waves" and told.get("template")):
-            raise UsageFault(f"the plan has no {name}", hint=f"give {option}, or name it in the --plan file")
     return told
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from evidence.model import Actor
 from rollout.gate import Outcome, Verdict
 from rollout.model import AbortMode, Counters, Plan, plan_to_dict
 from rollout.plan import plan_from_dict
-from rollout.stored import counters_from_dict, counters_to_dict
+from rollout.stored import counters_from_dict, counters_to_dict, time_to_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +117,32 @@ class Retry(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetryLater(Command):
+    """Have the scheduler retry at a moment: the devices named, or with none named all that failed by then.
+
+    The last one told stands; a retry before then takes its place.
+    """
+
+    name: ClassVar[str] = "retry_later"
+    at: datetime
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Abort(Command):
     """End it; ``mode`` says what devices do that have the release."""
 
     name: ClassVar[str] = "abort"
     reason: str
     mode: AbortMode = AbortMode.STOP
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollBack(Command):
+    """Call back, after the end, what devices got: each returns to what it ran before."""
+
+    name: ClassVar[str] = "roll_back"
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +164,9 @@ COMMANDS: Final[tuple[type[Command], ...]] = (
     Pause,
     Resume,
     Retry,
+    RetryLater,
     Abort,
+    RollBack,
     Supersede,
 )
 _LATER: Final = frozenset({"reach", "silent"})
@@ -180,6 +203,8 @@ def _out(value: object) -> object:
         return {"outcome": value.outcome.value, "reason": value.reason}
     if isinstance(value, AbortMode):
         return value.value
+    if isinstance(value, datetime):
+        return time_to_text(value)
     if isinstance(value, tuple):
         return list(value)
     return value
@@ -195,6 +220,8 @@ def _in(key: str, value: Any) -> object:
             return Verdict(Outcome(value["outcome"]), value["reason"])
         case "mode":
             return AbortMode(value)
+        case "at":
+            return datetime.fromisoformat(value)
         case "devices":
             return tuple(value)
         case _:

@@ -152,6 +152,8 @@ def why(rollout: Rollout, counters: Counters, expected: int, now: datetime) -> s
         case State.PAUSED:
             who = " (an approver must resume)" if rollout.pause_needs_approver else ""
             return f"paused: {rollout.paused_because}{who}"
+        case State.COMPLETED | State.ABORTED if rollout.rolled_back_because is not None:
+            return f"{rollout.state}, then rolled back: {rollout.rolled_back_because}"
         case State.COMPLETED:
             return "completed: its only wave passed" if len(rollout.waves) == 1 else _all_passed(rollout)
         case State.ABORTED:

@@ -137,6 +137,13 @@ class ArtifactRef:
     sha256: str
 
 
+class Priority(StrEnum):
+    """What goes first where rollouts meet: a ``security`` one is not overtaken by a newer ``normal`` one."""
+
+    SECURITY = "security"
+    NORMAL = "normal"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a rollout carries and how; a value with a hash, and approvals name that hash.
@@ -164,6 +171,7 @@ class Plan:
     spread_seconds: int = 0
     retry: RetryPolicy | None = None
     ignores_freeze: bool = False
+    priority: Priority = Priority.NORMAL
 
     @property
     def tries(self) -> int:
@@ -244,6 +252,8 @@ class Rollout:
     ``device_attempts`` those of named ones. ``salt`` is 32 lower-case hex characters, kept for life. ``editors`` are
     those who changed the plan, by whom it cannot be approved either. ``retried_revision`` and ``braked_revision`` are
     the revisions of the last retry and of the last stop (0 when there was none): signed documents carry them.
+    ``origin`` is the rollout it was cloned from. ``rolled_back_because`` is set when devices were called back after the
+    end. ``retry_at`` is when the scheduler retries ``retry_devices`` (none named: all that failed).
     """
 
     id: str
@@ -272,6 +282,10 @@ class Rollout:
     editors: tuple[Actor, ...] = ()
     retried_revision: int = 0
     braked_revision: int = 0
+    origin: str | None = None
+    rolled_back_because: str | None = None
+    retry_at: datetime | None = None
+    retry_devices: tuple[str, ...] = ()
 
     def attempt_for(self, device: str) -> int:
         """The attempt a device is offered now, 1 or more."""
@@ -343,6 +357,7 @@ def plan_to_dict(plan: Plan) -> dict[str, object]:
         "spread_seconds": plan.spread_seconds,
         "retry": None if plan.retry is None else retry_to_dict(plan.retry),
         "ignores_freeze": plan.ignores_freeze,
+        "priority": None if plan.priority is Priority.NORMAL else plan.priority.value,
     }
     return told | {name: value for name, value in later.items() if value}
 

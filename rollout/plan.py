@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 from rollout.errors import InvalidPlan
-from rollout.model import Advance, ArtifactRef, Gate, Plan, Requirement, RetryPolicy, Silent, WavePlan
+from rollout.model import Advance, ArtifactRef, Gate, Plan, Priority, Requirement, RetryPolicy, Silent, WavePlan
 from rollout.reading import Faults, Reader
 from rollout.versions import is_rule
 from rollout.windows import InvalidWindow, Window, window_faults, window_from_dict
@@ -45,6 +45,7 @@ class PlanRequest:
     spread_seconds: int = 0
     retry: RetryPolicy | None = None
     ignores_freeze: bool = False
+    priority: Priority = Priority.NORMAL
 
     def with_artifacts(self, artifacts: Mapping[str, ArtifactRef]) -> Plan:
         """The plan that carries these artifacts, by platform."""
@@ -64,6 +65,7 @@ class PlanRequest:
             spread_seconds=self.spread_seconds,
             retry=self.retry,
             ignores_freeze=self.ignores_freeze,
+            priority=self.priority,
         )
 
 
@@ -213,6 +215,7 @@ def plan_from_dict(fields: Mapping[str, object]) -> Plan:
         spread_seconds=reader.number("spread_seconds") if reader.has("spread_seconds") else 0,
         retry=_read_retry(reader.inner("retry")) if reader.has("retry") else None,
         ignores_freeze=reader.flag("ignores_freeze") if reader.has("ignores_freeze") else False,
+        priority=Priority(reader.one_of("priority", list(Priority))) if reader.has("priority") else Priority.NORMAL,
     )
     reader.finish()
     return plan

@@ -16,6 +16,7 @@ from rollout.errors import InvalidPlan
 from rollout.model import BUCKETS, FINAL_STATES, Advance, Plan, Rollout, State, Wave, WaveState
 from rollout.plan import PlanRequest, plan_faults
 from rollout.ports import DeviceFacts, Groups, HouseRules, Inventory, Kind, Releases, Rollouts
+from rollout.precedence import Precedence, is_security
 from rollout.rules import NoRules
 from rollout.settlement import why_blocked, why_waiting
 from rollout.silence import began
@@ -167,14 +168,11 @@ class Previews:
         if missing:
             message = f"no group is named {', '.join(missing)}; create it or name another"
             found.append(Finding(code="group_unknown", message=message))
-        found += [
-            Finding(
-                code="group_busy",
-                message=f"a group is held by {one.id} of channel {one.plan.channel!r}; wait for its end, or abort it",
-            )
-            for one in self._before(rollout)
-            if one.plan.channel != plan.channel
-        ]
+        holder = Precedence(self.rollouts).waited_for(rollout)
+        if holder is not None:
+            kind = "of priority 'security'" if is_security(holder) else f"of channel {holder.plan.channel!r}"
+            message = f"a group is held by {holder.id} {kind}; wait for its end, or abort it"
+            found.append(Finding(code="group_busy", message=message))
         found += [
             Finding(
                 code="approvals_missing",
@@ -200,23 +198,15 @@ class Previews:
         return [Finding(code=code, message=why) for code, why in (("frozen", frozen), ("after", after)) if why]
 
     def _consequences(self, rollout: Rollout) -> list[Finding]:
+        if rollout.retry_at is not None:
+            what = f"{len(rollout.retry_devices)} devices" if rollout.retry_devices else "all that failed"
+            moment = rollout.retry_at.isoformat(timespec="seconds")
+            return [Finding(code="retry_planned", message=f"{what} will be retried at {moment}", wave=rollout.wave)]
         if rollout.state is not State.DRAFT:
             return []
         return [
             Finding(code="supersedes", message=f"submitting it ends {one.id}, {one.plan.product} {one.plan.version}")
-            for one in self._before(rollout)
-            if one.plan.channel == rollout.plan.channel
-        ]
-
-    def _before(self, rollout: Rollout) -> list[Rollout]:
-        """Live rollouts of the product that share a group and were submitted before this one."""
-        groups = sorted({wave.group for wave in rollout.plan.waves})
-        mine = rollout.submitted_at
-        return [
-            one
-            for one in self.rollouts.overlapping(rollout.org, rollout.plan.product, groups)
-            if one.id != rollout.id
-            and (mine is None or (one.submitted_at is not None and (one.submitted_at, one.id) < (mine, rollout.id)))
+            for one in Precedence(self.rollouts).ended_by(rollout)
         ]
 
 

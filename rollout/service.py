@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from evidence.ids import new_id
 from evidence.model import SCHEDULER, Actor
-from rollout import audience, gate, machine, progress, silence
+from rollout import audience, gate, machine, progress
 from rollout.commands import (
     Abort,
     Approve,
@@ -21,6 +19,7 @@ from rollout.commands import (
     Refuse,
     Resume,
     Retry,
+    RetryLater,
     Submit,
     Supersede,
 )
@@ -35,88 +34,54 @@ from rollout.errors import (
     UnknownRelease,
     UnknownRollout,
 )
-from rollout.gate import Outcome, Verdict
-from rollout.model import AbortMode, ArtifactRef, Counters, DeviceProgress, Plan, Report, Rollout, State
-from rollout.outlook import Outlook, outlook
+from rollout.gate import Outcome
+from rollout.model import AbortMode, ArtifactRef, DeviceProgress, Plan, Report, Rollout, State
 from rollout.plan import PlanRequest, plan_faults
-from rollout.ports import Decisions, Groups, HouseRules, Releases, Rollouts
-from rollout.rules import NoRules
-from rollout.settlement import STALE_AFTER, Settlement, why_blocked
+from rollout.precedence import is_security
+from rollout.settlement import STALE_AFTER, why_blocked
+from rollout.views import RolloutViews
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutView:
-    """A rollout as people look at it: ``why`` in one line; counters, expected devices and outlooks by wave number.
-
-    In a list ``expected`` is empty: counting who is in a wave costs with the size of its group.
-    """
-
-    rollout: Rollout
-    why: str
-    counters: Mapping[int, Counters]
-    expected: Mapping[int, int]
-    outlooks: Mapping[int, Outlook] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutService:
+class RolloutService(RolloutViews):
     """All that can be done with rollouts. Every method that changes something answers with the rollout after it.
 
     Any of them raises UnknownRollout for an id that is not the organisation's, and RolloutChanged when somebody else
-    was first: look again and decide afresh. ``make_id`` gets a prefix, ``make_salt`` gives 32 lower-case
-    hex characters.
+    was first: look again and decide afresh.
     """
 
-    rollouts: Rollouts
-    decisions: Decisions
-    releases: Releases
-    groups: Groups
-    make_id: Callable[[str], str] = new_id
-    make_salt: Callable[[], str] = lambda: secrets.token_hex(16)
-    rules: HouseRules = field(default_factory=NoRules)
-
-    @property
-    def _settlement(self) -> Settlement:
-        return Settlement(
-            rollouts=self.rollouts,
-            decisions=self.decisions,
-            releases=self.releases,
-            make_id=self.make_id,
-            rules=self.rules,
-        )
-
-    def create(self, org: str, request: PlanRequest, *, by: Actor, now: datetime) -> Rollout:
-        """Store a draft that carries the signed artifacts of the release.
+    def create(self, org: str, request: PlanRequest, *, by: Actor, now: datetime, origin: str | None = None) -> Rollout:
+        """Store a draft that carries the signed artifacts of the release; ``origin`` is the rollout it is made after.
 
         Raises InvalidPlan (all faults at once), UnknownRelease, ReleaseBlocked or UnknownGroup; nothing is stored then.
         """
         plan = self._plan(org, request, now)
         rollout, event = machine.begin(
-            rollout_id=self.make_id("rol"), org=org, plan=plan, salt=self.make_salt(), by=by, now=now
+            rollout_id=self.make_id("rol"), org=org, plan=plan, salt=self.make_salt(), by=by, now=now, origin=origin
         )
         self.rollouts.add(rollout, event)
         return rollout
 
     def submit(self, org: str, rollout_id: str, *, by: Actor, now: datetime) -> Rollout:
-        """Hand a draft in. Older rollouts of the same product and channel that share a group are superseded.
+        """Hand a draft in. Older rollouts of the product that it supersedes (``rollout.precedence``) end.
 
         Each of those is a transition of its own; one that cannot be made now is made by a later :meth:`tick`, and no
         wave of the newer rollout opens before. Raises GroupBusy while another channel's rollout holds a group.
         """
-        rollout = self._settlement.current(org, rollout_id, now)
+        rollout = self.settlement.current(org, rollout_id, now)
         command = Submit(by=by)
         machine.apply(rollout, command, now=now)  # Whether it can be submitted at all is the first thing to say.
         self._check_release(rollout, now)
         self._check_groups(org, rollout.plan)
-        busy = self._held_by_another_channel(rollout)
-        if busy is not None:
+        busy = self.precedence.waited_for(rollout)
+        if busy is not None and busy.plan.channel != rollout.plan.channel:
             raise GroupBusy(
                 f"a group is held by {busy.id} of channel {busy.plan.channel!r}; wait for its end, or abort it"
             )
-        submitted = self._settlement.perform(rollout, command, now)
-        for older in self._rivals(submitted, older=True):
+        submitted = self.settlement.perform(rollout, command, now)
+        for older in self.precedence.ended_by(submitted):
             try:
-                self._settlement.perform(older, Supersede(by=by, rollout=submitted.id), now)
+                self.settlement.perform(older, Supersede(by=by, rollout=submitted.id), now)
             except RolloutChanged:
                 continue  # It is moving right now; the next tick looks again before anything opens.
         return submitted
@@ -133,12 +98,10 @@ class RolloutService:
         seen: int | None = None,
     ) -> Rollout:
         """Put another plan in place; back to draft. ``seen`` is the revision looked at, None for any."""
-        rollout = self._settlement.current(org, rollout_id, now)
+        rollout = self.settlement.current(org, rollout_id, now)
         if seen is not None and seen != rollout.revision:
             raise RolloutChanged(f"{rollout_id} is at revision {rollout.revision}, you saw {seen}; look again")
-        return self._settlement.perform(
-            rollout, Edit(by=by, plan=self._plan(org, request, now), as_admin=as_admin), now
-        )
+        return self.settlement.perform(rollout, Edit(by=by, plan=self._plan(org, request, now), as_admin=as_admin), now)
 
     def approve(
         self,
@@ -153,19 +116,15 @@ class RolloutService:
     ) -> Rollout:
         """Say yes to one pending wave of the plan with this hash. Raises ApprovalRefused or PlanChanged."""
         command = Approve(by=by, wave=wave, plan_hash=plan_hash, signature=signature)
-        return self._settlement.perform(self._settlement.current(org, rollout_id, now), command, now)
+        return self.settlement.perform(self.settlement.current(org, rollout_id, now), command, now)
 
     def refuse(self, org: str, rollout_id: str, *, reason: str, by: Actor, now: datetime) -> Rollout:
         """Say no: back to draft, or to paused when a wave has been opened before."""
-        return self._settlement.perform(
-            self._settlement.current(org, rollout_id, now), Refuse(by=by, reason=reason), now
-        )
+        return self.settlement.perform(self.settlement.current(org, rollout_id, now), Refuse(by=by, reason=reason), now)
 
     def pause(self, org: str, rollout_id: str, *, reason: str, by: Actor, now: datetime) -> Rollout:
         """Nobody new starts from the moment this returns."""
-        return self._settlement.perform(
-            self._settlement.current(org, rollout_id, now), Pause(by=by, reason=reason), now
-        )
+        return self.settlement.perform(self.settlement.current(org, rollout_id, now), Pause(by=by, reason=reason), now)
 
     def resume(
         self, org: str, rollout_id: str, *, reason: str, by: Actor, now: datetime, as_approver: bool = False
@@ -174,22 +133,32 @@ class RolloutService:
 
         Raises ReleaseBlocked while an artifact is yanked.
         """
-        rollout = self._settlement.current(org, rollout_id, now)
-        counters = self._counters(rollout)
+        rollout = self.settlement.current(org, rollout_id, now)
+        counters = self.counters(rollout)
         command = Resume(by=by, reason=reason, as_approver=as_approver, counters=counters)
-        return self._settlement.perform(rollout, command, now)
+        return self.settlement.perform(rollout, command, now)
 
-    def retry(self, org: str, rollout_id: str, *, by: Actor, now: datetime, devices: Sequence[str] = ()) -> Rollout:
-        """Offer the release again to these devices (ids), or with none named to all that failed."""
-        command = Retry(by=by, devices=tuple(dict.fromkeys(devices)))
-        return self._settlement.perform(self._settlement.current(org, rollout_id, now), command, now)
+    def retry(
+        self,
+        org: str,
+        rollout_id: str,
+        *,
+        by: Actor,
+        now: datetime,
+        devices: Sequence[str] = (),
+        after: timedelta | None = None,
+    ) -> Rollout:
+        """Offer the release again to these devices (ids), or with none named to all that failed: now, or ``after``."""
+        named = tuple(dict.fromkeys(devices))
+        command = Retry(by=by, devices=named) if after is None else RetryLater(by=by, devices=named, at=now + after)
+        return self.settlement.perform(self.settlement.current(org, rollout_id, now), command, now)
 
     def abort(
         self, org: str, rollout_id: str, *, reason: str, by: Actor, now: datetime, mode: AbortMode = AbortMode.STOP
     ) -> Rollout:
         """End it for good; with ``roll_back`` devices return to what they ran before."""
-        return self._settlement.perform(
-            self._settlement.current(org, rollout_id, now), Abort(by=by, reason=reason, mode=mode), now
+        return self.settlement.perform(
+            self.settlement.current(org, rollout_id, now), Abort(by=by, reason=reason, mode=mode), now
         )
 
     def advance(self, org: str, rollout_id: str, *, by: Actor, now: datetime) -> Rollout:
@@ -197,13 +166,13 @@ class RolloutService:
 
         Everything else must hold as for the scheduler. Raises TransitionNotAllowed, ReleaseBlocked or RolloutChanged.
         """
-        rollout = self._settlement.current(org, rollout_id, now)
+        rollout = self.settlement.current(org, rollout_id, now)
         number = max(rollout.wave, 1)
         command = OpenWave(by=by, wave=number, reach=audience.reach_by_count(rollout, self.groups, number=number))
         machine.apply(rollout, command, now=now)  # Whether it can be opened at all is the first thing to say.
         if not self._way_is_free(rollout, now):
             raise TransitionNotAllowed(f"{rollout_id}: {self.why(rollout, now)}")
-        return self._settlement.perform(rollout, command, now)
+        return self.settlement.perform(rollout, command, now)
 
     def tick(self, org: str, now: datetime) -> None:
         """Let every waiting and running rollout make at most one step; settle or drop what was left half done.
@@ -214,7 +183,9 @@ class RolloutService:
         """
         self.recover(org, now, older_than=STALE_AFTER)
         faults: list[Exception] = []
-        for rollout_id in self.rollouts.moving(org):
+        # What is urgent must not wait for the signing of what is not.
+        going = [self.rollouts.get(org, rollout_id) for rollout_id in self.rollouts.moving(org)]
+        for rollout_id in [one.id for one in sorted(going, key=is_security, reverse=True)]:
             try:
                 self._step(self.rollouts.get(org, rollout_id), now)
             except RolloutChanged:
@@ -230,7 +201,7 @@ class RolloutService:
         Safe beside living writers: it runs under the repository lock, and a writer asks there, before it signs,
         whether its intent still stands.
         """
-        self._settlement.recover(org, now, older_than=older_than)
+        self.settlement.recover(org, now, older_than=older_than)
 
     def record_report(self, org: str, device: str, report: Report, *, groups: frozenset[str] | None = None) -> bool:
         """Count what an active device says of one rollout; whether it changed anything.
@@ -255,150 +226,40 @@ class RolloutService:
                 raise RolloutChanged(f"{report.rollout} is changing; report again") from refusal
             raise
 
-    def expected(self, rollout: Rollout, wave: int, now: datetime) -> int:
-        """How many devices a wave reaches that none before it reached: exact for groups of up to 10,000."""
-        left_out = self.rules.left_out(rollout.org, rollout.plan, now)
-        return audience.expected(rollout, self.groups, number=wave, left_out=left_out)
-
-    def why(self, rollout: Rollout, now: datetime) -> str:
-        """One line: what the rollout waits for, what blocks it, or how it ended."""
-        if rollout.state is State.RUNNING:
-            return self._verdict(rollout, now).reason
-        if rollout.state is State.WAITING and gate.may_open(rollout, now).outcome is Outcome.PASS:
-            blocked = self._settlement.blocked(rollout, now)
-            if blocked:
-                return blocked
-            held = self._settlement.held(rollout, now)
-            if held:
-                return f"wave {rollout.wave} is {held}"
-            holder = self._held_by_another_channel(rollout)
-            if holder is not None:
-                return f"wave {rollout.wave} waits: {holder.id} of channel {holder.plan.channel!r} holds a group"
-        return gate.why(rollout, Counters(), 0, now)
-
-    def show(self, org: str, rollout_id: str, now: datetime) -> RolloutView:
-        """The rollout with its why, counters and expected devices of every wave."""
-        return self.view(self.rollouts.get(org, rollout_id), now)
-
-    def view(self, rollout: Rollout, now: datetime) -> RolloutView:
-        """As :meth:`show`, for a rollout at hand."""
-        counters = dict(self.rollouts.counters(rollout.id))
-        left_out = self.rules.left_out(rollout.org, rollout.plan, now)
-        expected = audience.expected_all(rollout, self.groups, left_out=left_out)
-        return RolloutView(
-            rollout=rollout,
-            why=self.why(rollout, now),
-            counters=counters,
-            expected=expected,
-            outlooks=self._outlooks(rollout, counters, expected, now),
-        )
-
-    def glance(self, found: Sequence[Rollout], now: datetime) -> list[RolloutView]:
-        """Views of many rollouts at a cost that no fleet's size enters: no device is counted or placed."""
-        told = self.rollouts.counters_of([rollout.id for rollout in found])
-        return [
-            RolloutView(
-                rollout=rollout,
-                why=gate.glance(rollout, told.get(rollout.id, {}).get(rollout.wave, Counters()))
-                if rollout.state is State.RUNNING
-                else self.why(rollout, now),
-                counters=told.get(rollout.id, {}),
-                expected={},
-            )
-            for rollout in found
-        ]
-
-    def _outlooks(
-        self, rollout: Rollout, counters: Mapping[int, Counters], expected: Mapping[int, int], now: datetime
-    ) -> dict[int, Outlook]:
-        stalled, unsure = self._listen(rollout, now)
-        found: dict[int, Outlook] = {}
-        for number in range(1, len(rollout.waves) + 1):
-            one = outlook(
-                rollout,
-                number,
-                counters.get(number, Counters()),
-                expected=expected.get(number, 0),
-                stalled=stalled if number == rollout.wave else 0,
-                unsure=unsure if number == rollout.wave else 0,
-                now=now,
-            )
-            if one is not None:
-                found[number] = one
-        return found
-
     def _step(self, rollout: Rollout, now: datetime) -> None:
-        newer = self._rivals(rollout, older=False)
-        if newer:
-            self._settlement.perform(rollout, Supersede(by=SCHEDULER, rollout=newer[-1].id), now)
+        newer = self.precedence.ending(rollout)
+        if newer is not None:
+            self.settlement.perform(rollout, Supersede(by=SCHEDULER, rollout=newer.id), now)
             return
-        blocked = self._settlement.blocked(rollout, now)
+        blocked = self.settlement.blocked(rollout, now)
         if blocked:
-            self._settlement.perform(rollout, Pause(by=SCHEDULER, reason=blocked), now)
+            self.settlement.perform(rollout, Pause(by=SCHEDULER, reason=blocked), now)
             return
-        if rollout.state is State.RUNNING:
+        if rollout.state is State.RUNNING and rollout.retry_at is not None and now >= rollout.retry_at:
+            self.settlement.perform(rollout, Retry(by=SCHEDULER, devices=rollout.retry_devices), now)
+        elif rollout.state is State.RUNNING:
             self._judge(rollout, now)
         elif (
             self._way_is_free(rollout, now)
             and gate.may_open(rollout, now).outcome is Outcome.PASS
-            and not self._settlement.held(rollout, now)
+            and not self.settlement.held(rollout, now)
         ):
             reach = audience.reach_by_count(rollout, self.groups, number=rollout.wave)
-            self._settlement.perform(rollout, OpenWave(by=SCHEDULER, wave=rollout.wave, reach=reach), now)
+            self.settlement.perform(rollout, OpenWave(by=SCHEDULER, wave=rollout.wave, reach=reach), now)
 
     def _judge(self, rollout: Rollout, now: datetime) -> None:
-        verdict = self._verdict(rollout, now)
+        verdict = self.verdict(rollout, now)
         if verdict.outcome is Outcome.PASS:
-            self._settlement.perform(rollout, PassWave(by=SCHEDULER, wave=rollout.wave, verdict=verdict), now)
+            self.settlement.perform(rollout, PassWave(by=SCHEDULER, wave=rollout.wave, verdict=verdict), now)
         elif verdict.outcome is Outcome.FAIL:
             failed = FailWave(by=SCHEDULER, wave=rollout.wave, cause=verdict.reason, silent=verdict.silent)
-            self._settlement.perform(rollout, failed, now)
-
-    def _verdict(self, rollout: Rollout, now: datetime) -> Verdict:
-        expected, (stalled, unsure) = self.expected(rollout, rollout.wave, now), self._listen(rollout, now)
-        return gate.judge(rollout, self._counters(rollout), expected, now, stalled=stalled, unsure=unsure)
-
-    def _listen(self, rollout: Rollout, now: datetime) -> tuple[int, int]:
-        """Who stands still in the open wave, and by how many it may be smaller than expected; 0 until it matters."""
-        before = silence.stalled_before(rollout, now)
-        if before is None:
-            return 0, 0
-        stalled = self.rollouts.stalled(rollout.id, rollout.wave, before=before)
-        return stalled, audience.unsure(rollout, self.groups, number=rollout.wave)
+            self.settlement.perform(rollout, failed, now)
 
     def _way_is_free(self, rollout: Rollout, now: datetime) -> bool:
-        """End the older rollouts of the channel first: two that serve one group would overwrite each other."""
-        for older in self._rivals(rollout, older=True):
-            self._settlement.perform(older, Supersede(by=SCHEDULER, rollout=rollout.id), now)
-        return self._held_by_another_channel(rollout) is None
-
-    def _rivals(self, rollout: Rollout, *, older: bool) -> list[Rollout]:
-        """Live rollouts of the product and channel that share a group, submitted before (or after) this one."""
-        mine = _place(rollout)
-        return sorted(
-            (
-                other
-                for other in self._overlapping(rollout)
-                if other.plan.channel == rollout.plan.channel and (_place(other) < mine) == older
-            ),
-            key=_place,
-        )
-
-    def _held_by_another_channel(self, rollout: Rollout) -> Rollout | None:
-        """A live rollout of another channel that has one of the groups and was there first."""
-        mine = _place(rollout)
-        for other in self._overlapping(rollout):
-            if other.plan.channel != rollout.plan.channel and (rollout.submitted_at is None or _place(other) < mine):
-                return other
-        return None
-
-    def _overlapping(self, rollout: Rollout) -> list[Rollout]:
-        groups = sorted({wave.group for wave in rollout.plan.waves})
-        found = self.rollouts.overlapping(rollout.org, rollout.plan.product, groups)
-        return [other for other in found if other.id != rollout.id]
-
-    def _counters(self, rollout: Rollout) -> Counters:
-        return self.rollouts.counters(rollout.id).get(rollout.wave, Counters())
+        """End first what this one supersedes: two that serve one group would overwrite each other."""
+        for older in self.precedence.ended_by(rollout):
+            self.settlement.perform(older, Supersede(by=SCHEDULER, rollout=rollout.id), now)
+        return self.precedence.waited_for(rollout) is None
 
     def _plan(self, org: str, request: PlanRequest, now: datetime) -> Plan:
         # Faults of the request come first; having no artifacts is not one of them but an unknown release.
@@ -428,7 +289,7 @@ class RolloutService:
             raise UnknownRelease(
                 f"{plan.product} {plan.version} has no such artifact any more for {', '.join(gone)}; edit the rollout"
             )
-        self._settlement.refuse_blocked(rollout, now)
+        self.settlement.refuse_blocked(rollout, now)
 
     def _check_order(self, org: str, plan: Plan) -> None:
         for number, first in enumerate(plan.after, start=1):
@@ -441,8 +302,3 @@ class RolloutService:
         missing = self.groups.missing(org, sorted({wave.group for wave in plan.waves}))
         if missing:
             raise UnknownGroup(f"no group is named {', '.join(missing)}; create it or name another")
-
-
-def _place(rollout: Rollout) -> tuple[bool, datetime, str]:
-    """Order of submission; a draft comes last."""
-    return (rollout.submitted_at is None, rollout.submitted_at or rollout.created_at, rollout.id)

@@ -397,3 +397,14 @@ idempotency_keys = Table(
     Column("response", LargeBinary),
     Column("created_at", UtcDateTime, nullable=False, index=True),
 )
+
+# One row for each job that one process at a time may do. ``expires_at`` is in milliseconds since 1970 by the database's
+# own clock, and ``token`` goes up with every change of hands: see store/job_leases.py.
+job_leases = Table(
+    "job_leases",
+    metadata,
+    Column("name", Key, primary_key=True),
+    Column("holder", String, nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)

@@ -16,7 +16,8 @@ from rollout.stored import intent_from_dict, intent_to_dict, rollout_from_dict, 
 from store.audit import append, events_of
 from store.database import Database
 from store.failures import FailureGroup, failures_of
-from store.models import rollout_groups, rollout_intents, rollouts
+from store.job_leases import Lease, holds, keep
+from store.models import rollout_devices, rollout_groups, rollout_intents, rollouts
 from store.progress import (
     DeviceFilter,
     count_devices_of,
@@ -35,10 +36,19 @@ UNDER_WAY = (State.WAITING, State.RUNNING, State.PAUSED)
 
 
 class SqlRollouts:
-    """Fulfils ``rollout.ports.Rollouts``, and answers what lists and checks ask beyond it."""
+    """Fulfils ``rollout.ports.Rollouts``, and answers what lists and checks ask beyond it.
 
-    def __init__(self, database: Database) -> None:
+    With a lease (:meth:`under`) every decision is written only while the lease is held, in the same transaction that
+    renews it; what was signed already is settled all the same.
+    """
+
+    def __init__(self, database: Database, lease: Lease | None = None) -> None:
         self._database = database
+        self._lease = lease
+
+    def under(self, lease: Lease) -> SqlRollouts:
+        """The same rollouts for who may act only while ``lease`` is held: without it, RolloutChanged."""
+        return SqlRollouts(self._database, lease)
 
     def get(self, org: str, rollout_id: str) -> Rollout:
         """Raises UnknownRollout, also for another organisation's."""
@@ -77,6 +87,7 @@ class SqlRollouts:
     def save(self, after: Rollout, events: Sequence[AuditEvent], *, seen: int) -> None:
         """Store state and events; raises RolloutChanged unless the stored revision is ``seen`` and no intent stands."""
         with self._database.write() as connection:
+            self._check_lease(connection)
             plan_hash = _claim(connection, after.org, after.id, seen)
             _replace(connection, after, plan_hash)
             append(connection, after.org, events)
@@ -85,6 +96,7 @@ class SqlRollouts:
         """Write the intent; raises RolloutChanged unless the stored revision is ``intent.seen`` and none stands."""
         after = intent.after
         with self._database.write() as connection:
+            self._check_lease(connection)
             _claim(connection, after.org, after.id, intent.seen)
             connection.execute(
                 insert(rollout_intents),
@@ -100,6 +112,8 @@ class SqlRollouts:
     def standing(self, intent: Intent) -> bool:
         """Whether this very intent still stands (asked under the repository lock, just before signing)."""
         with self._database.read() as connection:
+            if self._lease is not None and not holds(connection, self._lease):
+                return False
             return bool(connection.execute(select(exists().where(rollout_intents.c.id == intent.id))).scalar_one())
 
     def settle(self, intent: Intent) -> None:
@@ -159,11 +173,33 @@ class SqlRollouts:
         with self._database.read() as connection:
             return stalled_of(connection, rollout_id, wave, before)
 
-    def recount(self, org: str, rollout_id: str) -> Mapping[int, Counters]:
-        """The counters as the devices' rows give them; equal to :meth:`counters` unless something is broken."""
+    def recount(self, org: str, rollout_id: str) -> tuple[Mapping[int, Counters], Mapping[int, Counters]]:
+        """The counters as kept, and as the devices' rows give them: equal unless something is broken.
+
+        Both of one moment. Raises UnknownRollout.
+        """
         with self._database.read() as connection:
             _read(connection, org, rollout_id)
-            return recounted(connection, rollout_id)
+            return counters_of(connection, rollout_id), recounted(connection, rollout_id)
+
+    def reported_elsewhere(self, rollout: Rollout, devices: Sequence[str]) -> Mapping[str, Sequence[Rollout]]:
+        """Of these devices, those that reported in other rollouts of the product, and in which."""
+        others = select(rollouts.c.id).where(
+            rollouts.c.org == rollout.org,
+            rollouts.c.product == rollout.plan.product,
+            rollouts.c.id != rollout.id,
+        )
+        rows = select(rollout_devices.c.device, rollout_devices.c.rollout).where(
+            rollout_devices.c.rollout.in_(others), rollout_devices.c.device.in_(devices)
+        )
+        found: dict[str, list[Rollout]] = {}
+        read: dict[str, Rollout] = {}
+        with self._database.read() as connection:
+            for row in connection.execute(rows.order_by(rollout_devices.c.device, rollout_devices.c.rollout)).all():
+                if row.rollout not in read:
+                    read[row.rollout] = _read(connection, rollout.org, row.rollout)
+                found.setdefault(row.device, []).append(read[row.rollout])
+        return found
 
     def update_progress(self, org: str, rollout_id: str, device: str, change: ProgressChange) -> bool:
         """Read the device's row, ask ``change`` for the new one, write row and counters in one transaction.
@@ -199,6 +235,10 @@ class SqlRollouts:
         """The rollout's audit events, in order."""
         with self._database.read() as connection:
             return events_of(connection, org, rollout_id)
+
+    def _check_lease(self, connection: Connection) -> None:
+        if self._lease is not None and not keep(connection, self._lease):
+            raise RolloutChanged(f"the lease {self._lease.name} was lost; its next holder looks anew")
 
 
 def _read(connection: Connection, org: str, rollout_id: str) -> Rollout:

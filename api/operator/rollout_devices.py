@@ -26,6 +26,7 @@ from api.operator.routes import (
 )
 from api.wiring import Wavegate
 from rollout import model
+from rollout.aftermath import Aftermath
 from store.progress import DeviceFilter
 
 api = Routes("rollout_devices", "Rollouts")
@@ -48,6 +49,7 @@ class DeviceStep(BaseModel):
     code: str
     detail: str
     at: datetime
+    superseded_by: str | None = Field(description="the rollout of the product that the device follows instead")
 
 
 class StepQuery(PageQuery):
@@ -97,7 +99,7 @@ def list_rollout_devices(path: IdPath, query: StepQuery) -> Response:
         return Response(lines, mimetype=CSV, headers={"Content-Disposition": disposition})
     found = stored.devices(org, path.id, wanted, after=after, limit=query.limit + 1)
     total = stored.count_devices(org, path.id, wanted) if query.total else None
-    return reply_page(page(_steps(services(), found), query.limit, lambda item: item.device_id, total))
+    return reply_page(page(_steps(services(), path.id, found), query.limit, lambda item: item.device_id, total))
 
 
 @api.on("GET", "/rollouts/{id}/failures", Failures, permission=Permission.ROLLOUTS_READ)
@@ -107,7 +109,7 @@ def list_rollout_failures(path: IdPath, query: FailureQuery) -> Response:
     counters = stored.counters(stored.get(org, path.id).id)
     devices = sum(one.failed + one.rolled_back for number, one in counters.items() if query.wave in {None, number})
     groups = stored.failures(org, path.id, wave=query.wave, limit=_REASONS)
-    examples = _steps(services(), [group.example for group in groups])
+    examples = _steps(services(), path.id, [group.example for group in groups])
     reasons = [
         FailureReason(
             code=group.code,
@@ -134,8 +136,11 @@ def _wants_csv(query: StepQuery) -> bool:
     return request.accept_mimetypes.best_match(["application/json", CSV], default="application/json") == CSV
 
 
-def _steps(wiring: Wavegate, found: Sequence[model.DeviceProgress]) -> list[DeviceStep]:
-    names = wiring.fleet.names(wiring.org, [one.device for one in found])
+def _steps(wiring: Wavegate, rollout_id: str, found: Sequence[model.DeviceProgress]) -> list[DeviceStep]:
+    named = [one.device for one in found]
+    names = wiring.fleet.names(wiring.org, named)
+    this = wiring.rollout_store.get(wiring.org, rollout_id)
+    others = Aftermath(wiring.rollouts).overtaken_by(this, wiring.rollout_store.reported_elsewhere(this, named))
     return [
         DeviceStep(
             device_id=one.device,
@@ -146,6 +151,7 @@ def _steps(wiring: Wavegate, found: Sequence[model.DeviceProgress]) -> list[Devi
             code=one.code,
             detail=one.detail,
             at=one.at,
+            superseded_by=others[one.device].id if one.device in others else None,
         )
         for one in found
     ]
@@ -158,11 +164,13 @@ def _csv(wiring: Wavegate, rollout_id: str, wanted: DeviceFilter, after: str | N
         found = wiring.rollout_store.devices(wiring.org, rollout_id, wanted, after=after, limit=_CHUNK)
         if not found:
             return
-        yield _lines([[plain_cell(_cell(value)) for _, value in step] for step in _steps(wiring, found)])
+        yield _lines([[plain_cell(_cell(value)) for _, value in step] for step in _steps(wiring, rollout_id, found)])
         after = found[-1].device
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return ""
     return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
 
 

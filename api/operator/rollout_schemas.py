@@ -26,7 +26,7 @@ from rollout import model, templates
 from rollout.errors import InvalidPlan
 from rollout.outlook import Outlook
 from rollout.plan import PlanRequest
-from rollout.service import RolloutView
+from rollout.views import RolloutView
 
 NAME = r"^[a-z0-9._+-]{1,100}$"  # of a group or channel, as a filter
 
@@ -51,6 +51,9 @@ class NewRollout(Body):
     spread_seconds: int = Field(0, ge=0, le=31_536_000, description="devices of a wave start over so long")
     retry: RetryPolicy | None = None
     ignores_freeze: bool = Field(False, description="opens waves in freeze windows; for approvers, or with approvals")
+    priority: model.Priority = Field(
+        model.Priority.NORMAL, description="`security`: goes before normal ones, also newer ones"
+    )
 
 
 class CreateRollout(NewRollout):
@@ -86,6 +89,7 @@ class PlanShown(BaseModel):
     spread_seconds: int = 0
     retry: RetryPolicy | None = None
     ignores_freeze: bool = False
+    priority: model.Priority = model.Priority.NORMAL
 
 
 class ApprovalShown(BaseModel):
@@ -176,6 +180,9 @@ class Rollout(BaseModel):
     abort_mode: model.AbortMode | None
     abort_reason: str | None
     superseded_by: str | None
+    cloned_from: str | None
+    rolled_back_because: str | None
+    retry_at: datetime | None
 
     @field_serializer("plan")
     def _as_hashed(self, plan: PlanShown) -> dict[str, Any]:
@@ -204,6 +211,7 @@ class Retry(Body):
     """Devices to offer the release again, by id; all that failed when left out."""
 
     devices: list[str] | None = Field(None, min_length=1, max_length=1000)
+    after_seconds: int | None = Field(None, ge=1, le=31_536_000, description="not now, but so long from now")
 
 
 class Abort(Reason):
@@ -243,6 +251,9 @@ def rollout(shown: RolloutView) -> Rollout:
         abort_mode=found.abort_mode,
         abort_reason=found.abort_reason,
         superseded_by=found.superseded_by,
+        cloned_from=found.origin,
+        rolled_back_because=found.rolled_back_because,
+        retry_at=found.retry_at,
     )
 
 
@@ -321,4 +332,5 @@ def plan_request(body: NewRollout, stored: Callable[[str], templates.Template]) 
         if retry is None
         else model.RetryPolicy(count=retry.count, backoff_seconds=retry.backoff_seconds, codes=tuple(retry.codes)),
         ignores_freeze=body.ignores_freeze,
+        priority=body.priority,
     )

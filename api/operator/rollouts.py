@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from flask import Response
 
 from api.auth.permissions import Permission
@@ -45,16 +47,9 @@ api = Routes("rollouts", "Rollouts")
 @api.on("POST", "/rollouts", Rollout, permission=Permission.ROLLOUTS_CREATE, status=201)
 def create_rollout(body: CreateRollout) -> Response:
     """Make a rollout and submit it"""
-    engine, org, by = services().rollouts, services().org, caller().actor
-    made = engine.create(org, request_of(body), by=by, now=now())
+    made = services().rollouts.create(services().org, request_of(body), by=caller().actor, now=now())
     if not body.draft:
-        try:
-            engine.submit(org, made.id, by=by, now=now())
-        except RolloutError as error:
-            refused = from_domain(error)
-            if refused is None:
-                raise
-            raise ApiError(refused.status, refused.code, f"{error}; it is kept as the draft {made.id}") from error
+        submit_or_keep(made.id)
     return reply(_shown(made.id), 201)
 
 
@@ -138,9 +133,10 @@ def resume_rollout(path: IdPath, body: Reason) -> Response:
 
 @api.on("POST", "/rollouts/{id}/retry", Rollout, permission=Permission.ROLLOUTS_RETRY)
 def retry_rollout(path: IdPath, body: Retry) -> Response:
-    """Offer the release again to devices that failed"""
+    """Offer the release again to devices that failed, now or later"""
     devices = [services().fleet.device(services().org, name).id for name in body.devices or ()]
-    services().rollouts.retry(services().org, path.id, devices=devices, by=caller().actor, now=now())
+    after = None if body.after_seconds is None else timedelta(seconds=body.after_seconds)
+    services().rollouts.retry(services().org, path.id, devices=devices, by=caller().actor, now=now(), after=after)
     return reply(_shown(path.id))
 
 
@@ -183,13 +179,29 @@ def get_decision(path: WavePath) -> Response:
 def request_of(body: NewRollout) -> PlanRequest:
     """A body as the engine takes it, with the organisation's own templates."""
     request = plan_request(body, lambda name: services().templates.get(services().org, name))
+    refuse_ignoring_freezes(request)
+    return request
+
+
+def refuse_ignoring_freezes(request: PlanRequest) -> None:
+    """Only an approver plans over freeze windows, unless every wave needs an approver anyway."""
     approved = all(wave.gate.approvals for wave in request.waves)
     if request.ignores_freeze and not approved and Permission.ROLLOUTS_APPROVE not in caller().permissions:
         message = (
             "only who may approve rollouts may ignore freeze windows, or a plan whose every wave asks for approvals"
         )
         raise ApiError(403, "permission_denied", message, permission=Permission.ROLLOUTS_APPROVE.value)
-    return request
+
+
+def submit_or_keep(rollout_id: str) -> None:
+    """Submit a rollout just made; a refusal says under which id the draft is kept."""
+    try:
+        services().rollouts.submit(services().org, rollout_id, by=caller().actor, now=now())
+    except RolloutError as error:
+        refused = from_domain(error)
+        if refused is None:
+            raise
+        raise ApiError(refused.status, refused.code, f"{error}; it is kept as the draft {rollout_id}") from error
 
 
 def _shown(rollout_id: str) -> Rollout:

@@ -11,6 +11,7 @@ import click
 
 from cli import seeing, words
 from cli.client import segment
+from cli.commands import rollout_again
 from cli.commands.rollout_devices import devices, failures
 from cli.commands.rollout_rules import freeze, template
 from cli.invocation import Invocation
@@ -269,12 +270,14 @@ def abort(invocation: Invocation, rollout_id: str, reason: str, mode: str) -> No
 @rollout.command()
 @click.argument("rollout_id", metavar="ROLLOUT")
 @click.option("--device", "devices", multiple=True, metavar="DEVICE_ID", help="Only this device; repeat.")
+@click.option("--after", metavar="SPAN", callback=_seconds, help="Not now, but so long from now, e.g. 30m.")
 @server_options
-def retry(invocation: Invocation, rollout_id: str, devices: tuple[str, ...]) -> None:
-    """Offer it again to devices that failed: those named, or all."""
-    told = invocation.client().post(
-        f"/rollouts/{segment(rollout_id)}/retry", {"devices": list(devices)} if devices else {}
-    )
+def retry(invocation: Invocation, rollout_id: str, devices: tuple[str, ...], after: int | None) -> None:
+    """Offer it again to devices that failed: those named, or all; now, or after a while."""
+    asked: dict[str, Any] = {"devices": list(devices)} if devices else {}
+    if after is not None:
+        asked["after_seconds"] = after
+    told = invocation.client().post(f"/rollouts/{segment(rollout_id)}/retry", asked)
     invocation.emit(told, lambda: words.rollout(told))
 
 
@@ -290,6 +293,10 @@ def watch(invocation: Invocation, rollout_id: str, interval: int, timeout: int |
     -o table. With -o json it is JSON on a terminal, too.
     """
     _follow(invocation, invocation.client(), rollout_id, interval=max(interval, 1), timeout=timeout)
+
+
+for _command in (rollout_again.roll_back, rollout_again.clone, rollout_again.rerun, rollout_again.recount):
+    rollout.add_command(_command)
 
 
 def _answer(invocation: Invocation, client: Client, told: dict[str, Any], *, wait: bool, timeout: int | None) -> None:

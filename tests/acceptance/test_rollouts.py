@@ -160,6 +160,26 @@ def test_an_abort_with_roll_back_returns_devices_that_had_succeeded(
     wait_until(lambda: rolled_back(home, second) == 4)
 
 
+def test_a_completed_rollout_calls_devices_back_and_a_rerun_brings_them_forward_again(
+    home: Home, fleet: list[Device], tmp_path: Path, wait_until: Wait
+) -> None:
+    push(home, tmp_path, "1.0.0", b"first")
+    carry(home, fleet, create(home, "1.0.0", "everyone"), "completed", wait_until)
+    wait_until(lambda: installed(fleet) == {b"first"})
+    push(home, tmp_path, "2.0.0", b"second")
+    second = create(home, "2.0.0", "everyone")
+    carry(home, fleet, second, "completed", wait_until)
+    wait_until(lambda: installed(fleet) == {b"second"})
+    back = home.publish("rollout", "roll-back", second, "--reason", "customers complain")
+    assert (back["state"], back["rolled_back_because"]) == ("completed", "customers complain")
+    wait_until(lambda: installed(fleet) == {b"first"})
+    again = home.publish("rollout", "rerun", second)
+    assert again["cloned_from"] == second
+    carry(home, fleet, again["id"], "completed", wait_until)
+    wait_until(lambda: installed(fleet) == {b"second"})
+    assert [one["is_sound"] for one in home.publish("rollout", "recount")["items"]] == [True, True, True]
+
+
 def rolled_back(home: Home, rollout_id: str) -> int:
     return sum(int(wave["counters"]["rolled_back"]) for wave in show(home, rollout_id)["waves"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import insert, update
@@ -12,10 +12,11 @@ from sqlalchemy import insert, update
 from evidence.model import Actor, ActorKind, AuditEvent
 from rollout.errors import RolloutChanged, UnknownRollout
 from rollout.model import ArtifactRef, Counters, DeviceProgress, Plan, Progress, Rollout, State, Wave, WavePlan
-from rollout.ports import DeviceFacts, Kind, ProgressChange
+from rollout.ports import DeviceFacts, Intent, Kind, ProgressChange
 from store.audit import AuditLog
 from store.database import Database
 from store.inventory import SqlInventory
+from store.job_leases import Leases
 from store.models import device_running, devices, group_devices, groups, rollout_counters
 from store.progress import DeviceFilter
 from store.rollout_lists import RolloutFilter
@@ -130,10 +131,56 @@ def test_a_recount_tells_what_the_counters_should_say(rollouts: SqlRollouts, dat
     assert rollouts.counters("rol_1") == told
     with database.write() as connection:
         connection.execute(update(rollout_counters).values(failed=77))
-    assert rollouts.recount("acme", "rol_1") == told
-    assert rollouts.counters("rol_1")[2].failed == 77
+    kept, counted = rollouts.recount("acme", "rol_1")
+    assert counted == told
+    assert kept == rollouts.counters("rol_1")
+    assert kept[2].failed == 77
     with pytest.raises(UnknownRollout):
         rollouts.recount("rival", "rol_1")
+
+
+def test_where_else_devices_reported_is_of_the_same_product(rollouts: SqlRollouts) -> None:
+    for name, product in (("rol_1", "player"), ("rol_2", "player"), ("rol_3", "shell"), ("rol_4", "player")):
+        rollouts.add(a_rollout(name, product=product), CREATED)
+    for name, device in (
+        ("rol_1", "dev_1"),
+        ("rol_2", "dev_1"),
+        ("rol_3", "dev_1"),
+        ("rol_4", "dev_1"),
+        ("rol_4", "dev_2"),
+    ):
+        rollouts.update_progress("acme", name, device, put(device, 1, Progress.SUCCEEDED))
+    found = rollouts.reported_elsewhere(rollouts.get("acme", "rol_1"), ["dev_1", "dev_2", "dev_3"])
+    assert {device: [one.id for one in others] for device, others in found.items()} == {
+        "dev_1": ["rol_2", "rol_4"],
+        "dev_2": ["rol_4"],
+    }
+    assert rollouts.reported_elsewhere(rollouts.get("acme", "rol_1"), []) == {}
+
+
+def test_who_lost_the_lease_decides_nothing_more(rollouts: SqlRollouts, database: Database) -> None:
+    rollouts.add(a_rollout("rol_1"), CREATED)
+    leases = Leases(database)
+    lease = leases.take("scheduler/acme", "one", life=timedelta(hours=1))
+    assert lease is not None
+    leader = rollouts.under(lease)
+    leader.save(replace(a_rollout("rol_1"), revision=2), [], seen=1)
+    third = replace(a_rollout("rol_1"), revision=3)
+    intent = Intent(id="int_1", seen=2, after=third, events=(), decision_hash="", changes={}, proposed_at=NOON)
+    leader.propose(intent)
+    assert leader.standing(intent)
+    leases.give_up(lease)
+    assert leases.take("scheduler/acme", "two", life=timedelta(hours=1)) is not None
+    assert not leader.standing(intent)
+    assert rollouts.standing(intent)
+    # What was signed before the lease was lost is settled all the same: the state must follow what is served.
+    leader.settle(intent)
+    assert rollouts.get("acme", "rol_1").revision == 3
+    with pytest.raises(RolloutChanged, match="the lease scheduler/acme was lost"):
+        leader.save(replace(third, revision=4), [], seen=3)
+    with pytest.raises(RolloutChanged, match="the lease scheduler/acme was lost"):
+        leader.propose(replace(intent, seen=3, after=replace(third, revision=4)))
+    assert rollouts.get("acme", "rol_1").revision == 3
 
 
 def test_writers_in_other_processes_lose_no_revision_and_no_event(database_url: str) -> None:
