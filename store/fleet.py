@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,7 +19,9 @@ from fleet.errors import (
     UnknownToken,
 )
 from fleet.model import Certificate, CheckIn, Device, DeviceStatus, EnrolToken
+from fleet.selector import Fact
 from rollout.model import State
+from store import membership
 from store.audit import append
 from store.fleet_rows import (
     certificate_row,
@@ -29,6 +31,7 @@ from store.fleet_rows import (
     to_token,
     token_row,
     write_check_ins,
+    write_labels,
 )
 from store.groups import SqlGroups, require_device
 from store.models import (
@@ -78,20 +81,19 @@ class SqlFleet(SqlGroups):
     ) -> None:
         """Use up one place of the token; add the device, with the token's groups and labels, and its certificate.
 
-        The token's labels win over the device's own. Groups of the token that are gone are passed over.
+        The token's labels win over the device's own. Groups of the token that are gone are passed over. The device also
+        joins the groups whose selectors it meets; a wave that is open counts it as a late device.
         Raises EnrolmentRefused (unknown, expired or used-up token) or DeviceExists; nothing is stored then.
         """
         with self._database.write() as connection:
             names, labels = _use_token(connection, org, token_sha256, now)
             _insert_device(connection, device, labels)
             connection.execute(insert(device_certificates), certificate_row(org, certificate))
-            found = select(groups.c.id).where(groups.c.org == org, groups.c.name.in_(names))
-            rows = [
-                {"group_id": group_id, "device": device.id, "org": org}
-                for group_id in connection.execute(found).scalars()
-            ]
-            if rows:
-                connection.execute(insert(group_devices), rows)
+            static = (groups.c.org == org) & groups.c.name.in_(names) & groups.c.selector.is_(None)
+            found = select(groups.c.id).where(static).order_by(groups.c.id)
+            for group_id in [*connection.execute(found).scalars()]:
+                membership.put_in(connection, org, group_id, [device.id], None)
+            membership.place(connection, org, [device.id], now=now)
             append(connection, org, [event])
 
     def add_certificate(self, certificate: Certificate, event: AuditEvent, org: str) -> None:
@@ -111,19 +113,41 @@ class SqlFleet(SqlGroups):
 
         Returns how many were stored.
         """
+        if not said:
+            return 0
         with self._database.write() as connection:
-            return write_check_ins(connection, org, said)
+            stored = write_check_ins(connection, org, said)
+            now = max(what.at for what in said.values())
+            membership.place(connection, org, sorted(said), now=now, facts=membership.SAID)
+            return stored
+
+    def relabel(
+        self, org: str, device: str, change: Callable[[Mapping[str, str]], Mapping[str, str]], event: AuditEvent
+    ) -> bool:
+        """Ask ``change`` for the labels in place of those it is given; False (and no event) when they are the same.
+
+        The device joins and leaves the groups whose selectors look at labels; where it joins, it is held back from
+        waves that are open. Raises UnknownDevice, and what ``change`` raises.
+        """
+        with self._database.write() as connection:
+            require_device(connection, org, device)
+            before = connection.execute(select(devices.c.labels).where(devices.c.id == device)).scalar_one()
+            after = dict(change(before))
+            if after == before:
+                return False
+            write_labels(connection, org, device, after)
+            looking = frozenset({Fact.LABEL})
+            membership.place(connection, org, [device], now=event.at, facts=looking, edited_at=event.at)
+            append(connection, org, [event])
+            return True
 
     def revoke(self, org: str, device: str, event: AuditEvent) -> None:
         """Set the status to revoked; raises UnknownDevice."""
         with self._database.write() as connection:
-            revoked = connection.execute(
-                update(devices)
-                .where(devices.c.org == org, devices.c.id == device)
-                .values(status=DeviceStatus.REVOKED.value)
-            ).rowcount
-            if not revoked:
-                raise UnknownDevice(f"no device {device}")
+            require_device(connection, org, device)
+            membership.step_down(connection, device, gone=False)
+            revoked = update(devices).where(devices.c.id == device).values(status=DeviceStatus.REVOKED.value)
+            connection.execute(revoked)
             append(connection, org, [event])
 
     def delete(self, org: str, device: str, event: AuditEvent) -> None:
@@ -132,9 +156,9 @@ class SqlFleet(SqlGroups):
         Its audit trail stays, and so does what it did in rollouts: their counters count it.
         """
         with self._database.write() as connection:
-            removed = connection.execute(delete(devices).where(devices.c.org == org, devices.c.id == device)).rowcount
-            if not removed:
-                raise UnknownDevice(f"no device {device}")
+            require_device(connection, org, device)
+            membership.step_down(connection, device, gone=True)
+            connection.execute(delete(devices).where(devices.c.id == device))
             append(connection, org, [event])
 
     def devices(self, org: str, *, after: str | None, limit: int, filters: Mapping[str, str]) -> Sequence[Device]:
@@ -241,6 +265,7 @@ def _insert_device(connection: Connection, device: Device, labels: Mapping[str, 
         raise refusal
     try:
         connection.execute(insert(devices), device_row(device, labels))
+        write_labels(connection, device.org, device.id, {**device.labels, **labels})
     except IntegrityError as error:
         # Only reached on PostgreSQL, when somebody else took the name between the two statements.
         if "name" in str(error.orig):

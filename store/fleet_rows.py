@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from fleet.model import Certificate, CheckIn, Device, DeviceStatus, EnrolToken, Group, Running
+from fleet.version_order import order_key
 from store.columns import AnyRow, upsert
-from store.models import device_running, devices, group_devices, groups
+from store.held import held
+from store.models import device_labels, device_running, devices, group_devices, groups
 
 _BATCH: Final = 500  # ids in one IN (…)
 
@@ -18,21 +20,33 @@ def to_devices(connection: Connection, rows: Sequence[AnyRow]) -> list[Device]:
     """The devices with their groups and what they run: two queries for each 500, however many devices."""
     ids = [row.id for row in rows]
     names: dict[str, list[str]] = {one: [] for one in ids}
+    back: dict[str, list[str]] = {one: [] for one in ids}
     running: dict[str, dict[str, Running]] = {one: {} for one in ids}
     for start in range(0, len(ids), _BATCH):
         some = ids[start : start + _BATCH]
         in_groups = (
-            select(group_devices.c.device, groups.c.name)
+            select(group_devices.c.device, groups.c.name, held().label("held"))
             .join_from(group_devices, groups, groups.c.id == group_devices.c.group_id)
             .where(group_devices.c.device.in_(some))
             .order_by(groups.c.name)
         )
         for row in connection.execute(in_groups):
             names[row.device].append(row.name)
+            if row.held:
+                back[row.device].append(row.name)
         runs = select(device_running).where(device_running.c.device.in_(some)).order_by(device_running.c.product)
         for row in connection.execute(runs):
             running[row.device][row.product] = _to_running(row)
-    return [_to_device(row, tuple(names[row.id]), running[row.id]) for row in rows]
+    return [_to_device(row, tuple(names[row.id]), tuple(back[row.id]), running[row.id]) for row in rows]
+
+
+def write_labels(connection: Connection, org: str, device: str, labels: Mapping[str, str]) -> None:
+    """Put these labels in place of the device's, in its row and one a row."""
+    connection.execute(update(devices).where(devices.c.id == device).values(labels=dict(labels)))
+    connection.execute(delete(device_labels).where(device_labels.c.device == device))
+    if labels:
+        rows = [{"device": device, "name": name, "org": org, "value": value} for name, value in labels.items()]
+        connection.execute(insert(device_labels), rows)
 
 
 def device_row(device: Device, labels: Mapping[str, str]) -> dict[str, object]:
@@ -94,7 +108,7 @@ def write_check_ins(connection: Connection, org: str, said: Mapping[str, CheckIn
         put = upsert(connection, device_running)
         put = put.on_conflict_do_update(
             index_elements=["device", "product"],
-            set_={name: put.excluded[name] for name in ("version", "path", "sha256", "rollout")},
+            set_={name: put.excluded[name] for name in ("version", "path", "sha256", "rollout", "order_key")},
         )
         connection.execute(put, changed)
     if gone:
@@ -158,6 +172,8 @@ def to_group(row: AnyRow) -> Group:
         description=row.description,
         created_at=row.created_at,
         devices=row.devices,
+        selector=row.selector or "",
+        revision=row.revision,
     )
 
 
@@ -195,7 +211,9 @@ def token_row(token: EnrolToken) -> dict[str, object]:
     }
 
 
-def _to_device(row: AnyRow, in_groups: tuple[str, ...], running: Mapping[str, Running]) -> Device:
+def _to_device(
+    row: AnyRow, in_groups: tuple[str, ...], held_back: tuple[str, ...], running: Mapping[str, Running]
+) -> Device:
     return Device(
         id=row.id,
         org=row.org,
@@ -209,6 +227,7 @@ def _to_device(row: AnyRow, in_groups: tuple[str, ...], running: Mapping[str, Ru
         agent_version=row.agent_version,
         labels=row.labels,
         groups=in_groups,
+        held_back=held_back,
         last_seen_at=row.last_seen_at,
         running=running,
         state=row.state,
@@ -228,4 +247,5 @@ def _running_row(org: str, device: str, one: Running) -> dict[str, object]:
         "path": one.path,
         "sha256": one.sha256,
         "rollout": one.rollout,
+        "order_key": order_key(one.version),
     }

@@ -80,7 +80,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         return device_pb2.CheckInResponse(
             device_id=device.id,
             device_name=device.name,
-            groups=device.groups,
+            groups=sorted(self._fleet.of_device(device.org, device.id)),
             products=self._products(device.org, device.id),
             next_check_in_seconds=self._next_check_in(),
         )

@@ -184,7 +184,7 @@ def test_what_is_not_there_is_unknown_and_leaves_no_event(subject: Subject) -> N
             unknown_device()
     for unknown_group in (
         lambda: fleet.group("acme", "group-1"),
-        lambda: fleet.describe_group("acme", "grp_1", "d", event),
+        lambda: fleet.edit_group(a_group(1), event, seen=1),
         lambda: fleet.delete_group("acme", "grp_1", event),
         lambda: fleet.join("acme", "grp_1", "dev_1", event),
         lambda: fleet.leave("acme", "grp_1", "dev_1", event),
@@ -279,8 +279,8 @@ def test_a_group_s_name_is_unique_and_its_description_changes(subject: Subject) 
     with pytest.raises(GroupExists):
         fleet.add_group(replace(a_group(2), name="group-1"), an_event("group.created"))
     fleet.add_group(replace(a_group(3), org="rival", name="group-1"), an_event("group.created"))
-    fleet.describe_group("acme", "grp_1", "the brave", an_event("group.described"))
-    assert fleet.group("acme", "grp_1") == replace(a_group(1), description="the brave")
+    fleet.edit_group(replace(a_group(1), description="the brave"), an_event("group.described"), seen=1)
+    assert fleet.group("acme", "grp_1") == replace(a_group(1), description="the brave", revision=2)
     fleet.delete_group("acme", "grp_1", an_event("group.deleted"))
     with pytest.raises(UnknownGroup):
         fleet.group("acme", "group-1")
