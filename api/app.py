@@ -30,6 +30,7 @@ from api.operator import (
     repository,
     repository_life,
     rollouts,
+    selectors,
     uploads,
 )
 from api.operator.routes import PREFIX, Declaration, Error, Routes, now, services
@@ -51,6 +52,7 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     bins.api,
     repository_life.api,
     drafts.api,
+    selectors.api,
 )
 
 SECURITY_HEADERS: Final = {
