@@ -116,9 +116,9 @@ class SqlFleet(SqlGroups):
         if not said:
             return 0
         with self._database.write() as connection:
-            stored = write_check_ins(connection, org, said)
+            moved, stored = write_check_ins(connection, org, said)
             now = max(what.at for what in said.values())
-            membership.place(connection, org, sorted(said), now=now, facts=membership.SAID)
+            membership.place_after_calls(connection, org, sorted(said), moved, now=now)
             return stored
 
     def relabel(

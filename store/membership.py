@@ -31,13 +31,12 @@ from sqlalchemy import (
 
 from fleet.model import DeviceStatus
 from fleet.selector import Fact, Selector, parse
-from store.columns import UtcDateTime, upsert
+from store.columns import UtcDateTime, among, upsert
 from store.fleet_rows import to_devices
 from store.models import devices, group_devices, group_sizes, groups
 from store.selectors import selected
 
-SAID: Final = frozenset({Fact.PLATFORM, Fact.PRODUCT, Fact.VERSION, Fact.LAST_SEEN})
-"""What a check-in can change."""
+SAID: Final = frozenset({Fact.PLATFORM, Fact.PRODUCT, Fact.VERSION, Fact.LAST_SEEN})  # what a check-in can change
 
 _BATCH: Final = 500  # devices looked at together
 _MEMBER: Final = group_devices.c
@@ -88,6 +87,17 @@ def place(
     selecting = _selecting(connection, org, facts)
     for start in range(0, len(ids), _BATCH) if selecting else ():
         _place(connection, org, ids[start : start + _BATCH], selecting, now, edited_at)
+
+
+def place_after_calls(
+    connection: Connection, org: str, ids: Sequence[str], moved: frozenset[str], *, now: datetime
+) -> None:
+    """:func:`place` after check-in: devices that only called are asked for what looks at the time of the last call."""
+    selecting = _selecting(connection, org, SAID)
+    called = [one for one in selecting if any(term.fact is Fact.LAST_SEEN for term in one.selector.terms)]
+    for some, asked in (([one for one in ids if one not in moved], called), (sorted(moved), selecting)):
+        for start in range(0, len(some), _BATCH) if asked else ():
+            _place(connection, org, some[start : start + _BATCH], asked, now, None)
 
 
 def reselect(
@@ -184,7 +194,8 @@ def _place(
     now: datetime,
     edited_at: datetime | None,
 ) -> None:
-    rows = [*connection.execute(select(devices).where(devices.c.org == org, devices.c.id.in_(ids)))]
+    found = connection.execute(select(devices).where(among(connection, devices.c.id, ids)))
+    rows = [row for row in found if row.org == org]
     joining: dict[str, list[str]] = defaultdict(list)
     leaving: dict[str, list[str]] = defaultdict(list)
     for device in to_devices(connection, rows):
