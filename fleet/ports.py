@@ -38,6 +38,9 @@ class Fleet(Protocol):
     def check_in(self, org: str, device: str, what: CheckIn) -> None:
         """Store what a device said and when; no audit event, it is a heartbeat."""
 
+    def check_in_many(self, org: str, said: Mapping[str, CheckIn]) -> int:
+        """As :meth:`check_in` for many devices by id; those that are gone are passed over. How many were kept."""
+
     def of_device(self, org: str, device: str) -> frozenset[str]:
         """Names of the groups the device is told it is in: all but those it is held back from."""
 

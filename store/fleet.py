@@ -26,7 +26,6 @@ from store.audit import append
 from store.fleet_rows import (
     certificate_row,
     device_row,
-    to_certificate,
     to_devices,
     to_token,
     token_row,
@@ -68,13 +67,24 @@ class SqlFleet(SqlGroups):
 
     def device_by_fingerprint(self, fingerprint: str) -> tuple[Device, Certificate]:
         """The device a certificate was issued to, whatever its status; raises UnknownDevice."""
-        query = select(device_certificates).where(device_certificates.c.fingerprint == fingerprint)
+        certificate = device_certificates.c
+        shown = (certificate[name] for name in ("fingerprint", "serial", "device", "not_before", "not_after"))
+        query = (
+            select(devices, *(column.label(f"certificate_{column.name}") for column in shown))
+            .join_from(device_certificates, devices, devices.c.id == certificate.device)
+            .where(certificate.fingerprint == fingerprint)
+        )
         with self._database.read() as connection:
             row = connection.execute(query).first()
             if row is None:
                 raise UnknownDevice("no device has this certificate")
-            of = connection.execute(select(devices).where(devices.c.id == row.device)).one()
-            return to_devices(connection, [of])[0], to_certificate(row)
+            return to_devices(connection, [row])[0], Certificate(
+                fingerprint=row.certificate_fingerprint,
+                serial=row.certificate_serial,
+                device=row.certificate_device,
+                not_before=row.certificate_not_before,
+                not_after=row.certificate_not_after,
+            )
 
     def enrol(
         self, org: str, token_sha256: str, device: Device, certificate: Certificate, event: AuditEvent, *, now: datetime
@@ -181,15 +191,17 @@ class SqlFleet(SqlGroups):
         with self._database.read() as connection:
             return {row.id: row.name for row in connection.execute(query)}
 
-    def products_for(self, org: str, device: str) -> list[str]:
-        """Products with a rollout, drafts aside, that has a wave for one of the device's groups; ascending."""
+    def products_of(self, org: str, names: Iterable[str]) -> list[str]:
+        """Products with a rollout, drafts aside, that has a wave for one of the groups named; ascending."""
         query = (
             select(rollouts.c.product)
             .distinct()
-            .join_from(group_devices, groups, groups.c.id == group_devices.c.group_id)
-            .join(rollout_groups, (rollout_groups.c.org == groups.c.org) & (rollout_groups.c.name == groups.c.name))
-            .join(rollouts, rollouts.c.id == rollout_groups.c.rollout)
-            .where(groups.c.org == org, group_devices.c.device == device, rollouts.c.state != State.DRAFT.value)
+            .join_from(rollout_groups, rollouts, rollouts.c.id == rollout_groups.c.rollout)
+            .where(
+                rollout_groups.c.org == org,
+                rollout_groups.c.name.in_(sorted(names)),
+                rollouts.c.state != State.DRAFT.value,
+            )
             .order_by(rollouts.c.product)
         )
         with self._database.read() as connection:

@@ -164,17 +164,6 @@ def _present(connection: Connection, org: str, ids: Sequence[str]) -> dict[str, 
     return present
 
 
-def to_certificate(row: AnyRow) -> Certificate:
-    """A row of ``device_certificates``."""
-    return Certificate(
-        fingerprint=row.fingerprint,
-        serial=row.serial,
-        device=row.device,
-        not_before=row.not_before,
-        not_after=row.not_after,
-    )
-
-
 def certificate_row(org: str, certificate: Certificate) -> dict[str, object]:
     """The columns of ``device_certificates``."""
     return {

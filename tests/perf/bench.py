@@ -30,6 +30,8 @@ BENCHES: Final = {  # modules, each with `measure(folder) -> list[Result]`; impo
     "batch": "tests.perf.batch",
     "ingest": "tests.perf.ingest",
     "idle": "tests.perf.idle_client",
+    "fleet": "tests.perf.fleet_scale",
+    "calls": "tests.perf.calls",
 }
 RESULTS: Final = Path("bench-results.json")
 

@@ -106,6 +106,16 @@ class FleetSimulator:
             )
             self._now = max(self._now, what.at)
 
+    def check_in_many(self, org: str, said: Mapping[str, CheckIn]) -> int:
+        with self._lock:
+            there = {device: what for device, what in said.items() if self._is_owned(org, device)}
+            for device, what in there.items():
+                self.check_in(org, device, what)
+            return len(there)
+
+    def _is_owned(self, org: str, device: str) -> bool:
+        return device in self._devices and self._devices[device].org == org
+
     def of_device(self, org: str, device: str) -> frozenset[str]:
         with self._lock:
             known = self._devices.get(device)
