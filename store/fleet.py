@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql import Select
 
@@ -300,8 +300,10 @@ def _condition(org: str, name: str, wanted: str) -> ColumnElement[bool]:
         return devices.c.platform == wanted
     if name == "name":
         return devices.c.name.icontains(wanted, autoescape=True)
-    return devices.c.id.in_(
-        select(group_devices.c.device)
-        .join_from(group_devices, groups, groups.c.id == group_devices.c.group_id)
-        .where(groups.c.org == org, or_(groups.c.name == wanted, groups.c.id == wanted))
+    # Asked device by device: a page then ends at its last one, where IN would first read all members.
+    return exists().where(
+        group_devices.c.device == devices.c.id,
+        group_devices.c.group_id == groups.c.id,
+        groups.c.org == org,
+        or_(groups.c.name == wanted, groups.c.id == wanted),
     )

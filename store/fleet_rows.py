@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from fleet.model import Certificate, CheckIn, Device, DeviceStatus, EnrolToken, Group, Running
 from fleet.version_order import order_key
 from store.columns import AnyRow, among, upsert
-from store.held import held
+from store.held import HELD
 from store.models import device_labels, device_running, devices, group_devices, groups
 
 _BATCH: Final = 500  # ids in one IN (…)
@@ -26,7 +26,7 @@ def to_devices(connection: Connection, rows: Sequence[AnyRow]) -> list[Device]:
     for start in range(0, len(ids), _BATCH):
         some = ids[start : start + _BATCH]
         in_groups = (
-            select(group_devices.c.device, groups.c.name, held().label("held"))
+            select(group_devices.c.device, groups.c.name, HELD.label("held"))
             .join_from(group_devices, groups, groups.c.id == group_devices.c.group_id)
             .where(group_devices.c.device.in_(some))
             .order_by(groups.c.name)

@@ -19,7 +19,7 @@ from store.audit import append
 from store.columns import AnyRow, insert_if_absent
 from store.database import Database
 from store.fleet_rows import to_devices, to_group
-from store.held import held, size_of
+from store.held import HELD, SIZE, TOLD
 from store.models import devices, enroll_tokens, group_devices, group_sizes, groups, rollout_groups, rollouts
 from store.selectors import selected
 
@@ -180,7 +180,7 @@ class SqlGroups:
         A kept number less those held back, so that it costs the same however large the group is.
         """
         with self._database.read() as connection:
-            counted: int | None = connection.execute(size_of(org, name)).scalar_one_or_none()
+            counted: int | None = connection.execute(SIZE, {"org": org, "name": name}).scalar_one_or_none()
             return counted or 0
 
     def members(self, org: str, name: str) -> Sequence[str]:
@@ -190,7 +190,7 @@ class SqlGroups:
             .select_from(groups)
             .join(group_devices, group_devices.c.group_id == groups.c.id)
             .join(devices, devices.c.id == group_devices.c.device)
-            .where(groups.c.org == org, groups.c.name == name, devices.c.status == DeviceStatus.ACTIVE.value, ~held())
+            .where(groups.c.org == org, groups.c.name == name, devices.c.status == DeviceStatus.ACTIVE.value, ~HELD)
             .order_by(devices.c.id)
         )
         with self._database.read() as connection:
@@ -198,13 +198,8 @@ class SqlGroups:
 
     def of_device(self, org: str, device: str) -> frozenset[str]:
         """Names of the groups the device is told it is in, whatever its status: all but those it is held back from."""
-        query = (
-            select(groups.c.name)
-            .join_from(groups, group_devices, group_devices.c.group_id == groups.c.id)
-            .where(groups.c.org == org, group_devices.c.device == device, ~held())
-        )
         with self._database.read() as connection:
-            return frozenset(connection.execute(query).scalars())
+            return frozenset(connection.execute(TOLD, {"org": org, "device": device}).scalars())
 
 
 def require_device(connection: Connection, org: str, device_id: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, select
 
 from fleet.model import DeviceStatus
 from rollout.model import FINAL_STATES
@@ -17,7 +17,7 @@ from store.models import devices, group_devices, group_sizes, groups, rollout_gr
 _MEMBER: Final = group_devices.c
 
 
-def held() -> ColumnElement[bool]:
+def _held() -> ColumnElement[bool]:
     """Whether a row of ``group_devices``, joined to ``groups``, is held back: an edit put it there while a rollout that
     is not over had a wave open on the group, and that rollout has opened none since."""
     since = exists().where(
@@ -30,7 +30,7 @@ def held() -> ColumnElement[bool]:
     return and_(_MEMBER.edited_at.is_not(None), since.correlate(groups, group_devices))
 
 
-def size_of(org: str, name: str) -> Select[Any]:
+def _size() -> Select[Any]:
     """How many active members count: the kept number less those held back, who are few and found by their index."""
     first_open = (
         select(func.min(rollout_groups.c.opened_at))
@@ -58,5 +58,15 @@ def size_of(org: str, name: str) -> Select[Any]:
     return (
         select(group_sizes.c.active - waiting)
         .join_from(groups, group_sizes, group_sizes.c.group_id == groups.c.id)
-        .where(groups.c.org == org, groups.c.name == name)
+        .where(groups.c.org == bindparam("org"), groups.c.name == bindparam("name"))
     )
+
+
+# Made once: putting such a statement together takes longer than running it. Parameters: org, and name or device.
+HELD: Final = _held()
+SIZE: Final = _size()
+TOLD: Final = (
+    select(groups.c.name)
+    .join_from(groups, group_devices, _MEMBER.group_id == groups.c.id)
+    .where(groups.c.org == bindparam("org"), _MEMBER.device == bindparam("device"), ~HELD)
+)

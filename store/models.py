@@ -197,6 +197,8 @@ devices = Table(
     Column("last_seen_at", UtcDateTime),
     Column("state", Text, nullable=False),
     UniqueConstraint("org", "name"),
+    # A page in order of id; without it SQLite reads and sorts the whole organisation.
+    Index("ix_devices_org_id", "org", "id"),
 )
 
 device_certificates = Table(

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, case, func, select, update
+from sqlalchemy import Connection, bindparam, case, func, select, update
 
 from rollout.model import Counters, DeviceProgress, Progress, Rollout
 from rollout.ports import ProgressChange
 from rollout.progress import moved
 from store.columns import AnyRow, insert_if_absent, upsert
 from store.models import rollout_counters, rollout_devices
+
+_COUNTERS: Final = (
+    select(rollout_counters).where(rollout_counters.c.rollout == bindparam("of")).order_by(rollout_counters.c.wave)
+)
 
 
 def step(connection: Connection, rollout: Rollout, device: str, change: ProgressChange) -> bool:
@@ -45,8 +49,7 @@ def step(connection: Connection, rollout: Rollout, device: str, change: Progress
 
 def counters_of(connection: Connection, rollout_id: str) -> dict[int, Counters]:
     """The kept counters by wave: one primary-key range, whatever the number of devices."""
-    query = select(rollout_counters).where(rollout_counters.c.rollout == rollout_id)
-    return {row.wave: _to_counters(row) for row in connection.execute(query.order_by(rollout_counters.c.wave))}
+    return {row.wave: _to_counters(row) for row in connection.execute(_COUNTERS, {"of": rollout_id})}
 
 
 def recounted(connection: Connection, rollout_id: str) -> dict[int, Counters]:

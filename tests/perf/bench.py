@@ -31,7 +31,6 @@ BENCHES: Final = {  # modules, each with `measure(folder) -> list[Result]`; impo
     "ingest": "tests.perf.ingest",
     "idle": "tests.perf.idle_client",
     "fleet": "tests.perf.fleet_scale",
-    "calls": "tests.perf.calls",
 }
 RESULTS: Final = Path("bench-results.json")
 

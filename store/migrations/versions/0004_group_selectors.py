@@ -41,6 +41,7 @@ def _tables() -> None:
         sa.PrimaryKeyConstraint("device", "name", name="pk_device_labels"),
     )
     op.create_index("ix_device_labels_org_name_value", "device_labels", ["org", "name", "value"])
+    op.create_index("ix_devices_org_id", "devices", ["org", "id"])
     op.create_table(
         "group_sizes",
         sa.Column("group_id", KEY, nullable=False),
