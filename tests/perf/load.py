@@ -106,7 +106,7 @@ def _run(home: Home, agents: int, seconds: int, processes: int) -> int:
     cpu = cpu_of_session(server.process.pid) - before
     time.sleep(2)  # what was answered and not yet written
     shown = home.publish("rollout", "show", rollout)
-    counted = sum(wave["succeeded"] for wave in shown["waves"])
+    counted = sum(wave["counters"]["succeeded"] for wave in shown["waves"])
     silent = sum(device.last_seen_at is None for device in _all_devices(wiring))
     wiring.close()
     for kind, calls in heard.took.items():
