@@ -78,7 +78,7 @@ def main() -> int:
 
 
 def _run(home: Home, agents: int, seconds: int, processes: int) -> int:
-    server = home.serve()
+    server = home.serve(WAVEGATE_SCHEDULER_SECONDS="1")  # as it is without a setting
     wiring = open_wavegate(read_settings(home.environ))
     key = new_key()
     chains = _put_devices(wiring, agents, request_for(key))
