@@ -113,6 +113,8 @@ def _run(home: Home, agents: int, seconds: int, processes: int) -> int:
         _tell(f"{kind}: {len(calls):,} calls, p50 {_at(calls, 50):.1f} ms, p99 {_at(calls, 99):.1f} ms")
     _tell(f"{told}: took {took:.1f} s, last agent {heard.late:.1f} s behind; server {cpu:.1f} s of CPU")
     _tell(f"errors: {dict(heard.errors) or 'none'}; devices counted: {counted:,}; never seen: {silent:,}")
+    if heard.errors:
+        _tell(f"server: exit code {server.process.poll()}; its log ends:\n{server.log.read_text()[-3_000:]}")
     return 0 if not heard.errors and counted == agents and silent == 0 else 1
 
 
