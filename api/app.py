@@ -35,6 +35,7 @@ from api.operator import (
     rollout_devices,
     rollout_previews,
     rollouts,
+    selectors,
     uploads,
 )
 from api.operator.routes import PREFIX, Declaration, Error, Routes, now, services
@@ -61,6 +62,7 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     bins.api,
     repository_life.api,
     drafts.api,
+    selectors.api,
 )
 
 SECURITY_HEADERS: Final = {

@@ -19,6 +19,9 @@ from store.job_leases import Leases
 log: Final = logging.getLogger("wavegate.jobs")
 
 _HOUSEKEEPING_SECONDS: Final = 3600
+_SWEEP_SECONDS: Final = (
+    300  # how late a group notices that a device has been silent for longer than its selector allows
+)
 _PATIENCE_SECONDS: Final = 30  # for a turn under way when the server stops
 
 
@@ -34,6 +37,7 @@ class Jobs:
             self._thread("scheduler", settings.scheduler_seconds, self._judge),
             self._thread("refresh", settings.refresh_seconds, self._refresh),
             self._thread("housekeeping", _HOUSEKEEPING_SECONDS, self._tidy),
+            self._thread("groups", _SWEEP_SECONDS, self._sweep),
         ]
         began = datetime.now(UTC)
         self._alarm = Alarm()
@@ -83,6 +87,11 @@ class Jobs:
     def _probe(self) -> None:
         if self._canary is not None:
             self._canary.turn(datetime.now(UTC))
+
+    def _sweep(self) -> None:
+        moved = self._wiring.fleet.sweep(self._wiring.org, now=datetime.now(UTC))
+        if moved:
+            log.info("time changed who is in %s groups", moved)
 
     def _tidy(self) -> None:
         now = datetime.now(UTC)

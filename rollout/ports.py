@@ -170,10 +170,13 @@ class Kind:
 
 
 class Inventory(Protocol):
-    """Devices of a group as a preview counts them; active ones only."""
+    """Devices of a group as a preview counts them; active ones only, and none that is held back."""
 
     def facts(self, org: str, group: str, product: str, *, limit: int) -> Sequence[DeviceFacts]:
         """At most ``limit`` of the group's devices, by id."""
 
     def kinds(self, org: str, group: str, product: str) -> Sequence[Kind]:
         """All of the group's devices, counted by platform and version; costs with the group's size."""
+
+    def held_back(self, org: str, group: str) -> int:
+        """How many more an edit put into the group while a wave was open: they are told when the next one opens."""

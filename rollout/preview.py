@@ -51,6 +51,8 @@ class WaveForecast:
         unfit: How many run no version that the plan's ``from_versions`` let in.
         left_out: How many of the group are excluded, and counted nowhere else; not looked at one by one where
             ``is_exact`` is false.
+        held_back: How many more an edit put into the group while a wave was open on it; the next wave that opens on it
+            reaches them, if it is theirs.
         opens_at: The earliest moment; when it did open, for one that has. None when it never will.
         passes_at: The earliest moment, or when it did. None when it never will.
     """
@@ -70,6 +72,7 @@ class WaveForecast:
     newer: int
     unfit: int
     left_out: int
+    held_back: int
     approvals_needed: int
     approvals_given: int
     opens_at: datetime | None
@@ -258,6 +261,7 @@ class _Audiences:
             newer=newer,
             unfit=unfit,
             left_out=self._left_out_of(plan.group, size),
+            held_back=self.inventory.held_back(self.rollout.org, plan.group),
             approvals_needed=plan.gate.approvals,
             approvals_given=len(gate.approvers(self.rollout, number)),
             opens_at=opens_at,
@@ -360,6 +364,9 @@ def _notes(plan: Plan, waves: Sequence[WaveForecast]) -> list[Finding]:
             found.append(_note("from_versions", wave, message))
         if wave.left_out:
             found.append(_note("excluded", wave, f"{_devices(wave.left_out)} of the group are excluded"))
+        if wave.held_back:
+            told = f"{_devices(wave.held_back)} more came into the group while a wave was open; they wait for the next"
+            found.append(_note("held_back", wave, told))
         if wave.number > 1 and plan.waves[wave.number - 2].gate.advance is Advance.MANUAL:
             found.append(_note("advance", wave, "opens only by an operator's word"))
         if wave.already:

@@ -11,6 +11,7 @@ from sqlalchemy.sql import Select
 from fleet.model import DeviceStatus
 from rollout.ports import DeviceFacts, Kind
 from store.database import Database
+from store.held import HELD
 from store.models import device_running, devices, group_devices, groups
 
 
@@ -37,6 +38,18 @@ class SqlInventory:
         with self._database.read() as connection:
             return [Kind(row.platform, row.version, int(row.devices)) for row in connection.execute(query)]
 
+    def held_back(self, org: str, group: str) -> int:
+        """How many active members are not in yet, because an edit put them there while a wave was open."""
+        query = (
+            select(func.count())
+            .select_from(groups)
+            .join(group_devices, group_devices.c.group_id == groups.c.id)
+            .join(devices, devices.c.id == group_devices.c.device)
+            .where(groups.c.org == org, groups.c.name == group, devices.c.status == DeviceStatus.ACTIVE.value, HELD)
+        )
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
 
 def _active_in(org: str, group: str, product: str, *what: ColumnElement[Any]) -> Select[Any]:
     running = (device_running.c.device == devices.c.id) & (device_running.c.product == product)
@@ -46,5 +59,5 @@ def _active_in(org: str, group: str, product: str, *what: ColumnElement[Any]) ->
         .join(group_devices, group_devices.c.group_id == groups.c.id)
         .join(devices, devices.c.id == group_devices.c.device)
         .join(device_running, running, isouter=True)
-        .where(groups.c.org == org, groups.c.name == group, devices.c.status == DeviceStatus.ACTIVE.value)
+        .where(groups.c.org == org, groups.c.name == group, devices.c.status == DeviceStatus.ACTIVE.value, ~HELD)
     )

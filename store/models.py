@@ -197,6 +197,8 @@ devices = Table(
     Column("last_seen_at", UtcDateTime),
     Column("state", Text, nullable=False),
     UniqueConstraint("org", "name"),
+    # A page in order of id; without it SQLite reads and sorts the whole organisation.
+    Index("ix_devices_org_id", "org", "id"),
 )
 
 device_certificates = Table(
@@ -220,8 +222,23 @@ device_running = Table(
     Column("path", String, nullable=False),
     Column("sha256", String, nullable=False),
     Column("rollout", String, nullable=False),
+    # fleet.version_order.order_key(version): bytewise order is the order of versions.
+    Column("order_key", Key, nullable=False),
+    Index("ix_device_running_org_product_order_key", "org", "product", "order_key"),
 )
 
+# The labels of ``devices.labels`` again, one a row, for selectors to look at; changed with them.
+device_labels = Table(
+    "device_labels",
+    metadata,
+    Column("device", Key, ForeignKey("devices.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Key, primary_key=True),
+    _org(),
+    Column("value", Key, nullable=False),
+    Index("ix_device_labels_org_name_value", "org", "name", "value"),
+)
+
+# ``selector`` is NULL for a static group. ``revision`` counts people's edits.
 groups = Table(
     "groups",
     metadata,
@@ -230,15 +247,38 @@ groups = Table(
     Column("name", Key, nullable=False),
     Column("description", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("selector", Text),
+    Column("revision", Integer, nullable=False),
     UniqueConstraint("org", "name"),
 )
 
+# Kept beside the members, so that a group's size costs the same for ten devices and for a million. A table of its own,
+# because check-ins hold a shared lock on ``groups`` while they change these.
+group_sizes = Table(
+    "group_sizes",
+    metadata,
+    Column("group_id", Key, ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True),
+    _org(),
+    Column("devices", Integer, nullable=False),
+    Column("active", Integer, nullable=False),
+)
+
+# ``edited_at`` is when a person's edit put the device there; NULL when it came by enrolling or by what it says.
 group_devices = Table(
     "group_devices",
     metadata,
     Column("group_id", Key, ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True),
     Column("device", Key, ForeignKey("devices.id", ondelete="CASCADE"), primary_key=True, index=True),
     _org(),
+    Column("edited_at", UtcDateTime),
+)
+# Only edited rows: members that enrolled into the group are the many, and nobody asks when.
+Index(
+    "ix_group_devices_edited",
+    group_devices.c.group_id,
+    group_devices.c.edited_at,
+    sqlite_where=group_devices.c.edited_at.is_not(None),
+    postgresql_where=group_devices.c.edited_at.is_not(None),
 )
 
 enroll_tokens = Table(
@@ -273,13 +313,15 @@ rollouts = Table(
     Index("ix_rollouts_org_state", "org", "state"),
 )
 
-# By name and not by id: a rollout outlives the group it was for.
+# By name and not by id: a rollout outlives the group it was for. ``opened_at`` is when the rollout last opened a wave,
+# on the groups that one of its waves has reached; NULL on the others.
 rollout_groups = Table(
     "rollout_groups",
     metadata,
     Column("rollout", Key, ForeignKey("rollouts.id"), primary_key=True),
     Column("name", Key, primary_key=True),
     _org(),
+    Column("opened_at", UtcDateTime),
     Index("ix_rollout_groups_org_name", "org", "name"),
 )
 

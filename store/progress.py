@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, update
 
 from rollout.model import Counters, DeviceProgress, Progress, Rollout
 from rollout.ports import ProgressChange
 from rollout.progress import moved
 from store.columns import AnyRow, insert_if_absent, upsert
 from store.models import rollout_counters, rollout_devices
+
+_COUNTERS: Final = (
+    select(rollout_counters).where(rollout_counters.c.rollout == bindparam("of")).order_by(rollout_counters.c.wave)
+)
 
 
 def step(connection: Connection, rollout: Rollout, device: str, change: ProgressChange) -> bool:
@@ -46,8 +50,7 @@ def step(connection: Connection, rollout: Rollout, device: str, change: Progress
 
 def counters_of(connection: Connection, rollout_id: str) -> dict[int, Counters]:
     """The kept counters by wave: one primary-key range, whatever the number of devices."""
-    query = select(rollout_counters).where(rollout_counters.c.rollout == rollout_id)
-    return {row.wave: _to_counters(row) for row in connection.execute(query.order_by(rollout_counters.c.wave))}
+    return {row.wave: _to_counters(row) for row in connection.execute(_COUNTERS, {"of": rollout_id})}
 
 
 def counters_of_all(connection: Connection, rollout_ids: Sequence[str]) -> dict[str, dict[int, Counters]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, delete, exists, insert, select, update
+from sqlalchemy import Connection, case, delete, exists, insert, literal, null, select, update
 
 from evidence.model import AuditEvent
 from rollout.errors import RolloutChanged, UnknownRollout
@@ -14,6 +14,7 @@ from rollout.model import Counters, DeviceProgress, Rollout, State
 from rollout.ports import Intent, ProgressChange
 from rollout.stored import intent_from_dict, intent_to_dict, rollout_from_dict, rollout_to_dict
 from store.audit import append, events_of
+from store.columns import UtcDateTime
 from store.database import Database
 from store.failures import FailureGroup, failures_of
 from store.job_leases import Lease, holds, keep
@@ -82,6 +83,7 @@ class SqlRollouts:
                 {"id": rollout.id, "org": rollout.org, "created_at": rollout.created_at, **_columns(rollout)},
             )
             _name_groups(connection, rollout)
+            _mark_opened(connection, rollout)
             append(connection, rollout.org, [event])
 
     def save(self, after: Rollout, events: Sequence[AuditEvent], *, seen: int) -> None:
@@ -98,6 +100,8 @@ class SqlRollouts:
         with self._database.write() as connection:
             self._check_lease(connection)
             _claim(connection, after.org, after.id, intent.seen)
+            # From now on and not from the settling: the wave is served before it is saved.
+            _mark_opened(connection, after)
             connection.execute(
                 insert(rollout_intents),
                 {
@@ -129,7 +133,8 @@ class SqlRollouts:
         """Remove the intent; the rollout stays as it was."""
         with self._database.write() as connection:
             _lock(connection, intent.after.org, intent.after.id)
-            _remove(connection, intent)
+            if _remove(connection, intent):
+                _mark_opened(connection, _read(connection, intent.after.org, intent.after.id))
 
     def intents(self, org: str) -> Sequence[Intent]:
         """All standing intents, oldest first."""
@@ -284,6 +289,16 @@ def _replace(connection: Connection, after: Rollout, plan_hash: str) -> None:
     if after.plan_hash != plan_hash:
         connection.execute(delete(rollout_groups).where(rollout_groups.c.rollout == after.id))
         _name_groups(connection, after)
+    _mark_opened(connection, after)
+
+
+def _mark_opened(connection: Connection, rollout: Rollout) -> None:
+    """Note on the groups that a wave has reached when the rollout last opened one; O(groups)."""
+    opened = [wave.opened_at for wave in rollout.waves if wave.opened_at is not None]
+    reached = {plan.group for plan, wave in zip(rollout.plan.waves, rollout.waves, strict=False) if wave.opened_at}
+    is_reached = rollout_groups.c.name.in_(sorted(reached))
+    marked = case((is_reached, literal(max(opened), UtcDateTime)), else_=None) if opened else null()
+    connection.execute(update(rollout_groups).where(rollout_groups.c.rollout == rollout.id).values(opened_at=marked))
 
 
 def _remove(connection: Connection, intent: Intent) -> bool:

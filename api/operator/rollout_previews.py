@@ -29,8 +29,9 @@ class SampleDevice(BaseModel):
 class WaveForecastShown(BaseModel):
     """What one wave would do.
 
-    `unfit` run a version that `from_versions` does not let in, `left_out` are excluded. `devices` are
-    those no wave before it reached, exact in groups of up to 10,000 and size times share in larger ones.
+    `devices` are those no wave before it reached, exact in groups of up to 10,000 and size times share in larger ones.
+    `unfit` run a version that `from_versions` does not let in, `left_out` are excluded, `held_back` came into the group
+    by an edit while a wave was open.
     `opens_at` and `passes_at` are the earliest moments; null when it never will.
     """
 
@@ -49,6 +50,7 @@ class WaveForecastShown(BaseModel):
     newer: int
     unfit: int
     left_out: int
+    held_back: int
     approvals_needed: int
     approvals_given: int
     opens_at: datetime | None
@@ -118,6 +120,7 @@ def _shown(found: Preview) -> PreviewShown:
                 newer=wave.newer,
                 unfit=wave.unfit,
                 left_out=wave.left_out,
+                held_back=wave.held_back,
                 approvals_needed=wave.approvals_needed,
                 approvals_given=wave.approvals_given,
                 opens_at=wave.opens_at,

@@ -217,6 +217,10 @@ class InventorySimulator:
     groups: GroupsSimulator
     platforms: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, int] = field(default_factory=dict)
+
+    def held_back(self, org: str, group: str) -> int:
+        return self.waiting.get(group, 0)
 
     def facts(self, org: str, group: str, product: str, *, limit: int) -> Sequence[DeviceFacts]:
         return [
