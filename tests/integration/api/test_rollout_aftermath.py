@@ -86,7 +86,7 @@ def test_a_clone_is_a_draft_with_what_was_named_changed(released: Home) -> None:
 
 def test_a_clone_carries_every_rule_of_the_plan_until_it_is_named(released: Home) -> None:
     window = {"days": ["sat"], "start": "02:00", "minutes": 240, "zone": "Europe/Berlin"}
-    rules: dict[str, object] = {
+    rules: dict[str, Any] = {
         "from_versions": [">=0.5"],
         "requires": [{"product": "os", "at_least": "11"}],
         "window": window,
@@ -98,7 +98,7 @@ def test_a_clone_carries_every_rule_of_the_plan_until_it_is_named(released: Home
     same = released.call("POST", f"/rollouts/{made['id']}/clone", {}).get_json()
     assert same["plan_hash"] == made["plan_hash"]
     assert {name: same["plan"][name] for name in rules} == rules
-    changes = {"window": None, "retry": None, "spread_seconds": 0, "from_versions": []}
+    changes: dict[str, object] = {"window": None, "retry": None, "spread_seconds": 0, "from_versions": []}
     other = released.call("POST", f"/rollouts/{made['id']}/clone", changes).get_json()
     assert changes.keys() & other["plan"].keys() == set()
     assert other["plan"]["requires"] == rules["requires"]
