@@ -33,7 +33,7 @@ from tests.unit.rollout.many import ManyLives
 from tests.unit.rollout.model import transitions
 
 LIVES = settings(
-    max_examples=450,
+    max_examples=300,
     stateful_step_count=50,
     deadline=None,
     derandomize=True,
