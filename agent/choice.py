@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import Final
@@ -63,10 +63,11 @@ def choose(decisions: Sequence[Decision], brakes: Sequence[Brake], situation: Si
     """Judge the decisions and brakes of one product that the device's groups have.
 
     Steps, in this order: (0) what runs was revoked; (1) a brake that says roll back what runs; (2) decisions whose
-    cohort has the device; (3) of these the one submitted last, for it supersedes; (4) its brake; (5) attempt, time,
-    expiry; (6) artifact for the platform, not revoked; (7) same bytes; (8) not excluded, no other version pinned;
-    (9) versions; (10) what else must run; (11) the moment: back-off, spread, windows. A braked decision is not stepped
-    over to an older one: who stopped the newest rollout did not ask for the one before.
+    cohort has the device; (3) of these the one submitted last, for it supersedes, but first the last security one while
+    there is something to do for it, now or at its moment; (4) its brake; (5) attempt, time, expiry; (6) artifact for
+    the platform, not revoked; (7) same bytes; (8) not excluded, no other version pinned; (9) versions; (10) what else
+    must run; (11) the moment: back-off, spread, windows. A braked decision is not stepped over to an older one: who
+    stopped the newest rollout did not ask for the one before.
     """
     running = situation.running
     ended = None if running is None else situation.ended.get(running.rollout)
@@ -88,11 +89,13 @@ def choose(decisions: Sequence[Decision], brakes: Sequence[Brake], situation: Si
             Act.NOTHING,
             _runs(running, f"{d.version} reaches places {d.cohort_from} to {d.cohort_to - 1}, this device has {place}"),
         )
-    decision = max(mine, key=lambda d: (d.submitted_at, d.rollout))  # (3)
-    brake = braked(decision.rollout, decision.wave, brakes)
-    if brake is not None:  # (4)
-        return Choice(Act.NOTHING, _runs(running, f"{decision.version} is stopped: {brake.reason}"))
-    return _judge(decision, situation)
+    newest = max(mine, key=_place)  # (3)
+    urgent = max((d for d in mine if d.is_security), key=_place, default=newest)
+    if urgent is not newest:
+        choice = _follow(urgent, brakes, situation)
+        if choice.act is not Act.NOTHING or _is_to_come(urgent, brakes, situation):
+            return choice
+    return _follow(newest, brakes, situation)
 
 
 def braked(rollout: str, wave: int, brakes: Sequence[Brake]) -> Brake | None:
@@ -108,6 +111,25 @@ def is_same_offer(one: Release | None, other: Release) -> bool:
 def offered_attempt(decision: Decision, device: str) -> int:
     """Which attempt the decision offers this device."""
     return max(decision.attempt, decision.device_attempts.get(device, 1))
+
+
+def _follow(decision: Decision, brakes: Sequence[Brake], situation: Situation) -> Choice:
+    brake = braked(decision.rollout, decision.wave, brakes)
+    if brake is not None:  # (4)
+        return Choice(Act.NOTHING, _runs(situation.running, f"{decision.version} is stopped: {brake.reason}"))
+    return _judge(decision, situation)
+
+
+def _is_to_come(decision: Decision, brakes: Sequence[Brake], situation: Situation) -> bool:
+    """Whether the device only waits for its time: then nothing submitted later goes before it."""
+    if braked(decision.rollout, decision.wave, brakes) is not None or decision.not_before is None:
+        return False
+    judged = _judge(decision, replace(situation, now=decision.not_before))
+    return situation.now < decision.not_before and judged.act is Act.INSTALL
+
+
+def _place(decision: Decision) -> tuple[datetime, str]:
+    return decision.submitted_at, decision.rollout
 
 
 def _judge(decision: Decision, situation: Situation) -> Choice:

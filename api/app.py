@@ -32,7 +32,11 @@ from api.operator import (
     groups,
     repository,
     repository_life,
+    rollout_aftermath,
+    rollout_devices,
+    rollout_previews,
     rollouts,
+    selectors,
     uploads,
 )
 from api.operator.routes import PREFIX, Declaration, Error, Routes, now, services
@@ -50,6 +54,9 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     rollouts.api,
     exclusions.api,
     freezes.api,
+    rollout_devices.api,
+    rollout_previews.api,
+    rollout_aftermath.api,
     repository.api,
     audit.api,
     batches.api,
@@ -57,6 +64,7 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     bins.api,
     repository_life.api,
     drafts.api,
+    selectors.api,
 )
 
 SECURITY_HEADERS: Final = {

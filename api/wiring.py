@@ -21,6 +21,7 @@ from repo_signing.storage import LocalStorage
 from rollout.errors import RolloutChanged, SignaturesNeeded
 from rollout.excluding import Exclusions
 from rollout.freezing import Freezes
+from rollout.preview import Previews
 from rollout.rules import Rules
 from rollout.service import RolloutService
 from sbom.read import read_sbom
@@ -30,6 +31,7 @@ from store.audit import AuditLog
 from store.database import Database
 from store.fleet import SqlFleet
 from store.idempotency import IdempotencyKeys
+from store.inventory import SqlInventory
 from store.login_failures import LoginFailures
 from store.repository_lease import SqlLease
 from store.rollouts import SqlRollouts
@@ -58,6 +60,7 @@ class Wavegate:
     exclusions: Exclusions
     freezes: Freezes
     templates: SqlTemplates
+    previews: Previews
     fleet: SqlFleet
     accounts: Accounts
     failures: LoginFailures
@@ -227,6 +230,15 @@ def open_wavegate(settings: Settings) -> Wavegate:
         exclusions=exclusions,
         freezes=freezes,
         templates=SqlTemplates(db),
+        previews=Previews(
+            rollouts=rollout_store,
+            decisions=service.decisions,
+            releases=service.releases,
+            groups=fleet,
+            inventory=SqlInventory(db),
+            make_salt=service.make_salt,
+            rules=service.rules,
+        ),
         fleet=fleet,
         accounts=accounts,
         failures=LoginFailures(db),

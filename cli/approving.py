@@ -36,6 +36,7 @@ EXPLAINED: Final = frozenset(
         *("org", "product", "channel", "group", "rollout", "plan_hash", "wave", "revision", "submitted_at", "version"),
         *("artifacts", "salt", "cohort_from", "cohort_to", "attempt", "device_attempts", "not_before", "expires"),
         *("allow_downgrade", "from_versions", "requires", "window", "spread_from", "spread_seconds", "retry"),
+        "is_security",
     }
 )
 
@@ -276,6 +277,7 @@ def _check_plan(
         ("maintenance window", decision.window, plan.window),
         ("spread", (decision.spread_from, decision.spread_seconds), (spread_from, plan.spread_seconds)),
         ("retry policy", decision.retry, plan.retry),
+        ("priority", "security" if decision.is_security else "normal", plan.priority),
         ("attempt", decision.attempt, told["attempt"]),
         ("time of submission", decision.submitted_at, datetime.fromisoformat(told["submitted_at"])),
     ):
@@ -319,6 +321,8 @@ def _words(decision: Decision, known: Decision | None, plan: Plan, body: Mapping
         lines.append(("until", moment(decision.expires.isoformat())))
     if decision.allow_downgrade:
         lines.append(("downgrade", styled("devices on a higher version may go back to this one", fg="red")))
+    if decision.is_security:
+        lines.append(("priority", styled("security: it goes before normal rollouts, also newer ones", fg="red")))
     if decision.from_versions:
         lines.append(("only from", visible(" or ".join(decision.from_versions))))
     lines += [("only beside", visible(f"{one.product} {one.at_least} or later")) for one in decision.requires]

@@ -37,6 +37,7 @@ _PLAN_FIELDS: Final = frozenset(
         "spread_seconds",
         "retry",
         "ignores_freeze",
+        "priority",
     }
 )
 
@@ -78,6 +79,12 @@ def _advance(text: str) -> str:
     return text
 
 
+def _silent(text: str) -> str:
+    if text not in ("fail", "ignore"):
+        raise UsageFault(f"{text!r} is neither fail nor ignore")
+    return text
+
+
 def _moment(text: str) -> str:
     try:
         moment = datetime.fromisoformat(text)
@@ -99,6 +106,8 @@ _RULES: Final[dict[str, tuple[str, Any, bool]]] = {
     "max_failure_rate": ("max_failure_rate_percent", _percent, True),
     "deadline": ("deadline_seconds", span, True),
     "advance": ("advance", _advance, False),
+    "report_timeout": ("report_timeout_seconds", span, True),
+    "silent": ("silent", _silent, False),
 }
 
 
@@ -235,6 +244,15 @@ def body(
     Raises:
         UsageFault: Product, version or waves are missing.
     """
+    told = told_of(plan=plan, waves=waves, given=given)
+    for name, option in (("product", "--product"), ("version", "--version"), ("waves", "--wave")):
+        if not told.get(name) and not (name == "waves" and told.get("template")):
+            raise UsageFault(f"the plan has no {name}", hint=f"give {option}, or name it in the --plan file")
+    return told
+
+
+def told_of(*, plan: Path | None, waves: tuple[str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+    """As :func:`body`, of a plan that need not be whole."""
     told = read_plan(plan) if plan is not None else {}
     told.update({name: value for name, value in given.items() if value is not None})
     if waves:
@@ -242,9 +260,6 @@ def body(
         told.pop("template", None)
     if given.get("template") is not None:
         told.pop("waves", None)
-    for name, option in (("product", "--product"), ("version", "--version"), ("waves", "--wave")):
-        if not told.get(name) and not (name == "waves" and told.get("template")):
-            raise UsageFault(f"the plan has no {name}", hint=f"give {option}, or name it in the --plan file")
     return told
 
 

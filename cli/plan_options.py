@@ -46,7 +46,7 @@ def plan_options(command: Command) -> Command:
             help="Let devices that come later have it, too, or not. [default: keep-open]",
         ),
         click.option(
-            "--allow-downgrade", is_flag=True, default=None, help="Let devices on a higher version go back to this one."
+            "--allow-downgrade/--no-downgrade", default=None, help="Let devices on a higher version go back, or not."
         ),
         click.option(
             "--from-version",
@@ -71,6 +71,11 @@ def plan_options(command: Command) -> Command:
             help="Devices try again: COUNT[,backoff=SPAN][,code=CODE…], e.g. 2,backoff=10m.",
         ),
         click.option("--ignores-freeze", is_flag=True, default=None, help="Open waves in freeze windows, too."),
+        click.option(
+            "--priority",
+            type=click.Choice(("security", "normal")),
+            help="What goes first where rollouts meet. [default: normal]",
+        ),
     )
     decorated: Any = command
     for option in reversed(options):

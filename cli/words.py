@@ -38,6 +38,9 @@ def gate(rules: Mapping[str, Any]) -> str:
         said.append("then waits for a word")
     if rules.get("deadline_seconds") is not None:
         said.append(f"deadline {span(rules['deadline_seconds'])}")
+    if rules.get("report_timeout_seconds") is not None:
+        counts = "left out" if rules.get("silent") == "ignore" else "failed"
+        said.append(f"silent for {span(rules['report_timeout_seconds'])} counts as {counts}")
     return ", ".join(said)
 
 
@@ -98,6 +101,14 @@ def rollout(told: Mapping[str, Any]) -> str:
         head.append(("paused because", told["paused_because"]))
     if told.get("abort_reason"):
         head.append(("aborted", f"{told['abort_mode']}: {told['abort_reason']}"))
+    if told["plan"].get("priority", "normal") != "normal":
+        head.append(("priority", told["plan"]["priority"]))
+    if told.get("cloned_from"):
+        head.append(("cloned from", told["cloned_from"]))
+    if told.get("rolled_back_because"):
+        head.append(("rolled back", told["rolled_back_because"]))
+    if told.get("retry_at"):
+        head.append(("retried at", moment(told["retry_at"])))
     if told.get("superseded_by"):
         head.append(("superseded by", told["superseded_by"]))
     if told["attempt"] > 1:

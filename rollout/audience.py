@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from math import ceil, sqrt
 from typing import Final
 
-from rollout.cohort import bucket, reach, reach_of
+from rollout import cohort
+from rollout.cohort import bucket, reach_of
 from rollout.documents import opened, widest_reach
 from rollout.model import BUCKETS, Rollout
 from rollout.ports import Groups
@@ -17,6 +19,22 @@ NOBODY: Final[LeftOut] = (frozenset(), frozenset())
 def expected(rollout: Rollout, groups: Groups, *, number: int, left_out: LeftOut = NOBODY) -> int:
     """How many devices wave ``number`` reaches that no wave before it reached; see :func:`expected_all`."""
     return expected_all(rollout, groups, last=number, left_out=left_out)[number]
+
+
+def unsure(rollout: Rollout, groups: Groups, *, number: int) -> int:
+    """By how many devices :func:`expected` may be too high for wave ``number``: 0 where each was placed.
+
+    In a large group who falls into a share is by chance: three standard deviations of it, so that in a thousand waves
+    one is taken for larger than it is. Devices in two groups are not reckoned with.
+    """
+    plan = rollout.plan.waves[number - 1]
+    size = groups.size(rollout.org, plan.group)
+    if size <= EXACT_UP_TO:
+        return 0
+    same = [one for one, wave in enumerate(rollout.plan.waves[:number], start=1) if wave.group == plan.group]
+    before = max((share(rollout, one, size) for one in same[:-1]), default=0)
+    part = max(0, share(rollout, number, size) - before) / BUCKETS
+    return ceil(3 * sqrt(size * part * (1 - part)))
 
 
 def expected_all(
@@ -33,23 +51,23 @@ def expected_all(
     reached: dict[int, int] = {}
     small: dict[str, dict[str, int]] = {}
     sizes = {name: groups.size(rollout.org, name) for name in {wave.group for wave in waves}}
-    placed: set[str] = set(_devices_left_out(rollout.org, groups, left_out))
-    share: dict[str, int] = {}
+    placed = devices_left_out(rollout.org, groups, left_out)
+    reach: dict[str, int] = {}
     for number, wave in enumerate(waves, start=1):
         if wave.group in left_out[1]:
             reached[number] = 0
             continue
-        before = share.get(wave.group, 0)
+        before = reach.get(wave.group, 0)
         if sizes[wave.group] > EXACT_UP_TO:
-            share[wave.group] = max(before, _share(rollout, number, sizes[wave.group]))
-            reached[number] = sizes[wave.group] * (share[wave.group] - before) // BUCKETS
+            reach[wave.group] = max(before, share(rollout, number, sizes[wave.group]))
+            reached[number] = sizes[wave.group] * (reach[wave.group] - before) // BUCKETS
             continue
         if wave.group not in small:
             members = groups.members(rollout.org, wave.group)
             small[wave.group] = {device: bucket(rollout.salt, device) for device in members}
         places = small[wave.group]
-        share[wave.group] = max(before, _share(rollout, number, sizes[wave.group], sorted(places.values())))
-        inside = {device for device, place in places.items() if place < share[wave.group]}
+        reach[wave.group] = max(before, share(rollout, number, sizes[wave.group], sorted(places.values())))
+        inside = {device for device, place in places.items() if place < reach[wave.group]}
         reached[number] = len(inside - placed)
         placed |= inside
     return reached
@@ -73,10 +91,14 @@ def reach_by_count(rollout: Rollout, groups: Groups, *, number: int) -> int | No
     return max(widest_reach(rollout, plan.group) if has_opened else 0, _reach(plan.count, size, places))
 
 
-def _share(rollout: Rollout, number: int, size: int, places: list[int] | None = None) -> int:
+def share(rollout: Rollout, number: int, size: int, places: list[int] | None = None) -> int:
+    """The bucket below which wave ``number`` reaches; for one by count that has not opened, what it would be now.
+
+    ``size`` is that of its group, ``places`` the buckets of a small group's devices, ascending.
+    """
     plan, wave = rollout.plan.waves[number - 1], rollout.waves[number - 1]
     if plan.count is None:
-        return reach(plan.percent)
+        return cohort.reach(plan.percent)
     return reach_of(plan, wave) if opened(wave) else _reach(plan.count, size, places or [])
 
 
@@ -87,7 +109,8 @@ def _reach(count: int, size: int, places: list[int]) -> int:
     return places[min(count, len(places)) - 1] + 1 if places else 0
 
 
-def _devices_left_out(org: str, groups: Groups, left_out: LeftOut) -> set[str]:
+def devices_left_out(org: str, groups: Groups, left_out: LeftOut) -> set[str]:
+    """The devices left out one by one, and those of the groups left out that are small enough to be looked at."""
     devices = set(left_out[0])
     for group in left_out[1]:
         if groups.size(org, group) <= EXACT_UP_TO:

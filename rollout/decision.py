@@ -18,6 +18,8 @@ from rollout.windows import InvalidWindow, Window, window_faults, window_from_di
 
 FORMAT: Final = 1
 RULES_FORMAT: Final = 2  # of a decision with rules that an agent of before them would not see; it leaves such a one out
+SECURITY: Final = "security"
+DECISIONS: Final = "decisions/"  # where they are among the targets
 MAX_DOCUMENT_LENGTH: Final = 256 * 1024  # bytes; a decision names at most a few thousand retried devices
 
 
@@ -48,8 +50,9 @@ class Decision:
 
     The cohort is every device whose bucket (``rollout.cohort.bucket``) is in ``[cohort_from, cohort_to)``. ``attempt``
     and ``device_attempts`` say which attempt is offered: a device that failed a lower one tries again.
-    ``submitted_at`` orders decisions of different groups that reach one device: the latest counts. Devices start
-    ``rollout.cohort.starts_after`` seconds behind ``spread_from``.
+    Devices start ``rollout.cohort.starts_after`` seconds behind ``spread_from``.
+    ``submitted_at`` orders decisions of different groups that reach one device: the latest counts, after those of
+    priority ``security``, which the document tells only then.
     """
 
     org: str
@@ -77,6 +80,7 @@ class Decision:
     spread_from: datetime | None = None
     spread_seconds: int = 0
     retry: RetryPolicy | None = None
+    is_security: bool = False
 
     def attempt_for(self, device: str) -> int:
         """The attempt this device is offered, 1 or more."""
@@ -101,7 +105,7 @@ class Brake:
 
 def decision_path(product: str, group: str) -> str:
     """Target path of a group's decision for a product."""
-    return f"decisions/{product}/{group}.json"
+    return f"{DECISIONS}{product}/{group}.json"
 
 
 def brake_path(product: str, group: str) -> str:
@@ -140,6 +144,7 @@ def encode_decision(decision: Decision) -> bytes:
             "expires": _time_out(decision.expires),
             "window": None if decision.window is None else window_to_dict(decision.window),
             "version_policy": {"downgrade": decision.allow_downgrade, "from": list(decision.from_versions)},
+            **({"priority": SECURITY} if decision.is_security else {}),
         }
     )
 
@@ -178,6 +183,7 @@ def decode_decision(document: bytes) -> Decision:
             allow_downgrade=bool(policy["downgrade"]),
             from_versions=tuple(_text(v) for v in policy["from"]),
             **_rules_in(fields),
+            is_security=fields.get("priority") == SECURITY,
         )
         bytes.fromhex(decision.salt)
     except MalformedDocument:

@@ -21,7 +21,7 @@ from rollout.decision import (
     encode_brake,
     encode_decision,
 )
-from rollout.model import AbortMode, Rollout, State, Wave
+from rollout.model import AbortMode, Priority, Rollout, State, Wave
 
 
 def documents(rollout: Rollout) -> dict[str, bytes]:
@@ -120,6 +120,7 @@ def _decision(rollout: Rollout, group: str, number: int) -> Decision:
         device_attempts=rollout.device_attempts,
         not_before=plan.waves[number - 1].gate.not_before if wave.signed else None,
         allow_downgrade=plan.allow_downgrade,
+        is_security=plan.priority is Priority.SECURITY,
         from_versions=plan.from_versions,
         requires=plan.requires,
         window=plan.window,
@@ -148,6 +149,8 @@ def widest_reach(rollout: Rollout, group: str) -> int:
 
 
 def _stop(rollout: Rollout) -> tuple[Stance, str]:
+    if rollout.rolled_back_because is not None:
+        return Stance.ROLL_BACK, rollout.rolled_back_because
     match rollout.state:
         case State.PAUSED:
             return Stance.HALTED, rollout.paused_because or "paused"

@@ -54,6 +54,13 @@ class Advance(StrEnum):
     MANUAL = "manual"
 
 
+class Silent(StrEnum):
+    """What becomes of devices that are silent past the report timeout: failures, or left out of every count."""
+
+    FAIL = "fail"
+    IGNORE = "ignore"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """What must hold before a wave opens, passes, or pauses the rollout.
@@ -63,6 +70,8 @@ class Gate:
     ``max_failures`` pauses when that many devices failed; ``max_failure_rate_percent`` (0 to 100) pauses
     when the rate is above it with ``min_reports`` results in; ``None`` switches a rule off. ``advance`` says who opens
     the wave after this one.
+    ``report_timeout_seconds``: a device without a result is silent when that much time has passed since the wave opened
+    or was resumed, and since the device's last step; ``silent`` says what it counts as then.
     """
 
     approvals: int = 0
@@ -74,6 +83,8 @@ class Gate:
     max_failure_rate_percent: int | None = 10
     deadline_seconds: int | None = None
     advance: Advance = Advance.AUTO
+    report_timeout_seconds: int | None = None
+    silent: Silent = Silent.FAIL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +137,13 @@ class ArtifactRef:
     sha256: str
 
 
+class Priority(StrEnum):
+    """What goes first where rollouts meet: a ``security`` one is not overtaken by a newer ``normal`` one."""
+
+    SECURITY = "security"
+    NORMAL = "normal"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a rollout carries and how; a value with a hash, and approvals name that hash.
@@ -153,6 +171,7 @@ class Plan:
     spread_seconds: int = 0
     retry: RetryPolicy | None = None
     ignores_freeze: bool = False
+    priority: Priority = Priority.NORMAL
 
     @property
     def tries(self) -> int:
@@ -214,6 +233,7 @@ class Wave:
     of ``opened_at`` and ``resumed_at``. ``opened_revision`` is the rollout's revision that opened the wave (0 before).
     ``signed``: approvers signed its decision with their own keys.
     ``reach`` is the bucket below which a device of a wave by count is inside, from its opening on.
+    ``silence_judged`` is how many silent devices the wave had when it failed last: resuming forgives so many.
     """
 
     state: WaveState = WaveState.PENDING
@@ -225,6 +245,7 @@ class Wave:
     opened_revision: int = 0
     signed: bool = False
     reach: int | None = None
+    silence_judged: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +257,8 @@ class Rollout:
     ``device_attempts`` those of named ones. ``salt`` is 32 lower-case hex characters, kept for life. ``editors`` are
     those who changed the plan, by whom it cannot be approved either. ``retried_revision`` and ``braked_revision`` are
     the revisions of the last retry and of the last stop (0 when there was none): signed documents carry them.
+    ``origin`` is the rollout it was cloned from. ``rolled_back_because`` is set when devices were called back after the
+    end. ``retry_at`` is when the scheduler retries ``retry_devices`` (none named: all that failed).
     """
 
     id: str
@@ -264,6 +287,10 @@ class Rollout:
     editors: tuple[Actor, ...] = ()
     retried_revision: int = 0
     braked_revision: int = 0
+    origin: str | None = None
+    rolled_back_because: str | None = None
+    retry_at: datetime | None = None
+    retry_devices: tuple[str, ...] = ()
 
     def attempt_for(self, device: str) -> int:
         """The attempt a device is offered now, 1 or more."""
@@ -335,6 +362,7 @@ def plan_to_dict(plan: Plan) -> dict[str, object]:
         "spread_seconds": plan.spread_seconds,
         "retry": None if plan.retry is None else retry_to_dict(plan.retry),
         "ignores_freeze": plan.ignores_freeze,
+        "priority": None if plan.priority is Priority.NORMAL else plan.priority.value,
     }
     return told | {name: value for name, value in later.items() if value}
 
@@ -351,7 +379,7 @@ def retry_to_dict(retry: RetryPolicy) -> dict[str, object]:
 
 
 def gate_to_dict(gate: Gate) -> dict[str, object]:
-    """JSON form of a gate."""
+    """JSON form of a gate. What came later than the first plans is absent where it is the default: hashes stay."""
     told: dict[str, object] = {
         "approvals": gate.approvals,
         "not_before": None if gate.not_before is None else gate.not_before.isoformat().replace("+00:00", "Z"),
@@ -362,4 +390,10 @@ def gate_to_dict(gate: Gate) -> dict[str, object]:
         "max_failure_rate_percent": gate.max_failure_rate_percent,
         "deadline_seconds": gate.deadline_seconds,
     }
-    return told if gate.advance is Advance.AUTO else told | {"advance": gate.advance.value}
+    if gate.advance is not Advance.AUTO:
+        told["advance"] = gate.advance.value
+    if gate.report_timeout_seconds is not None:
+        told["report_timeout_seconds"] = gate.report_timeout_seconds
+    if gate.silent is not Silent.FAIL:
+        told["silent"] = gate.silent.value
+    return told

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 from rollout.errors import InvalidPlan
-from rollout.model import Advance, ArtifactRef, Gate, Plan, Requirement, RetryPolicy, WavePlan
+from rollout.model import Advance, ArtifactRef, Gate, Plan, Priority, Requirement, RetryPolicy, Silent, WavePlan
 from rollout.reading import Faults, Reader
 from rollout.versions import is_rule
 from rollout.windows import InvalidWindow, Window, window_faults, window_from_dict
@@ -45,6 +45,7 @@ class PlanRequest:
     spread_seconds: int = 0
     retry: RetryPolicy | None = None
     ignores_freeze: bool = False
+    priority: Priority = Priority.NORMAL
 
     def with_artifacts(self, artifacts: Mapping[str, ArtifactRef]) -> Plan:
         """The plan that carries these artifacts, by platform."""
@@ -64,6 +65,7 @@ class PlanRequest:
             spread_seconds=self.spread_seconds,
             retry=self.retry,
             ignores_freeze=self.ignores_freeze,
+            priority=self.priority,
         )
 
 
@@ -168,6 +170,11 @@ def _check_rules(plan: Plan, faults: Faults) -> None:
     if plan.window is not None:
         faults.extend(("window", what) for what in window_faults(plan.window, local_is_known=True))
     _check_range("spread_seconds", plan.spread_seconds, 0, MAX_SPAN_SECONDS, faults)
+    for number, wave in enumerate(plan.waves, start=1):
+        timeout = wave.gate.report_timeout_seconds
+        if plan.spread_seconds and timeout is not None and timeout <= plan.spread_seconds:
+            where = f"waves.{number}.gate.report_timeout_seconds"
+            faults.append((where, "expected more than spread_seconds: devices that begin last would be silent"))
     if plan.retry is not None:
         _check_range("retry.count", plan.retry.count, 1, MAX_RETRIES, faults)
         _check_range("retry.backoff_seconds", plan.retry.backoff_seconds, 0, MAX_SPAN_SECONDS, faults)
@@ -208,6 +215,7 @@ def plan_from_dict(fields: Mapping[str, object]) -> Plan:
         spread_seconds=reader.number("spread_seconds") if reader.has("spread_seconds") else 0,
         retry=_read_retry(reader.inner("retry")) if reader.has("retry") else None,
         ignores_freeze=reader.flag("ignores_freeze") if reader.has("ignores_freeze") else False,
+        priority=Priority(reader.one_of("priority", list(Priority))) if reader.has("priority") else Priority.NORMAL,
     )
     reader.finish()
     return plan
@@ -262,9 +270,11 @@ def _read_gate(reader: Reader) -> Gate:
         max_failures=reader.number_or_none("max_failures"),
         max_failure_rate_percent=reader.number_or_none("max_failure_rate_percent"),
         deadline_seconds=reader.number_or_none("deadline_seconds"),
-        advance=Advance(reader.one_of("advance", [one.value for one in Advance]))
-        if reader.has("advance")
-        else Advance.AUTO,
+        advance=Advance(reader.one_of("advance", list(Advance))) if reader.has("advance") else Advance.AUTO,
+        report_timeout_seconds=reader.number_or_none("report_timeout_seconds")
+        if reader.has("report_timeout_seconds")
+        else None,
+        silent=Silent(reader.one_of("silent", list(Silent))) if reader.has("silent") else Silent.FAIL,
     )
 
 
@@ -283,8 +293,21 @@ def _check_gate(where: str, gate: Gate, faults: Faults) -> None:
             faults.append(
                 (f"{where}.deadline_seconds", "expected no less than soak_seconds: the wave could never pass")
             )
+    _check_silence(where, gate, faults)
     if gate.not_before is not None and gate.not_before.utcoffset() != timedelta(0):
         faults.append((f"{where}.not_before", "expected a time in UTC"))
+
+
+def _check_silence(where: str, gate: Gate, faults: Faults) -> None:
+    if gate.report_timeout_seconds is None:
+        if gate.silent is not Silent.FAIL:
+            faults.append((f"{where}.silent", "expected report_timeout_seconds beside it: without, nobody is silent"))
+        return
+    _check_range(f"{where}.report_timeout_seconds", gate.report_timeout_seconds, 1, MAX_SPAN_SECONDS, faults)
+    if gate.deadline_seconds is not None and gate.report_timeout_seconds >= gate.deadline_seconds:
+        faults.append(
+            (f"{where}.report_timeout_seconds", "expected less than deadline_seconds: nobody would ever be silent")
+        )
 
 
 def _check_slug(where: str, text: str, faults: Faults) -> None:

@@ -68,6 +68,12 @@ class Rollouts(Protocol):
     def counters(self, rollout_id: str) -> Mapping[int, Counters]:
         """Counters by wave number; a wave nobody reported in is absent."""
 
+    def counters_of(self, rollout_ids: Sequence[str]) -> Mapping[str, Mapping[int, Counters]]:
+        """As :meth:`counters`, for several rollouts at once; one without any counters is absent."""
+
+    def stalled(self, rollout_id: str, wave: int, *, before: datetime) -> int:
+        """How many devices of the wave are downloading or installing, and said so at ``before`` or earlier."""
+
     def update_progress(
         self,
         org: str,
@@ -152,3 +158,35 @@ class HouseRules(Protocol):
 
     def prepare(self, org: str, plan: Plan, now: datetime) -> None:
         """Called before anything of the plan is offered: what must be signed first is signed when this returns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFacts:
+    """What is known of a device that a rollout may reach: ``version`` of the product it runs, None when it has none."""
+
+    device: str
+    name: str
+    platform: str
+    version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """So many devices of one platform that run one version of a product (None: they have none)."""
+
+    platform: str
+    version: str | None
+    devices: int
+
+
+class Inventory(Protocol):
+    """Devices of a group as a preview counts them; active ones only, and none that is held back."""
+
+    def facts(self, org: str, group: str, product: str, *, limit: int) -> Sequence[DeviceFacts]:
+        """At most ``limit`` of the group's devices, by id."""
+
+    def kinds(self, org: str, group: str, product: str) -> Sequence[Kind]:
+        """All of the group's devices, counted by platform and version; costs with the group's size."""
+
+    def held_back(self, org: str, group: str) -> int:
+        """How many more an edit put into the group while a wave was open: they are told when the next one opens."""

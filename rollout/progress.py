@@ -104,5 +104,6 @@ def moved(counters: Counters, before: DeviceProgress | None, after: DeviceProgre
 def _is_failure(rollout: Rollout, progress: Progress) -> bool:
     """Rolling back is a failure too, unless a brake asked for it."""
     if progress is Progress.ROLLED_BACK:
-        return rollout.state in {State.RUNNING, State.WAITING, State.COMPLETED}
+        asked_to = rollout.rolled_back_because is not None
+        return not asked_to and rollout.state in {State.RUNNING, State.WAITING, State.COMPLETED}
     return progress is Progress.FAILED

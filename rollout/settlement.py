@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rollout import documents, machine
-from rollout.commands import Command, OpenWave, Resume, Retry
+from rollout.commands import Command, OpenWave, Resume, Retry, RollBack
+from rollout.decision import DECISIONS
 from rollout.errors import ReleaseBlocked, RolloutChanged, SignaturesNeeded, TransitionNotAllowed, UnknownRollout
 from rollout.model import FINAL_STATES, Plan, Rollout, State
 from rollout.plan import made_plain
@@ -99,6 +100,13 @@ class Settlement:
             rollout.org, rollout.plan, now
         )
 
+    def overtaken(self, rollout: Rollout) -> str:
+        """A group whose served decision is another rollout's by now; empty when every one is this one's."""
+        for path, document in documents.documents(rollout).items():
+            if path.startswith(DECISIONS) and self.decisions.served(path) != document:
+                return path.removeprefix(DECISIONS).removesuffix(".json").partition("/")[2]
+        return ""
+
     def refuse_blocked(self, rollout: Rollout, now: datetime) -> None:
         """Raise ReleaseBlocked when the release may not be offered."""
         blocked = self.blocked(rollout, now)
@@ -114,6 +122,8 @@ class Settlement:
         """Asked under the repository lock, where a yank or an exclusion is signed as well: none slips in between."""
         if isinstance(command, _WIDENING) and self.blocked(intent.after, now):
             return False
+        if isinstance(command, RollBack) and self.overtaken(intent.after):
+            return False  # Its brake would replace that of the rollout that has the group now.
         return self.rollouts.standing(intent)
 
     def _resolve(self, intent: Intent) -> None:

@@ -29,6 +29,10 @@ class Gate(Body):
     advance: model.Advance = Field(
         model.Advance.AUTO, description="who opens the wave after this one: the scheduler, or an operator's word"
     )
+    report_timeout_seconds: int | None = Field(
+        None, ge=1, le=31_536_000, description="a device without a result is silent after that long without a word"
+    )
+    silent: model.Silent = Field(model.Silent.FAIL, description="silent devices are failures, or left out")
 
 
 class WavePlan(Body):

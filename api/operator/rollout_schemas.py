@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StringConstraints, field_serializer
 
@@ -23,8 +24,11 @@ from api.operator.plan_schemas import (
 from api.operator.routes import Body, IdPath, PageQuery
 from rollout import model, templates
 from rollout.errors import InvalidPlan
+from rollout.outlook import Outlook
 from rollout.plan import PlanRequest
-from rollout.service import RolloutView
+from rollout.views import RolloutView
+
+NAME = r"^[a-z0-9._+-]{1,100}$"  # of a group or channel, as a filter
 
 
 class NewRollout(Body):
@@ -47,6 +51,9 @@ class NewRollout(Body):
     spread_seconds: int = Field(0, ge=0, le=31_536_000, description="devices of a wave start over so long")
     retry: RetryPolicy | None = None
     ignores_freeze: bool = Field(False, description="opens waves in freeze windows; for approvers, or with approvals")
+    priority: model.Priority = Field(
+        model.Priority.NORMAL, description="`security`: goes before normal ones, also newer ones"
+    )
 
 
 class CreateRollout(NewRollout):
@@ -65,7 +72,7 @@ class ArtifactOf(BaseModel):
 
 
 class PlanShown(BaseModel):
-    """The plan as it is hashed."""
+    """The plan that is hashed; there, rules that came later are absent where they are the default."""
 
     product: str
     version: str
@@ -82,6 +89,7 @@ class PlanShown(BaseModel):
     spread_seconds: int = 0
     retry: RetryPolicy | None = None
     ignores_freeze: bool = False
+    priority: model.Priority = model.Priority.NORMAL
 
 
 class ApprovalShown(BaseModel):
@@ -93,13 +101,42 @@ class ApprovalShown(BaseModel):
 
 
 class CountersShown(BaseModel):
-    """What the devices of a wave have reported; `expected` is how many are in it, about, in a large group."""
+    """What the devices of a wave have reported; `expected` is how many are in it, about, in a large group.
 
-    expected: int
+    In a list of rollouts `expected` is null: it is not counted there.
+    """
+
+    expected: int | None
     acting: int
     succeeded: int
     failed: int
     rolled_back: int
+
+
+class RateShown(BaseModel):
+    """`hits` of `results` in percent, with the 95 % Wilson interval that the true rate lies in: 8 of 8 may be 68 %."""
+
+    hits: int
+    results: int
+    percent: float
+    low: float
+    high: float
+
+
+class OutlookShown(BaseModel):
+    """An opened wave's rates and clocks.
+
+    `success` is of the devices with a result, `failure` of the results since the last resume, as the gate looks at
+    them. `unheard` and `stalled` are silent past the report timeout: never heard of, and begun but not finished.
+    """
+
+    success: RateShown | None
+    failure: RateShown | None
+    unheard: int
+    stalled: int
+    soaks_until: datetime | None
+    silent_from: datetime | None
+    deadline_at: datetime | None
 
 
 class WaveShown(BaseModel):
@@ -117,6 +154,7 @@ class WaveShown(BaseModel):
     approvals: list[ApprovalShown]
     approvals_needed: int
     counters: CountersShown
+    outlook: OutlookShown | None = Field(None, description="null before the wave opened, and in lists")
 
 
 class Rollout(BaseModel):
@@ -143,6 +181,9 @@ class Rollout(BaseModel):
     abort_mode: model.AbortMode | None
     abort_reason: str | None
     superseded_by: str | None
+    cloned_from: str | None
+    rolled_back_because: str | None
+    retry_at: datetime | None
 
     @field_serializer("plan")
     def _as_hashed(self, plan: PlanShown) -> dict[str, Any]:
@@ -151,10 +192,13 @@ class Rollout(BaseModel):
 
 
 class RolloutQuery(PageQuery):
-    """Filters of the list."""
+    """Filters of the list; all given must hold. `group` is one that a wave of the rollout is for."""
 
     state: model.State | None = None
     product: str | None = Field(None, max_length=100)
+    channel: str | None = Field(None, pattern=NAME)
+    group: str | None = Field(None, pattern=NAME)
+    sort: Literal["-created_at", "created_at", "product", "-product"] = "-created_at"
 
 
 class ApproverSignature(Body):
@@ -181,32 +225,13 @@ class Retry(Body):
     """Devices to offer the release again, by id; all that failed when left out."""
 
     devices: list[str] | None = Field(None, min_length=1, max_length=1000)
+    after_seconds: int | None = Field(None, ge=1, le=31_536_000, description="not now, but so long from now")
 
 
 class Abort(Reason):
     """Why, and whether devices return to what they ran."""
 
     mode: model.AbortMode = model.AbortMode.STOP
-
-
-class DeviceStep(BaseModel):
-    """How far one device is with this rollout."""
-
-    device_id: str
-    device_name: str
-    wave: int
-    attempt: int
-    progress: model.Progress
-    code: str
-    detail: str
-    at: datetime
-
-
-class StepQuery(PageQuery):
-    """Filters of a rollout's devices."""
-
-    wave: int | None = Field(None, ge=1, le=500)
-    progress: model.Progress | None = None
 
 
 class WavePath(IdPath):
@@ -246,6 +271,9 @@ def rollout(shown: RolloutView) -> Rollout:
         abort_mode=found.abort_mode,
         abort_reason=found.abort_reason,
         superseded_by=found.superseded_by,
+        cloned_from=found.origin,
+        rolled_back_because=found.rolled_back_because,
+        retry_at=found.retry_at,
     )
 
 
@@ -274,12 +302,27 @@ def _wave(shown: RolloutView, number: int) -> WaveShown:
         ],
         approvals_needed=plan.gate.approvals,
         counters=CountersShown(
-            expected=shown.expected.get(number, 0),
+            expected=shown.expected.get(number),
             acting=counters.acting,
             succeeded=counters.succeeded,
             failed=counters.failed,
             rolled_back=counters.rolled_back,
         ),
+        outlook=_outlook(shown.outlooks.get(number)),
+    )
+
+
+def _outlook(found: Outlook | None) -> OutlookShown | None:
+    if found is None:
+        return None
+    return OutlookShown(
+        success=None if found.success is None else RateShown(**asdict(found.success)),
+        failure=None if found.failure is None else RateShown(**asdict(found.failure)),
+        unheard=found.silence.unheard,
+        stalled=found.silence.stalled,
+        soaks_until=found.soaks_until,
+        silent_from=found.silent_from,
+        deadline_at=found.deadline_at,
     )
 
 
@@ -313,4 +356,5 @@ def plan_request(body: NewRollout, stored: Callable[[str], templates.Template]) 
         if retry is None
         else model.RetryPolicy(count=retry.count, backoff_seconds=retry.backoff_seconds, codes=tuple(retry.codes)),
         ignores_freeze=body.ignores_freeze,
+        priority=body.priority,
     )

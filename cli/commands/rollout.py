@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cli import words
+from cli import seeing, words
 from cli.client import segment
+from cli.commands import rollout_again
+from cli.commands.rollout_devices import devices, failures
 from cli.commands.rollout_rules import freeze, template
 from cli.invocation import Invocation
 from cli.options import list_options, server_options
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _STATES = ("draft", "waiting", "running", "paused", "completed", "aborted", "superseded")
+_SORTS = ("-created_at", "created_at", "product", "-product")
 
 
 class _Mode(click.Choice[str]):
@@ -68,7 +71,8 @@ def create(
     A wave is GROUP[:PERCENT] and its rules, e.g. canary:10,approvals=1,soak=30m,max_failures=2. PERCENT is the share of
     the group reached once the wave is open; count=N says how many devices instead. Rules: approvals, not_before (a
     time), soak and deadline (spans such as 30s, 5m, 1h, 2d), success and max_failure_rate (percent), min_reports,
-    max_failures, advance (manual: the next wave waits for your word); none switches a limit off.
+    max_failures, report_timeout (a span) and silent (fail or ignore), advance (manual: the next wave waits for your
+    word); none switches a limit off.
     """
     client = invocation.client()
     made = client.post("/rollouts", body(plan=plan, waves=waves, given=fields_of(given)))
@@ -94,11 +98,14 @@ def edit(invocation: Invocation, rollout_id: str, plan: Path | None, waves: tupl
 @rollout.command("list")
 @click.option("--state", type=click.Choice(_STATES), help="Only rollouts in this state.")
 @click.option("--product", metavar="NAME", help="Only this product's.")
+@click.option("--channel", metavar="NAME", help="Only this channel's.")
+@click.option("--group", metavar="NAME", help="Only those with a wave for this group.")
+@click.option("--sort", type=click.Choice(_SORTS), help="Order. [default: -created_at, newest first]")
 @list_options
 @server_options
-def list_(invocation: Invocation, state: str | None, product: str | None, limit: int | None) -> None:
-    """List rollouts, newest first."""
-    items = list(invocation.client().items("/rollouts", limit=limit, state=state, product=product))
+def list_(invocation: Invocation, limit: int | None, **wanted: str | None) -> None:
+    """List rollouts."""
+    items = list(invocation.client().items("/rollouts", limit=limit, **wanted))
     invocation.emit(
         {"items": items},
         lambda: table(
@@ -125,9 +132,40 @@ def list_(invocation: Invocation, state: str | None, product: str | None, limit:
 @click.argument("rollout_id", metavar="ROLLOUT")
 @server_options
 def show(invocation: Invocation, rollout_id: str) -> None:
-    """Show where a rollout stands, and why."""
-    told = invocation.client().get(f"/rollouts/{segment(rollout_id)}")
-    invocation.emit(told, lambda: words.rollout(told))
+    """Show where a rollout stands, why it does not move, why devices failed, and what comes next."""
+    client, path = invocation.client(), f"/rollouts/{segment(rollout_id)}"
+    told = client.get(path)
+
+    def in_words() -> str:
+        reasons = client.get(f"{path}/failures")["reasons"] if seeing.failed(told) else []
+        return f"{words.rollout(told)}\n\n{seeing.standing(told, reasons, seeing.now())}"
+
+    invocation.emit(told, in_words)
+
+
+@rollout.command()
+@click.argument("rollout_id", metavar="[ROLLOUT]", required=False)
+@plan_options
+@server_options
+def preview(
+    invocation: Invocation, rollout_id: str | None, plan: Path | None, waves: tuple[str, ...], **given: Any
+) -> None:
+    """Foresee a plan, told as for create, or the rest of ROLLOUT. Nothing is stored.
+
+    Who would get it, when at the earliest, how many, what blocks, and which devices would not take it.
+    """
+    from cli.errors import UsageFault
+
+    client = invocation.client()
+    if rollout_id is not None:
+        if plan is not None or waves or any(value is not None for value in fields_of(given).values()):
+            raise UsageFault("name a rollout, or tell a plan, not both")
+        told = client.get(f"/rollouts/{segment(rollout_id)}/preview")
+    else:
+        asked = body(plan=plan, waves=waves, given=fields_of(given))
+        asked.pop("draft", None)
+        told = client.post("/rollouts/preview", asked)
+    invocation.emit(told, lambda: seeing.forecast(told))
 
 
 @rollout.command()
@@ -261,12 +299,14 @@ def abort(invocation: Invocation, rollout_id: str, reason: str, mode: str) -> No
 @rollout.command()
 @click.argument("rollout_id", metavar="ROLLOUT")
 @click.option("--device", "devices", multiple=True, metavar="DEVICE_ID", help="Only this device; repeat.")
+@click.option("--after", metavar="SPAN", callback=_seconds, help="Not now, but so long from now, e.g. 30m.")
 @server_options
-def retry(invocation: Invocation, rollout_id: str, devices: tuple[str, ...]) -> None:
-    """Offer it again to devices that failed: those named, or all."""
-    told = invocation.client().post(
-        f"/rollouts/{segment(rollout_id)}/retry", {"devices": list(devices)} if devices else {}
-    )
+def retry(invocation: Invocation, rollout_id: str, devices: tuple[str, ...], after: int | None) -> None:
+    """Offer it again to devices that failed: those named, or all; now, or after a while."""
+    asked: dict[str, Any] = {"devices": list(devices)} if devices else {}
+    if after is not None:
+        asked["after_seconds"] = after
+    told = invocation.client().post(f"/rollouts/{segment(rollout_id)}/retry", asked)
     invocation.emit(told, lambda: words.rollout(told))
 
 
@@ -278,9 +318,14 @@ def retry(invocation: Invocation, rollout_id: str, devices: tuple[str, ...]) -> 
 def watch(invocation: Invocation, rollout_id: str, interval: int, timeout: int | None) -> None:
     """Watch a rollout until it is completed (exit 0) or stopped (exit 6).
 
-    A live view on a terminal; elsewhere, and with -o json, one line of JSON for each change.
+    A live view on a terminal, with a bar for each wave; elsewhere one line of JSON for each change, or of text with
+    -o table. With -o json it is JSON on a terminal, too.
     """
     _follow(invocation, invocation.client(), rollout_id, interval=max(interval, 1), timeout=timeout)
+
+
+for _command in (rollout_again.roll_back, rollout_again.clone, rollout_again.rerun, rollout_again.recount):
+    rollout.add_command(_command)
 
 
 def _answer(invocation: Invocation, client: Client, told: dict[str, Any], *, wait: bool, timeout: int | None) -> None:
@@ -292,10 +337,11 @@ def _answer(invocation: Invocation, client: Client, told: dict[str, Any], *, wai
 
 
 def _follow(invocation: Invocation, client: Client, rollout_id: str, *, interval: float, timeout: float | None) -> None:
-    from cli.watch import json_line, live, watch
+    from cli.watch import json_line, live, text_line, watch
 
     if invocation.form != "table" or not sys.stdout.isatty():
-        watch(client, rollout_id, show=json_line, interval=interval, timeout=timeout)
+        line = text_line if invocation.form == "table" else json_line
+        watch(client, rollout_id, show=line, interval=interval, timeout=timeout)
         return
     seen: list[Mapping[str, Any]] = []
     with live(lambda: seen[-1] if seen else None):
@@ -310,3 +356,7 @@ def _devices_in(client: Client, group: str) -> int | None:
         return int(client.get(f"/groups/{segment(group)}")["devices"])
     except ApiRefusal:
         return None
+
+
+rollout.add_command(devices)
+rollout.add_command(failures)

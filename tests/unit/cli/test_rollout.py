@@ -139,11 +139,14 @@ def test_a_verb_becomes_one_call(
     assert seen.json == body
 
 
-def test_show_tells_state_why_and_a_line_for_each_wave(publish: Publish, server: ApiServerSimulator) -> None:
+def test_show_tells_state_why_a_line_for_each_wave_and_what_comes_next(
+    publish: Publish, server: ApiServerSimulator
+) -> None:
     server.on("GET", "/api/v1/rollouts/rol_01", Reply(200, rollout()))
     lines = publish("rollout", "show", "rol_01", "-o", "table").out.splitlines()
     assert lines[2:4] == ["state     waiting", "why       wave 1 waits for 1 approval"]
-    assert lines[-2].split()[:10] == ["1", "canary", "10%", "pending", "4", "0", "0", "0", "0", "0/1"]
+    assert lines[-4].split()[:10] == ["1", "canary", "10%", "pending", "4", "0", "0", "0", "0", "0/1"]
+    assert lines[-1] == "next  1 more of you: `publish rollout approve rol_01 --wave 1`"
 
 
 def test_a_command_the_state_forbids_is_a_conflict(publish: Publish, server: ApiServerSimulator) -> None:
