@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
-from itertools import zip_longest
 from typing import Final
 
 from agent.state import Ended, Progress, Release
-from rollout.cohort import bucket
+from rollout.cohort import bucket, starts_after
 from rollout.decision import Brake, Decision, DecisionArtifact, Stance
+from rollout.exclusion import Entry
+from rollout.versions import is_older, meets
+from rollout.windows import Window
 
 ANY_PLATFORM: Final = "any"
 _AS_WORDS: Final = {Progress.FAILED: "failed", Progress.ROLLED_BACK: "was rolled back"}
-_NUMBER: Final = re.compile(r"\d+")
 
 
 class Act(StrEnum):
@@ -38,24 +38,36 @@ class Situation:
     ended: Mapping[str, Ended]
     now: datetime
     revoked: Mapping[str, str] = field(default_factory=dict)  # SHA-256 to reason, from the product's signed list
+    groups: Sequence[str] = ()
+    exclusions: Sequence[Entry] = ()  # of the product, from its signed list
+    pin: str | None = None  # the only version of the product that the device's own settings let in
+    versions: Mapping[str, str] = field(default_factory=dict)  # of every product that runs
+    window: Window | None = None  # the device's own
+    zone: tzinfo = UTC  # the device's own
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """``release`` is what to install or adopt, or, for RETURN, what to leave; ``words`` say why."""
+    """``release`` is what to install or adopt, or, for RETURN, what to leave; ``words`` say why.
+
+    ``wait`` says why INSTALL must not begin yet; empty when it may. What was fetched meanwhile is kept.
+    """
 
     act: Act
     words: str
     release: Release | None = None
+    wait: str = ""
 
 
 def choose(decisions: Sequence[Decision], brakes: Sequence[Brake], situation: Situation) -> Choice:
     """Judge the decisions and brakes of one product that the device's groups have.
 
     Steps, in this order: (0) what runs was revoked; (1) a brake that says roll back what runs; (2) decisions whose
-    cohort has the device; (3) of these the one submitted last, for it supersedes; (4) its brake; (5) attempt, time,
-    expiry; (6) artifact for the platform, not revoked; (7) same bytes; (8) versions. A braked decision is not stepped
-    over to an older one: who stopped the newest rollout did not ask for the one before.
+    cohort has the device; (3) of these the one submitted last, for it supersedes, but first the last security one while
+    there is something to do for it, now or at its moment; (4) its brake; (5) attempt, time, expiry; (6) artifact for
+    the platform, not revoked; (7) same bytes; (8) not excluded, no other version pinned; (9) versions; (10) what else
+    must run; (11) the moment: back-off, spread, windows. A braked decision is not stepped over to an older one: who
+    stopped the newest rollout did not ask for the one before.
     """
     running = situation.running
     ended = None if running is None else situation.ended.get(running.rollout)
@@ -77,11 +89,13 @@ def choose(decisions: Sequence[Decision], brakes: Sequence[Brake], situation: Si
             Act.NOTHING,
             _runs(running, f"{d.version} reaches places {d.cohort_from} to {d.cohort_to - 1}, this device has {place}"),
         )
-    decision = max(mine, key=lambda d: (d.submitted_at, d.rollout))  # (3)
-    brake = braked(decision.rollout, decision.wave, brakes)
-    if brake is not None:  # (4)
-        return Choice(Act.NOTHING, _runs(running, f"{decision.version} is stopped: {brake.reason}"))
-    return _judge(decision, situation)
+    newest = max(mine, key=_place)  # (3)
+    urgent = max((d for d in mine if d.is_security), key=_place, default=newest)
+    if urgent is not newest:
+        choice = _follow(urgent, brakes, situation)
+        if choice.act is not Act.NOTHING or _is_to_come(urgent, brakes, situation):
+            return choice
+    return _follow(newest, brakes, situation)
 
 
 def braked(rollout: str, wave: int, brakes: Sequence[Brake]) -> Brake | None:
@@ -99,11 +113,33 @@ def offered_attempt(decision: Decision, device: str) -> int:
     return max(decision.attempt, decision.device_attempts.get(device, 1))
 
 
+def _follow(decision: Decision, brakes: Sequence[Brake], situation: Situation) -> Choice:
+    brake = braked(decision.rollout, decision.wave, brakes)
+    if brake is not None:  # (4)
+        return Choice(Act.NOTHING, _runs(situation.running, f"{decision.version} is stopped: {brake.reason}"))
+    return _judge(decision, situation)
+
+
+def _is_to_come(decision: Decision, brakes: Sequence[Brake], situation: Situation) -> bool:
+    """Whether the device only waits for its time: then nothing submitted later goes before it."""
+    if braked(decision.rollout, decision.wave, brakes) is not None or decision.not_before is None:
+        return False
+    judged = _judge(decision, replace(situation, now=decision.not_before))
+    return situation.now < decision.not_before and judged.act is Act.INSTALL
+
+
+def _place(decision: Decision) -> tuple[datetime, str]:
+    return decision.submitted_at, decision.rollout
+
+
 def _judge(decision: Decision, situation: Situation) -> Choice:
     running, version = situation.running, decision.version
     attempt = offered_attempt(decision, situation.device)
     ended = situation.ended.get(decision.rollout)
-    if ended is not None and (ended.progress is Progress.SUCCEEDED or ended.attempt >= attempt):  # (5)
+    again = None if ended is None else _tries_again(decision, attempt, ended)
+    if again is not None and ended is not None:
+        attempt = ended.attempt + 1
+    elif ended is not None and (ended.progress is Progress.SUCCEEDED or ended.attempt >= attempt):  # (5)
         if ended.progress is Progress.SUCCEEDED:
             return Choice(Act.NOTHING, _runs(running, "up to date"))
         why = ": ".join(part for part in (ended.code, ended.detail) if part)
@@ -121,42 +157,56 @@ def _judge(decision: Decision, situation: Situation) -> Choice:
     release = _release(decision, artifact, attempt)
     if running is not None and running.sha256 == artifact.sha256:  # (7)
         return Choice(Act.ADOPT, _runs(running, "up to date"), release)
-    if decision.from_versions and (running is None or running.version not in decision.from_versions):  # (8)
-        allowed = ", ".join(decision.from_versions)
-        return Choice(Act.NOTHING, _runs(running, f"{version} may only follow {allowed}"))
+    no = next(_noes(decision, artifact, situation), None)
+    if no is not None:
+        return Choice(Act.NOTHING, _runs(running, no))
+    wait = _wait(version, _moments(decision, again, situation), situation.now)  # (11)
+    return Choice(Act.INSTALL, _runs(running, wait) if wait else f"installing {version}", release, wait)
+
+
+def _noes(decision: Decision, artifact: DecisionArtifact, situation: Situation) -> Iterator[str]:
+    running, version = situation.running, decision.version
+    for entry in situation.exclusions:  # (8)
+        if entry.is_for(situation.device, situation.groups) and entry.forbids(version, artifact.sha256, situation.now):
+            yield f"{version} is not for this device, {entry.words()}"
+    if situation.pin is not None and situation.pin != version:
+        yield f"{version} is not for this device, its settings pin {situation.pin}"
+    if decision.from_versions and (running is None or not meets(running.version, decision.from_versions)):  # (9)
+        yield f"{version} may only follow {' or '.join(decision.from_versions)}"
     if running is not None and not decision.allow_downgrade and is_older(version, running.version):
-        return Choice(Act.NOTHING, _runs(running, f"{version} is older and the rollout allows no downgrade"))
-    return Choice(Act.INSTALL, f"installing {version}", release)
+        yield f"{version} is older and the rollout allows no downgrade"
+    for one in decision.requires:  # (10)
+        have = situation.versions.get(one.product)
+        if have is None or is_older(have, one.at_least):
+            found = "none runs" if have is None else f"{have} runs"
+            yield f"{version} needs {one.product} {one.at_least} or later, {found}"
 
 
-def is_older(version: str, than: str) -> bool:
-    """Whether ``version`` stands before ``than``.
-
-    The order: what follows a ``+`` does not count; the part before the first ``-`` is compared piece by piece between
-    dots, numbers as numbers and before words, a missing piece as 0; when that is equal, a version with a ``-`` part
-    stands before one without, and two such parts are compared the same way. ``1.9 < 1.10``, ``2.0-rc.1 < 2.0``,
-    ``1.0 = 1.0.0``.
-    """
-    (core, pre), (other_core, other_pre) = _parts(version), _parts(than)
-    if core != other_core:
-        for mine, other in zip_longest(core, other_core, fillvalue=(0, 0, "")):
-            if mine != other:
-                return mine < other
-    if bool(pre) != bool(other_pre):
-        return bool(pre)
-    return pre < other_pre
+def _tries_again(decision: Decision, offered: int, ended: Ended) -> datetime | None:
+    """From when on the device tries again by itself; None when it does not."""
+    retry = decision.retry
+    if retry is None or ended.progress is not Progress.FAILED or (retry.codes and ended.code not in retry.codes):
+        return None
+    made = ended.attempt - offered  # of the tries that the policy gives
+    if not ended.at or not 0 <= made < retry.count:
+        return None
+    return datetime.fromisoformat(ended.at) + timedelta(seconds=retry.backoff_seconds * 2**made)
 
 
-Piece = tuple[int, int, str]
+def _wait(version: str, moments: Iterator[datetime | None], now: datetime) -> str:
+    latest = max((moment for moment in moments if moment is not None and moment > now), default=None)
+    return "" if latest is None else f"{version} may start at {latest.isoformat(timespec='seconds')}"
 
 
-def _parts(version: str) -> tuple[list[Piece], list[Piece]]:
-    core, _, pre = version.partition("+")[0].partition("-")
-    return _pieces(core), _pieces(pre)
-
-
-def _pieces(text: str) -> list[Piece]:
-    return [(0, int(p), "") if _NUMBER.fullmatch(p) else (1, 0, p) for p in text.split(".") if p]
+def _moments(decision: Decision, again: datetime | None, situation: Situation) -> Iterator[datetime | None]:
+    """Before which moments nothing is to begin."""
+    yield again
+    if decision.spread_from is not None:
+        after = starts_after(decision.salt, situation.device, decision.spread_seconds)
+        yield decision.spread_from + timedelta(seconds=after)
+    for window in (decision.window, situation.window):
+        if window is not None and window.closes_at(situation.now, local=situation.zone) is None:
+            yield window.opens_at(situation.now, local=situation.zone)
 
 
 def _in_cohort(decision: Decision, device: str) -> bool:

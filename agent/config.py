@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from agent.durable import write_durably
 from agent.errors import BadConfig
+from rollout.windows import InvalidWindow, Window, parse_window, window_faults
 
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9._+-]{0,99}")
 
@@ -25,7 +26,9 @@ def this_platform() -> str:
 class AgentConfig:
     """Settings of one agent. Spans are seconds, each with the reason for its default beside it.
 
-    ``products`` restricts the agent to these; empty takes all that the server names for its groups.
+    ``products`` restricts the agent to these; empty takes all that the server names for its groups. ``pins`` lets in
+    only the version named of a product, as ``app=1.2``. ``maintenance_window`` is when installs may begin, as
+    ``sat,sun 02:00 4h local``; empty is always. A rollout's own window must be open as well.
     """
 
     platform: str
@@ -40,17 +43,44 @@ class AgentConfig:
     download_seconds: float = 6 * 3600.0  # a big image over a poor line
     least_bytes_per_second: float = 1024.0  # below this somebody holds the device up
     tls_ca: str = ""
+    pins: tuple[str, ...] = ()
+    maintenance_window: str = ""
 
     def __post_init__(self) -> None:
         for product in (*self.products, self.platform):
             if _SLUG.fullmatch(product) is None:
                 raise BadConfig(f"{product!r} is not 1 to 100 of a-z 0-9 . _ + - beginning with a letter or digit")
+        for pin in self.pins:
+            product, _, version = pin.partition("=")
+            if _SLUG.fullmatch(product) is None or _SLUG.fullmatch(version) is None:
+                raise BadConfig(f"{pin!r} is no pin; write PRODUCT=VERSION, for example app=1.2")
+        if len({pin.partition("=")[0] for pin in self.pins}) < len(self.pins):
+            raise BadConfig("a product is pinned twice; name one version of it")
+        self._check_window()
         for name in ("install_command", "health_command", "tls_ca"):
             if not getattr(self, name).isprintable():
                 raise BadConfig(f"{name} holds a control character; put such a command into a script")
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise BadConfig(f"{name} is {getattr(self, name)}, expected at least {least}")
+
+    @property
+    def window(self) -> Window | None:
+        """``maintenance_window`` as a value; None when there is none."""
+        return parse_window(self.maintenance_window) if self.maintenance_window.strip() else None
+
+    def pin_of(self, product: str) -> str | None:
+        """The only version of a product that is let in, None for any."""
+        return dict(pin.split("=", 1) for pin in self.pins).get(product)
+
+    def _check_window(self) -> None:
+        try:
+            window = self.window
+        except InvalidWindow as error:
+            raise BadConfig(f"maintenance_window: {error}") from error
+        faults = [] if window is None else window_faults(window, local_is_known=True)
+        if faults:
+            raise BadConfig(f"maintenance_window: {'; '.join(faults)}")
 
 
 _LEAST: Final = {

@@ -12,7 +12,7 @@ from typing import Final
 
 from agent.choice import Act, Choice, Situation, braked, choose
 from agent.config import AgentConfig
-from agent.documents import brakes_for, decisions_for, revoked
+from agent.documents import brakes_for, decisions_for, exclusions, revoked
 from agent.errors import RepositoryAway, RepositoryRefused
 from agent.home import Home
 from agent.hooks import Hooks
@@ -60,6 +60,7 @@ class Agent:
         self._config = config
         self._repository = repository
         self._clock = surroundings.clock
+        self._zone = surroundings.zone
         self._memory = Memory(state_file or StateFile(home.state))
         self._talk = Talk(home, facts, link, self._memory, surroundings.clock)
         self._steps = Steps(home, config, self._memory, repository, hooks, self, surroundings, self._talk.send_reports)
@@ -103,6 +104,12 @@ class Agent:
             ended=self.state.ended,
             now=self._clock(),
             revoked=revoked(view, product),
+            groups=self.state.groups,
+            exclusions=exclusions(view, self._identity.org, product),
+            pin=self._config.pin_of(product),
+            versions={name: release.version for name, release in self.state.running.items()},
+            window=self._config.window,
+            zone=self._zone,
         )
         decisions = decisions_for(view, self._identity.org, product, self.state.groups)
         return choose(decisions, self._brakes(product, self.state.running.get(product), view), situation)
@@ -125,8 +132,8 @@ class Agent:
 
     def _act_on(self, product: str, view: View) -> None:
         choice = self.choose(product, view)
-        self._memory.write(self.state.saying(product, choice.words))
-        if choice.release is None:
+        self._memory.write(self._without_unwanted(product, choice).saying(product, choice.words))
+        if choice.release is None or choice.wait:
             return
         if choice.act is Act.INSTALL:
             self._steps.begin(choice.release, view)
@@ -139,6 +146,12 @@ class Agent:
                 before = None  # from one bad release to another is no way back
             code = "revoked" if choice.release.sha256 in revocations else "rolled_back"
             self._steps.leave(choice.release, before, code, choice.words)
+
+    def _without_unwanted(self, product: str, choice: Choice) -> State:
+        """Forget what was fetched to wait for its moment once something else is chosen."""
+        kept = self.state.fetched.get(product)
+        wanted = choice.act is Act.INSTALL and choice.release is not None and choice.release.sha256 == kept
+        return self.state if kept is None or wanted else self.state.with_fetched(product, None)
 
     def _refresh(self) -> View | None:
         try:
@@ -168,6 +181,7 @@ class Agent:
         work = self.state.work
         needed = {r.sha256 for r in (*self.state.running.values(), *self.state.previous.values())}
         needed |= {r.sha256 for r in (work.release, work.before) if r is not None} if work is not None else set()
+        needed |= set(self.state.fetched.values())
         for file in self._home.artifacts.iterdir():
             if file.name not in needed:
                 file.unlink()

@@ -18,6 +18,7 @@ from rollout.decision import (
     decode_brake,
     decode_decision,
 )
+from rollout.exclusion import Entry, decode_exclusions, exclusions_path
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -68,6 +69,21 @@ def brakes_for(view: View, org: str, product: str, groups: Sequence[str]) -> lis
         else:
             _LOG.warning("%s is left out: it is for %s/%s/%s", path, brake.org, brake.product, brake.group)
     return found
+
+
+def exclusions(view: View, org: str, product: str) -> tuple[Entry, ...]:
+    """What the product's signed list keeps away from whom; empty when there is no list.
+
+    Raises RepositoryRefused also for a list that cannot be read, as for a brake.
+    """
+    path = exclusions_path(product)
+    document = view.document(path)
+    if document is None:
+        return ()
+    try:
+        return decode_exclusions(document, org=org, product=product)
+    except MalformedDocument as error:
+        raise RepositoryRefused(f"{path} cannot be read: {error}") from error
 
 
 def revoked(view: View, product: str) -> Mapping[str, str]:

@@ -14,11 +14,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from functools import wraps
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, NoReturn
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -36,6 +37,7 @@ from agent.steps import Surroundings
 from agent.trust import Repository
 from agent.web import Limits
 
+LOCALTIME: Final = Path("/etc/localtime")
 JITTER: Final = 0.1  # of the interval: devices that were switched on together must not poll together
 
 
@@ -47,6 +49,15 @@ def default_home(environment: dict[str, str]) -> Path:
         return Path("/var/lib/wavegate-agent")
     data = environment.get("XDG_DATA_HOME") or str(Path(environment.get("HOME", "~")).expanduser() / ".local/share")
     return Path(data) / "wavegate-agent"
+
+
+def local_zone(file: Path = LOCALTIME) -> tzinfo:
+    """The zone that the device is set to, with its changes of summer time; UTC where it is set to none."""
+    try:
+        with file.open("rb") as stored:
+            return ZoneInfo.from_file(stored, key="local")
+    except (OSError, ValueError):
+        return UTC
 
 
 def agent_version() -> str:
@@ -107,7 +118,10 @@ def build_agent(home: Home) -> Agent:
             log=home.hook_log,
         ),
         surroundings=Surroundings(
-            clock=lambda: datetime.now(UTC), sleep=time.sleep, new_report_id=lambda: f"rep_{uuid.uuid4().hex}"
+            clock=lambda: datetime.now(UTC),
+            sleep=time.sleep,
+            new_report_id=lambda: f"rep_{uuid.uuid4().hex}",
+            zone=local_zone(),
         ),
     )
 

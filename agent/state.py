@@ -74,13 +74,14 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a rollout's attempt ended here."""
+    """How a rollout's attempt ended here; ``at`` is RFC 3339 UTC, empty when it was written before that was kept."""
 
     attempt: int
     progress: Progress
     version: str
     code: str = ""
     detail: str = ""
+    at: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,10 @@ class PendingReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """Everything that must outlive the process. Times are RFC 3339 UTC text, empty for never."""
+    """Everything that must outlive the process. Times are RFC 3339 UTC text, empty for never.
+
+    ``fetched`` maps a product to the SHA-256 of an artifact that is here and waits for its moment.
+    """
 
     groups: tuple[str, ...] = ()
     products: tuple[str, ...] = ()
@@ -112,6 +116,7 @@ class State:
     refreshed_at: str = ""
     checked_in_at: str = ""
     check_in_due_at: str = ""
+    fetched: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def step(self) -> Step:
@@ -136,6 +141,11 @@ class State:
         """Remember how a rollout ended here; the oldest memory goes when there are too many."""
         kept = {**{r: e for r, e in self.ended.items() if r != rollout}, rollout: ended}
         return replace(self, ended=dict(list(kept.items())[-MAX_ENDED:]))
+
+    def with_fetched(self, product: str, sha256: str | None) -> State:
+        """Keep an artifact of a product for later, or none."""
+        others = {p: digest for p, digest in self.fetched.items() if p != product}
+        return replace(self, fetched=others if sha256 is None else {**others, product: sha256})
 
     def with_running(self, product: str, release: Release | None, previous: Release | None) -> State:
         """Say what runs of a product, and what ran before it (kept to return to)."""
@@ -203,6 +213,7 @@ def _state_in(stored: Mapping[str, Any]) -> State:
         refreshed_at=stored["refreshed_at"],
         checked_in_at=stored["checked_in_at"],
         check_in_due_at=stored["check_in_due_at"],
+        fetched=dict(stored.get("fetched", {})),
     )
 
 

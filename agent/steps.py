@@ -18,7 +18,7 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, Protocol
 
 from agent.choice import Act, Choice, is_same_offer
@@ -36,11 +36,15 @@ _LOG: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What the agent takes from outside; a simulation gives its own. ``clock`` answers aware UTC."""
+    """What the agent takes from outside; a simulation gives its own. ``clock`` answers aware UTC.
+
+    ``zone`` is what the device's wall clock shows, for windows in local time.
+    """
 
     clock: Callable[[], datetime]
     sleep: Callable[[float], object]
     new_report_id: Callable[[], str]
+    zone: tzinfo = UTC
 
 
 class Advice(Protocol):
@@ -139,7 +143,13 @@ class Steps:
         except (RepositoryRefused, OSError) as error:
             self._try_again_later(work, error)
         else:
-            self._install(replace(work, step=Step.INSTALLING, tries=0))
+            # The download may have outlasted the window: what is here is kept, and waits without holding up others.
+            choice = self._advice.choose(release.product, view)
+            if choice.wait:
+                kept = self._memory.state.with_fetched(release.product, release.sha256)
+                self._memory.write(replace(kept.saying(release.product, choice.words), work=None))
+            else:
+                self._install(replace(work, step=Step.INSTALLING, tries=0))
 
     def _try_again_later(self, work: Work, error: RepositoryRefused | OSError) -> None:
         release, tries = work.release, work.tries + 1
@@ -269,7 +279,8 @@ class Steps:
 
     def _finish(self, after: State, release: Release, ended: Ended, *, report: bool = True) -> None:
         """Settle the work, remember how it ended and queue the report of it, in one write."""
-        after = replace(after.with_ended(release.rollout, ended), work=None)
+        ended = replace(ended, at=self._around.clock().isoformat().replace("+00:00", "Z"))
+        after = replace(after.with_ended(release.rollout, ended).with_fetched(release.product, None), work=None)
         if report:
             after = after.with_report(self._report(release, ended.progress, ended.code, ended.detail))
         self._memory.write(after)

@@ -27,10 +27,16 @@ from api.operator import (
     bins,
     devices,
     drafts,
+    exclusions,
+    freezes,
     groups,
     repository,
     repository_life,
+    rollout_aftermath,
+    rollout_devices,
+    rollout_previews,
     rollouts,
+    selectors,
     uploads,
 )
 from api.operator.routes import PREFIX, Declaration, Error, Routes, now, services
@@ -46,6 +52,11 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     groups.api,
     devices.api,
     rollouts.api,
+    exclusions.api,
+    freezes.api,
+    rollout_devices.api,
+    rollout_previews.api,
+    rollout_aftermath.api,
     repository.api,
     audit.api,
     batches.api,
@@ -53,6 +64,7 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     bins.api,
     repository_life.api,
     drafts.api,
+    selectors.api,
 )
 
 SECURITY_HEADERS: Final = {

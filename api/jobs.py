@@ -1,5 +1,6 @@
 """Background jobs: rollouts are judged and roles re-signed. What is due stands in the database and the metadata;
-a job only looks, so that any number of processes may look at once and a missed turn is made up at the next."""
+a job only looks, so that any number of processes may look at once and a missed turn is made up at the next. Rollouts
+are moved by one process at a time, which holds a lease."""
 
 from __future__ import annotations
 
@@ -9,13 +10,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
+from api.leader import Leader
 from api.life import COLLECT_EVERY, FIRST_COLLECTION, Alarm, canary_job, collect
 from api.wiring import Wavegate
 from repo_signing.roles import BINS
+from store.leases import Leases
 
 log: Final = logging.getLogger("wavegate.jobs")
 
 _HOUSEKEEPING_SECONDS: Final = 3600
+_SWEEP_SECONDS: Final = (
+    300  # how late a group notices that a device has been silent for longer than its selector allows
+)
 _PATIENCE_SECONDS: Final = 30  # for a turn under way when the server stops
 
 
@@ -25,11 +31,13 @@ class Jobs:
     def __init__(self, wiring: Wavegate) -> None:
         self._wiring = wiring
         self._stop = threading.Event()
+        self._leader = Leader(wiring, Leases(wiring.db))
         settings = wiring.settings
         self._threads = [
             self._thread("scheduler", settings.scheduler_seconds, self._judge),
             self._thread("refresh", settings.refresh_seconds, self._refresh),
             self._thread("housekeeping", _HOUSEKEEPING_SECONDS, self._tidy),
+            self._thread("groups", _SWEEP_SECONDS, self._sweep),
         ]
         began = datetime.now(UTC)
         self._alarm = Alarm()
@@ -48,6 +56,7 @@ class Jobs:
         self._stop.set()
         for thread in self._threads:
             thread.join(_PATIENCE_SECONDS)
+        self._leader.step_down()
 
     def _thread(self, name: str, seconds: float, turn: Callable[[], None]) -> threading.Thread:
         def run() -> None:
@@ -65,7 +74,7 @@ class Jobs:
         return threading.Thread(target=run, name=f"wavegate-{name}", daemon=True)
 
     def _judge(self) -> None:
-        self._wiring.rollouts.tick(self._wiring.org, datetime.now(UTC))
+        self._leader.turn(datetime.now(UTC))
 
     def _refresh(self) -> None:
         try:
@@ -79,10 +88,16 @@ class Jobs:
         if self._canary is not None:
             self._canary.turn(datetime.now(UTC))
 
+    def _sweep(self) -> None:
+        moved = self._wiring.fleet.sweep(self._wiring.org, now=datetime.now(UTC))
+        if moved:
+            log.info("time changed who is in %s groups", moved)
+
     def _tidy(self) -> None:
         now = datetime.now(UTC)
         self._wiring.idempotency.forget(now=now)
         self._wiring.repository.recover(now=now)  # also drops uploads that nobody signed within a day
+        self._wiring.exclusions.sync(self._wiring.org, now)
         if self._wiring.repository.layout == BINS:
             serial = self._wiring.repository.rebin(now=now)
             if serial is not None:

@@ -13,6 +13,7 @@ from evidence.model import REPOSITORY, Actor
 from repo_signing.collection import Collected
 from repo_signing.outlook import Outlook, warnings
 from rollout.model import State
+from store.rollout_lists import RolloutFilter
 
 log: Final = logging.getLogger("wavegate.jobs")
 
@@ -65,7 +66,7 @@ class Alarm:
 def _named_by_rollouts(wiring: Wavegate) -> Iterator[str]:
     for state in _ACTIVE:
         after: str | None = None
-        while page := wiring.rollout_store.list(wiring.org, state=state, after=after, limit=_PAGE):
+        while page := wiring.rollout_store.list(wiring.org, RolloutFilter(state=state), after=after, limit=_PAGE):
             for rollout in page:
                 yield from (artifact.sha256 for artifact in rollout.plan.artifacts.values())
             after = page[-1].id

@@ -47,6 +47,7 @@ class Settings:
     max_artifact_bytes: int = 64 * 1024**3
     max_body_bytes: int = 1024**2
     scheduler_seconds: float = 1.0
+    lease_seconds: float = 10.0
     refresh_seconds: float = 60.0
     canary_seconds: float = 5.0
     canary_url: str = ""
@@ -86,6 +87,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "max_artifact_bytes": "largest artifact accepted, in bytes",
     "max_body_bytes": "largest JSON body accepted, in bytes",
     "scheduler_seconds": "seconds between two looks at the rollouts (0.05 to 3600)",
+    "lease_seconds": "seconds after which another server moves the rollouts of one that stopped (2 to 3600)",
     "refresh_seconds": "seconds between two looks at what must be re-signed (1 to 3600)",
     "canary_seconds": "seconds between two looks whether the canary has a new state to read (0.2 to 3600)",
     "canary_url": "URL where the canary reads the repository; empty: `public_url`; `off`: no canary",
@@ -105,6 +107,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "max_artifact_bytes": (1, 2**50),
     "max_body_bytes": (1024, 2**30),
     "scheduler_seconds": (0.05, 3600),
+    "lease_seconds": (2, 3600),
     "refresh_seconds": (1, 3600),
     "canary_seconds": (0.2, 3600),
     "check_in_seconds": (1, 86_400),

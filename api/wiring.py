@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,16 +19,23 @@ from repo_signing.repository import SignedRepository
 from repo_signing.shared_storage import SharedStorage
 from repo_signing.storage import LocalStorage
 from rollout.errors import RolloutChanged, SignaturesNeeded
+from rollout.excluding import Exclusions
+from rollout.freezing import Freezes
+from rollout.preview import Previews
+from rollout.rules import Rules
 from rollout.service import RolloutService
+from sbom.read import read_sbom
 from store.accounts import Accounts
 from store.artifacts import ArtifactIndex, SqlReleases
 from store.audit import AuditLog
 from store.database import Database
 from store.fleet import SqlFleet
 from store.idempotency import IdempotencyKeys
+from store.inventory import SqlInventory
 from store.login_failures import LoginFailures
 from store.repository_lease import SqlLease
 from store.rollouts import SqlRollouts
+from store.rules import SqlExclusions, SqlFreezes, SqlTemplates
 
 ROOT_FILE = "root.json"  # the copy of the first root to carry to devices and auditors by a way of its own
 MARKER = "initialised"  # written last by `publish init`: its absence tells a half-made home
@@ -49,6 +57,10 @@ class Wavegate:
     artifacts: ArtifactIndex
     rollouts: RolloutService
     rollout_store: SqlRollouts
+    exclusions: Exclusions
+    freezes: Freezes
+    templates: SqlTemplates
+    previews: Previews
     fleet: SqlFleet
     accounts: Accounts
     failures: LoginFailures
@@ -76,6 +88,16 @@ class SignedDecisions:
         """What too few approvers have signed."""
         return self._repository.approvals.lacking(changes)
 
+    def proposed(self, rollout_id: str) -> Mapping[int, Mapping[str, bytes]]:
+        """What was proposed last, whether it still stands or not."""
+        found = self._repository.approvals.find(rollout_id)
+        if found is None:
+            return {}
+        return {
+            number: {path: text.encode() for path, text in documents.items()}
+            for number, documents in zip(found.waves, found.documents, strict=True)
+        }
+
     def commit(self, changes: Mapping[str, bytes | None], *, only_if: Callable[[], bool], now: datetime) -> int:
         """Sign the documents in one commit; a refusal of ``only_if`` means that somebody else was first."""
         try:
@@ -92,6 +114,20 @@ class SignedDecisions:
     def exclusively(self, action: Callable[[], None]) -> None:
         """Run under the repository lock."""
         self._repository.exclusively(action)
+
+
+def packages_of(repository: SignedRepository, artifacts: ArtifactIndex, artifact: str) -> frozenset[str]:
+    """Names and purls in all SBOMs of an artifact; empty without any. The last few are remembered."""
+    found: frozenset[str] = frozenset()
+    for sbom in artifacts.sboms_of(artifact):
+        found |= _packages_in(repository.blob_path(sbom.sha256))
+    return found
+
+
+@lru_cache(maxsize=32)
+def _packages_in(blob: Path) -> frozenset[str]:
+    # The scheduler asks at every look while a package is excluded; a blob is named by its digest and never changes.
+    return read_sbom(blob).packages
 
 
 def repository_folder(settings: Settings, org: str) -> Path:
@@ -167,11 +203,20 @@ def open_wavegate(settings: Settings) -> Wavegate:
         ) from error
     fleet = SqlFleet(db)
     rollout_store = SqlRollouts(db)
+    decisions = SignedDecisions(repository)
+    exclusions = Exclusions(
+        rows=SqlExclusions(db),
+        decisions=decisions,
+        groups=fleet,
+        packages_of=lambda artifact: packages_of(repository, artifacts, artifact),
+    )
+    freezes = Freezes(rows=SqlFreezes(db))
     service = RolloutService(
         rollouts=rollout_store,
-        decisions=SignedDecisions(repository),
+        decisions=decisions,
         releases=SqlReleases(db),
         groups=fleet,
+        rules=Rules(exclusions=exclusions, freezes=freezes),
     )
     return Wavegate(
         version=version("wavegate"),
@@ -182,6 +227,18 @@ def open_wavegate(settings: Settings) -> Wavegate:
         artifacts=artifacts,
         rollouts=service,
         rollout_store=rollout_store,
+        exclusions=exclusions,
+        freezes=freezes,
+        templates=SqlTemplates(db),
+        previews=Previews(
+            rollouts=rollout_store,
+            decisions=service.decisions,
+            releases=service.releases,
+            groups=fleet,
+            inventory=SqlInventory(db),
+            make_salt=service.make_salt,
+            rules=service.rules,
+        ),
         fleet=fleet,
         accounts=accounts,
         failures=LoginFailures(db),

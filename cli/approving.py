@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -19,20 +20,23 @@ import click
 
 from cli.errors import NotApproved, UsageFault, VerificationFailed
 from cli.text import fields, moment, size, styled, visible
+from cli.words import span
 
 if TYPE_CHECKING:
     from cli.client import Client
     from rollout.decision import Decision
+    from rollout.model import Plan, WavePlan
 
 LONGEST_LIFE: Final = timedelta(days=91)  # the role lives 90 days; a day for clocks
 _BODY: Final = frozenset({"_type", "expires", "spec_version", "targets", "version"})
 _SHOWN_DEVICES: Final = 20
-# Fields of a decision that have words of their own below; any other is told as it stands.
-_TOLD: Final = frozenset(
+# What of a decision is held against the plan or has words of its own below. One with any other is not signed.
+EXPLAINED: Final = frozenset(
     {
-        *("_type", "format", "org", "product", "channel", "group", "rollout", "plan_hash", "wave", "revision", "state"),
-        *("submitted_at", "version", "artifacts", "cohort", "attempt", "device_attempts", "not_before", "expires"),
-        "version_policy",
+        *("org", "product", "channel", "group", "rollout", "plan_hash", "wave", "revision", "submitted_at", "version"),
+        *("artifacts", "salt", "cohort_from", "cohort_to", "attempt", "device_attempts", "not_before", "expires"),
+        *("allow_downgrade", "from_versions", "requires", "window", "spread_from", "spread_seconds", "retry"),
+        "is_security",
     }
 )
 
@@ -96,10 +100,11 @@ def explain(
 ) -> list[Explained]:
     """Read what the server asks to be signed, and hold it against the plan.
 
-    Steps: (1) it is about this rollout, plan and schedule; (2) what is served now is what approvers signed; of each
-    wave (3) the payload is a version of the product's role and holds nothing but targets; (4) every target is a
-    decision that is at hand and of the form known here; (5) one decision changes, that of the wave's group; (6) it
-    says what the plan says; (7) later waves of a schedule have a time of their own.
+    Steps: (1) it is about this rollout, plan and schedule, and the plan has the hash that is approved; (2) what is
+    served now is what approvers signed; of each wave (3) the payload is a version of the product's role and holds
+    nothing but targets; (4) every target is a decision that is at hand and of the form known here; (5) one decision
+    changes, that of the wave's group; (6) it says what the plan says, in every field; (7) later waves of a schedule
+    have a time of their own.
 
     Args:
         asked: Answer of ``GET /rollouts/{id}/waves/{n}/decision``.
@@ -131,6 +136,7 @@ def _explained(
     ):
         if found != wanted:  # (1)
             _refuse(f"its {name} is {found!r}, you were shown {wanted!r}")
+    plan = _plan(told)
     before = _served(asked, role)  # (2)
     version = before["version"]
     explained: list[Explained] = []
@@ -143,22 +149,20 @@ def _explained(
             for path in before["targets"].keys() | body["targets"].keys()
             if before["targets"].get(path) != body["targets"].get(path)
         }
-        planned = told["plan"]["waves"][one["wave"] - 1]
-        path = f"decisions/{product}/{planned['group']}.json"
+        planned = plan.waves[one["wave"] - 1]
+        path = f"decisions/{product}/{planned.group}.json"
         if changed != {path} or path not in decisions:  # (5)
             strange = ", ".join(sorted(changed ^ {path})) or path
-            _refuse(f"wave {one['wave']} is for {planned['group']}, and other decisions would change: {strange}")
+            _refuse(f"wave {one['wave']} is for {planned.group}, and other decisions would change: {strange}")
         decision = decisions[path]
-        _check_plan(decision, told, one["wave"], planned)  # (6)
         standing = _decisions(before["targets"], asked["decisions"], product)
+        _check_plan(decision, standing.get(path), told, plan, one["wave"])  # (6)
         if {d.salt for d in (*standing.values(), *decisions.values()) if d.rollout == told["id"]} != {decision.salt}:
             _refuse("the decisions of this rollout choose devices by different salts")
-        earlier = None if not explained else told["plan"]["waves"][one["wave"] - 2]["gate"].get("not_before")
-        if explained and (  # (7)
-            decision.not_before is None or (earlier and decision.not_before < datetime.fromisoformat(earlier))
-        ):
+        earlier = None if not explained else plan.waves[one["wave"] - 2].gate.not_before
+        if explained and (decision.not_before is None or (earlier and decision.not_before < earlier)):  # (7)
             _refuse(f"wave {one['wave']} of the schedule has no later time of its own: nothing would hold it back")
-        lines = _words(decision, standing.get(path), told, body)
+        lines = _words(decision, standing.get(path), plan, body)
         lines += [("stays", _short(d)) for other, d in sorted(decisions.items()) if other != path]
         explained.append(Explained(wave=one["wave"], payload=payload, lines=lines))
         before, version = body, body["version"]
@@ -230,44 +234,82 @@ def _decisions(targets: Mapping[str, Any], documents: Mapping[str, str], product
     return found
 
 
-def _check_plan(decision: Decision, told: Mapping[str, Any], number: int, planned: Mapping[str, Any]) -> None:
-    from rollout.cohort import reach
+def _plan(told: Mapping[str, Any]) -> Plan:
+    from rollout.errors import InvalidPlan
+    from rollout.plan import plan_from_dict
 
-    plan, not_before = told["plan"], planned["gate"].get("not_before")
+    try:
+        plan = plan_from_dict(told["plan"])
+    except InvalidPlan as error:
+        _refuse(f"the plan says more than this program can read, bring it up to the server's version: {error}")
+    if plan.hash() != told["plan_hash"]:
+        _refuse(f"the plan that you were shown has the hash {plan.hash()}, not {told['plan_hash']!r}")
+    return plan
+
+
+def _check_plan(
+    decision: Decision, standing: Decision | None, told: Mapping[str, Any], plan: Plan, number: int
+) -> None:
+    planned = plan.waves[number - 1]
+    not_before = planned.gate.not_before
+    spread_from = not_before if plan.spread_seconds else None
     artifacts = {
         platform: {"path": one.path, "length": one.length, "sha256": one.sha256}
         for platform, one in decision.artifacts.items()
     }
     wanted = {
-        platform: {name: one[name] for name in ("path", "length", "sha256")}
-        for platform, one in plan["artifacts"].items()
+        platform: {"path": one.path, "length": one.length, "sha256": one.sha256}
+        for platform, one in plan.artifacts.items()
     }
     for name, found, expected in (
         ("rollout", decision.rollout, told["id"]),
         ("plan", decision.plan_hash, told["plan_hash"]),
         ("wave", decision.wave, number),
-        ("channel", decision.channel, plan["channel"]),
-        ("version", decision.version, plan["version"]),
+        ("revision", decision.revision, number),
+        ("channel", decision.channel, plan.channel),
+        ("version", decision.version, plan.version),
         ("artifacts", artifacts, wanted),
-        ("share of the group", (decision.cohort_from, decision.cohort_to), (0, reach(planned["percent"]))),
-        ("not_before", decision.not_before, None if not_before is None else datetime.fromisoformat(not_before)),
-        ("word on downgrades", decision.allow_downgrade, plan["allow_downgrade"]),
+        ("share of the group", (decision.cohort_from, decision.cohort_to), (0, _reach(decision, standing, planned))),
+        ("not_before", decision.not_before, not_before),
+        ("word on downgrades", decision.allow_downgrade, plan.allow_downgrade),
+        ("versions to come from", decision.from_versions, plan.from_versions),
+        ("requirements", decision.requires, plan.requires),
+        ("maintenance window", decision.window, plan.window),
+        ("spread", (decision.spread_from, decision.spread_seconds), (spread_from, plan.spread_seconds)),
+        ("retry policy", decision.retry, plan.retry),
+        ("priority", "security" if decision.is_security else "normal", plan.priority),
         ("attempt", decision.attempt, told["attempt"]),
         ("time of submission", decision.submitted_at, datetime.fromisoformat(told["submitted_at"])),
     ):
         if found != expected:
             _refuse(f"the {name} of wave {number} would be {found!r}, the plan that you read says {expected!r}")
+    for one in fields_of(decision):
+        if one.name not in EXPLAINED and getattr(decision, one.name) != one.default:
+            _refuse(f"wave {number} says {one.name}, which this program cannot hold against the plan")
 
 
-def _words(decision: Decision, known: Decision | None, told: Mapping[str, Any], body: Mapping[str, Any]) -> Lines:
-    from rollout.decision import encode_decision
+def _reach(decision: Decision, standing: Decision | None, planned: WavePlan) -> int:
+    """Where the cohort has to end. Cohorts only grow; how many devices a count is, only the group's size tells."""
+    from rollout.cohort import reach
+    from rollout.model import BUCKETS
 
+    least = standing.cohort_to if standing is not None and standing.rollout == decision.rollout else 0
+    if planned.count is None:
+        return max(least, reach(planned.percent))
+    return min(max(least, decision.cohort_to), BUCKETS)
+
+
+def _words(decision: Decision, known: Decision | None, plan: Plan, body: Mapping[str, Any]) -> Lines:
     lines: Lines = [
-        ("you sign", f"wave {decision.wave} of {len(told['waves'])} of {decision.rollout}"),
+        ("you sign", f"wave {decision.wave} of {len(plan.waves)} of {decision.rollout}"),
         ("as", f"version {body['version']} of waves-{decision.product}, valid until {body['expires']}"),
         ("devices", _who(decision)),
-        ("would receive", f"{decision.product} {decision.version} ({decision.channel})"),
     ]
+    count = plan.waves[decision.wave - 1].count
+    if count is not None:
+        group = round(count * 10_000 / max(decision.cohort_to, 1))
+        lines.append(("by count", f"{count} devices, if the group has about {group}; of a larger group it is more"))
+    lines.append(("would receive", f"{decision.product} {decision.version} ({decision.channel})"))
     for platform, artifact in decision.artifacts.items():
         lines += [
             (f"  on {visible(platform)}", f"{artifact.path}, {size(artifact.length)}"),
@@ -279,17 +321,28 @@ def _words(decision: Decision, known: Decision | None, told: Mapping[str, Any], 
         lines.append(("until", moment(decision.expires.isoformat())))
     if decision.allow_downgrade:
         lines.append(("downgrade", styled("devices on a higher version may go back to this one", fg="red")))
+    if decision.is_security:
+        lines.append(("priority", styled("security: it goes before normal rollouts, also newer ones", fg="red")))
     if decision.from_versions:
-        lines.append(("only from", ", ".join(decision.from_versions)))
+        lines.append(("only from", visible(" or ".join(decision.from_versions))))
+    lines += [("only beside", visible(f"{one.product} {one.at_least} or later")) for one in decision.requires]
+    if decision.window is not None:
+        lines.append(("installs", f"begin only {visible(decision.window.words())}"))
+    if decision.spread_seconds:
+        lines.append(("spread", f"each device at its own moment within {span(decision.spread_seconds)} of not before"))
+    if decision.retry is not None:
+        codes = f" with {visible(' or '.join(decision.retry.codes))}" if decision.retry.codes else ""
+        pause = f"first after {span(decision.retry.backoff_seconds)}, then twice as long each time"
+        lines.append(("retries", f"up to {decision.retry.count} more after a failure{codes}, {pause}"))
     if decision.attempt > 1:
         lines.append(("attempt", f"{decision.attempt}: devices that failed an earlier one try again"))
     if decision.device_attempts:
         more = len(decision.device_attempts) - _SHOWN_DEVICES
         named = ", ".join([*decision.device_attempts][:_SHOWN_DEVICES]) + (f" and {more} more" if more > 0 else "")
         lines.append(("try again", named))
-    for name, value in json.loads(encode_decision(decision)).items():
-        if name not in _TOLD and value is not None:
-            lines.append((visible(name), visible(json.dumps(value, sort_keys=True))))
+    lines += [("not signed", f"that it waits for {visible(one)}: the server keeps that") for one in plan.after]
+    if decision.wave > 1 and plan.waves[decision.wave - 2].gate.advance == "manual":
+        lines.append(("not signed", "that it waits for an operator's word: the server keeps that"))
     lines.append(("instead of", "nothing: no decision stands for this group" if known is None else _short(known)))
     if known is not None and known.rollout == decision.rollout:
         lines.append(("difference", _difference(known, decision)))

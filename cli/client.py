@@ -125,6 +125,24 @@ class Client:
         """Read one resource as it is stored, whatever its content type."""
         return self._send("GET", self._address(path), self._headers(accept="*/*"), None).body
 
+    def stream(self, path: str, **parameters: Any) -> Iterator[bytes]:
+        """Read what may be of any length, chunk by chunk; asked once, never again in the middle.
+
+        Raises:
+            Unreachable: No answer, or it broke off: what came is not all.
+        """
+        import urllib3
+
+        address, headers = self._address(path, parameters), self._headers(accept="*/*")
+        try:
+            response = self._pool.request("GET", address, headers=headers, redirect=False, preload_content=False)
+            if response.status != 200:
+                self._refuse(_loaded(response, address))
+            yield from response.stream(CHUNK, decode_content=True)
+            response.release_conn()
+        except urllib3.exceptions.HTTPError as error:
+            raise Unreachable(f"the answer of {self.base_url} broke off: {_reason(error)}") from error
+
     def get_tagged(self, path: str) -> Answer:
         """Read one resource with its ``ETag``, for a write that must not overtake somebody else's."""
         return self.call("GET", path)

@@ -30,7 +30,7 @@ class Invocation:
 
     @property
     def form(self) -> str:
-        """One of ``table``, ``json``, ``yaml``."""
+        """One of ``table``, ``json``, ``yaml``, or what else the command takes."""
         if self.output is not None:
             return self.output
         return "table" if sys.stdout.isatty() else "json"

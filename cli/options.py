@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import click
 
@@ -23,12 +23,12 @@ def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None
     return callback
 
 
-def output_option(command: Command) -> Command:
+def output_option(command: Command, forms: Sequence[str] = FORMS) -> Command:
     """Add ``-o``; the command receives its :class:`Invocation` as first argument and answers by ``emit``."""
     option = click.option(
         "-o",
         "--output",
-        type=click.Choice(FORMS),
+        type=click.Choice(forms),
         is_eager=True,
         expose_value=False,
         callback=_remember("output"),
@@ -37,9 +37,23 @@ def output_option(command: Command) -> Command:
     return option(pass_invocation(command))  # type: ignore[return-value]
 
 
-def server_options(command: Command) -> Command:
-    """Add ``-o`` and what says which server and as whom."""
-    decorated: Any = output_option(command)
+@overload
+def server_options(command: Command) -> Command: ...
+
+
+@overload
+def server_options(*, forms: Sequence[str]) -> Callable[[Command], Command]: ...
+
+
+def server_options(command: Any = None, *, forms: Sequence[str] = FORMS) -> Any:
+    """Add ``-o`` (with other ``forms``, as ``@server_options(forms=…)``) and what says which server and as whom."""
+    if command is None:
+        return lambda later: _server_options(later, forms)
+    return _server_options(command, forms)
+
+
+def _server_options(command: Command, forms: Sequence[str]) -> Command:
+    decorated: Any = output_option(command, forms)
     decorated = click.option(
         "--api-key-file",
         metavar="FILE",

@@ -20,7 +20,25 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _SPAN: Final = re.compile(r"(?:[0-9]+[smhd])+|[0-9]+")
 _SPAN_PART: Final = re.compile(r"([0-9]+)([smhd])")
 _PLAN_FIELDS: Final = frozenset(
-    {"product", "version", "channel", "waves", "keep_open", "allow_downgrade", "note", "draft"}
+    {
+        "product",
+        "version",
+        "channel",
+        "waves",
+        "template",
+        "keep_open",
+        "allow_downgrade",
+        "note",
+        "draft",
+        "from_versions",
+        "requires",
+        "after",
+        "window",
+        "spread_seconds",
+        "retry",
+        "ignores_freeze",
+        "priority",
+    }
 )
 
 
@@ -47,6 +65,26 @@ def _percent(text: str) -> int:
     return _number(text.removesuffix("%"))
 
 
+def share(text: str) -> int | float:
+    """A share in percent, ``10``, ``10%`` or ``0.5``; a whole one is an int."""
+    number = text.removesuffix("%")
+    if re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,2})?", number) is None:
+        raise UsageFault(f"{text!r} is no whole number of percent, nor one with two decimals at most")
+    return float(number) if "." in number else int(number)
+
+
+def _advance(text: str) -> str:
+    if text not in ("auto", "manual"):
+        raise UsageFault(f"advance is auto or manual, found {text!r}")
+    return text
+
+
+def _silent(text: str) -> str:
+    if text not in ("fail", "ignore"):
+        raise UsageFault(f"{text!r} is neither fail nor ignore")
+    return text
+
+
 def _moment(text: str) -> str:
     try:
         moment = datetime.fromisoformat(text)
@@ -67,6 +105,9 @@ _RULES: Final[dict[str, tuple[str, Any, bool]]] = {
     "max_failures": ("max_failures", _number, True),
     "max_failure_rate": ("max_failure_rate_percent", _percent, True),
     "deadline": ("deadline_seconds", span, True),
+    "advance": ("advance", _advance, False),
+    "report_timeout": ("report_timeout_seconds", span, True),
+    "silent": ("silent", _silent, False),
 }
 
 
@@ -83,19 +124,80 @@ def wave(text: str) -> dict[str, Any]:
     group, colon, percent = head.partition(":")
     if not group or (colon and not percent):
         raise UsageFault(f"{text!r} is no wave", hint=f"write it as {WAVE_FORM}, e.g. canary:10,approvals=1,soak=30s")
+    counts = [rule.removeprefix("count=") for rule in rules if rule.startswith("count=")]
+    if len(counts) > 1 or (counts and colon):
+        raise UsageFault(f"wave {group}: a share is told once, by percent or by count")
+    told: dict[str, Any] = {"group": group, "percent": share(percent) if colon else 100}
+    if counts:
+        told["count"] = _number(counts[0])
+    told["gate"] = gate_rules([rule for rule in rules if not rule.startswith("count=")], f"wave {group}")
+    return told
+
+
+def gate_rules(rules: list[str], where: str) -> dict[str, Any]:
+    """Rules of a gate, ``approvals=1``, ``soak=30s`` and so on, as the fields of the API.
+
+    Raises:
+        UsageFault: A rule is unknown, wrong or given twice; ``where`` begins the message.
+    """
     gate: dict[str, Any] = {}
     for rule in rules:
         name, _, value = rule.partition("=")
         if name not in _RULES:
-            raise UsageFault(f"wave {group}: unknown rule {name!r}", hint=f"known rules: {', '.join(_RULES)}")
+            raise UsageFault(f"{where}: unknown rule {name!r}", hint=f"known rules: {', '.join(_RULES)}")
         field, read, may_be_off = _RULES[name]
         if field in gate:
-            raise UsageFault(f"wave {group}: {name} is given twice")
+            raise UsageFault(f"{where}: {name} is given twice")
         try:
             gate[field] = None if may_be_off and value == "none" else read(value)
         except UsageFault as error:
-            raise UsageFault(f"wave {group}, {name}: {error}", hint=error.hint) from error
-    return {"group": group, "percent": _percent(percent) if colon else 100, "gate": gate}
+            raise UsageFault(f"{where}, {name}: {error}", hint=error.hint) from error
+    return gate
+
+
+def requirement(text: str) -> dict[str, Any]:
+    """``agent-os>=2.1``: what else a device must run, at least."""
+    product, sign, version = text.partition(">=")
+    if not product or not sign or not version:
+        raise UsageFault(f"{text!r} is no requirement", hint="write it like PRODUCT>=VERSION")
+    return {"product": product, "at_least": version}
+
+
+def retry_policy(text: str) -> dict[str, Any]:
+    """``2``, or ``2,backoff=10m,code=health_failed,code=download_failed``."""
+    count, *more = text.split(",")
+    told: dict[str, Any] = {"count": _number(count)}
+    codes = [part.removeprefix("code=") for part in more if part.startswith("code=")]
+    for part in more:
+        if part.startswith("backoff=") and "backoff_seconds" not in told:
+            told["backoff_seconds"] = span(part.removeprefix("backoff="))
+        elif not part.startswith("code="):
+            raise UsageFault(f"{part!r} is no part of a retry policy", hint="write COUNT[,backoff=SPAN][,code=CODE…]")
+    return {**told, "codes": codes} if codes else told
+
+
+def window(text: str) -> dict[str, Any]:
+    """``sat,sun 02:00 4h Europe/Berlin``."""
+    from rollout.windows import InvalidWindow, parse_window, window_to_dict
+
+    try:
+        return window_to_dict(parse_window(text))
+    except InvalidWindow as error:
+        raise UsageFault(str(error)) from error
+
+
+def template_call(
+    name: str, groups: tuple[str, ...], gate: str | None, start: str | None, factor: float | None
+) -> dict[str, Any]:
+    """The ``template`` of a body; what was not given is left to the server."""
+    told: dict[str, Any] = {"name": name, "groups": list(groups)}
+    if gate is not None:
+        told["gate"] = gate_rules(gate.split(","), "--gate")
+    if start is not None:
+        told["start"] = share(start)
+    if factor is not None:
+        told["factor"] = factor
+    return told
 
 
 def read_plan(path: Path) -> dict[str, Any]:
@@ -118,8 +220,12 @@ def read_plan(path: Path) -> dict[str, Any]:
     waves = plan.get("waves", [])
     if not isinstance(waves, list):
         raise UsageFault(f"{path}: waves is no list")
-    plan["waves"] = [wave(item) if isinstance(item, str) else item for item in waves]
-    return plan
+    if waves:
+        plan["waves"] = [wave(item) if isinstance(item, str) else item for item in waves]
+    if isinstance(plan.get("window"), str):
+        plan["window"] = window(plan["window"])
+    plan["requires"] = [requirement(item) if isinstance(item, str) else item for item in plan.get("requires", ())]
+    return {name: value for name, value in plan.items() if name != "requires" or value}
 
 
 def body(
@@ -138,13 +244,22 @@ def body(
     Raises:
         UsageFault: Product, version or waves are missing.
     """
+    told = told_of(plan=plan, waves=waves, given=given)
+    for name, option in (("product", "--product"), ("version", "--version"), ("waves", "--wave")):
+        if not told.get(name) and not (name == "waves" and told.get("template")):
+            raise UsageFault(f"the plan has no {name}", hint=f"give {option}, or name it in the --plan file")
+    return told
+
+
+def told_of(*, plan: Path | None, waves: tuple[str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+    """As :func:`body`, of a plan that need not be whole."""
     told = read_plan(plan) if plan is not None else {}
     told.update({name: value for name, value in given.items() if value is not None})
     if waves:
         told["waves"] = [wave(text) for text in waves]
-    for name, option in (("product", "--product"), ("version", "--version"), ("waves", "--wave")):
-        if not told.get(name):
-            raise UsageFault(f"the plan has no {name}", hint=f"give {option}, or name it in the --plan file")
+        told.pop("template", None)
+    if given.get("template") is not None:
+        told.pop("waves", None)
     return told
 
 

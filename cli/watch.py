@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from cli.client import Client, segment
 from cli.errors import RolloutStopped, Unreachable, WaitTimedOut
+from cli.seeing import clocks, failed, now, rate, reason
+from cli.text import COLOURS, moment, visible
+from cli.words import share
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,11 +24,12 @@ if TYPE_CHECKING:
 _STOPPED: Final = frozenset({"paused", "aborted", "superseded"})
 _LONGEST_SILENCE: Final = 60.0  # seconds without any answer; a restart takes a few
 _BAR: Final = 30  # columns of a wave's bar
+_REASONS: Final = 5  # of failures that a view or a line names
 _COUNTERS: Final = ("expected", "acting", "succeeded", "failed", "rolled_back")
 
 
 def change(told: Mapping[str, Any]) -> dict[str, Any]:
-    """What one line of a watch says: the state, the open wave, why, and the counters of every wave."""
+    """What one line of a watch says: the state, the open wave, why, every wave's counters, and failures by reason."""
     return {
         "id": told["id"],
         "state": told["state"],
@@ -38,8 +43,12 @@ def change(told: Mapping[str, Any]) -> dict[str, Any]:
                 "percent": wave["percent"],
                 "state": wave["state"],
                 **{name: wave["counters"][name] for name in _COUNTERS},
+                "soaks_until": (wave.get("outlook") or {}).get("soaks_until"),
             }
             for wave in told["waves"]
+        ],
+        "failures": [
+            {"code": one["code"], "progress": one["progress"], "devices": one["devices"]} for one in _reasons(told)
         ],
     }
 
@@ -57,7 +66,8 @@ def watch(
     """Look at a rollout until it is completed.
 
     Args:
-        show: Called with the rollout whenever it changed, the first time at once.
+        show: Called with the rollout whenever it changed, the first time at once; under ``failures`` it has what
+            ``/rollouts/{id}/failures`` says, once a device failed.
         interval: Seconds between two looks.
         timeout: Seconds after which to give up; None waits for ever.
 
@@ -73,14 +83,14 @@ def watch(
     """
     started = clock()
     path = f"/rollouts/{segment(rollout_id)}"
-    told: dict[str, Any] = client.get(path)
+    told = _look(client, path, None)
     shown: dict[str, Any] | None = None
     answered = clock()
     while True:
-        now = change(told)
-        if now != shown:
+        said = change(told)
+        if said != shown:
             show(told)
-            shown = now
+            shown = said
         if told["state"] == "completed":
             return told
         if told["state"] in _STOPPED:
@@ -95,16 +105,47 @@ def watch(
             )
         sleep(interval if left is None else min(interval, left))
         try:
-            told = client.get(path)
+            told = _look(client, path, told)
             answered = clock()
         except Unreachable:
             if clock() - answered > _LONGEST_SILENCE:
                 raise
 
 
+def _look(client: Client, path: str, before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The rollout, with its failures: asked for only when their number is another than before."""
+    told: dict[str, Any] = client.get(path)
+    if not failed(told):
+        return told
+    if before is not None and "failures" in before and failed(before) == failed(told):
+        return told | {"failures": before["failures"]}
+    return told | {"failures": client.get(f"{path}/failures")}
+
+
+def _reasons(told: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    found: Sequence[Mapping[str, Any]] = told.get("failures", {}).get("reasons", ())
+    return found
+
+
 def json_line(told: Mapping[str, Any]) -> None:
     """Print one change as one line of JSON, at once."""
     click.echo(json.dumps(change(told), ensure_ascii=False))
+    sys.stdout.flush()
+
+
+def text_line(told: Mapping[str, Any]) -> None:
+    """Print one change as one line for a log: when, state, wave, how many, and why."""
+    wave = told["waves"][max(told["wave"], 1) - 1]
+    counters = wave["counters"]
+    parts = [
+        moment(now().isoformat()),
+        told["state"],
+        f"wave {wave['number']}/{len(told['waves'])} {visible(wave['group'])}",
+        f"{counters['succeeded']}/{counters['expected']} succeeded, {counters['failed']} failed",
+        visible(told["why"] or ""),
+        *(reason(one) for one in _reasons(told)[:_REASONS]),
+    ]
+    click.echo("  ".join(parts))
     sys.stdout.flush()
 
 
@@ -124,14 +165,13 @@ def live(told: Callable[[], Mapping[str, Any] | None]) -> AbstractContextManager
     return Live(get_renderable=draw, console=console, refresh_per_second=4, transient=False)
 
 
-def view(told: Mapping[str, Any]) -> RenderableType:
-    """The rollout as it stands: a heading, a bar for each wave, and why it waits."""
+def view(told: Mapping[str, Any], at: datetime | None = None) -> RenderableType:
+    """The rollout as it stands ``at`` (now): a heading, a bar and clocks for each wave, why, and what failed."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    from cli.text import COLOURS, visible
-
+    at = at or now()
     heading = Text.assemble(
         (f"{visible(told['product'])} {visible(told['version'])}", "bold"),
         "  ",
@@ -143,13 +183,16 @@ def view(told: Mapping[str, Any]) -> RenderableType:
         counters = wave["counters"]
         waves.add_row(
             Text(str(wave["number"]), style="bold"),
-            Text(f"{visible(wave['group'])} {wave['percent']}%"),
+            Text(f"{visible(wave['group'])} {share(wave)}"),
             _bar(counters),
             Text(f"{counters['succeeded']}/{counters['expected']}"),
             Text(f"{counters['failed']} failed" if counters["failed"] else "", style="red"),
             Text(wave["state"], style=COLOURS.get(wave["state"], "").replace("bright_black", "dim")),
+            Text(rate((wave.get("outlook") or {}).get("success")) or ""),
+            Text("; ".join(clocks(wave, at)), style="dim"),
         )
-    return Group(heading, waves, Text(visible(told["why"] or ""), style="italic"))
+    reasons = [Text(reason(one), style="red") for one in _reasons(told)[:_REASONS]]
+    return Group(heading, waves, Text(visible(told["why"] or ""), style="italic"), *reasons)
 
 
 def _bar(counters: Mapping[str, int]) -> RenderableType:

@@ -34,9 +34,55 @@ def gate(rules: Mapping[str, Any]) -> str:
         said.append(f"pauses at {rules['max_failures']} failed")
     if rules.get("max_failure_rate_percent") is not None:
         said.append(f"pauses above {rules['max_failure_rate_percent']}% failed")
+    if rules.get("advance") == "manual":
+        said.append("then waits for a word")
     if rules.get("deadline_seconds") is not None:
         said.append(f"deadline {span(rules['deadline_seconds'])}")
+    if rules.get("report_timeout_seconds") is not None:
+        counts = "left out" if rules.get("silent") == "ignore" else "failed"
+        said.append(f"silent for {span(rules['report_timeout_seconds'])} counts as {counts}")
     return ", ".join(said)
+
+
+def freeze(told: Mapping[str, Any]) -> str:
+    """When a freeze window holds, in one line."""
+    weekly = told["weekly"]
+    if weekly is None:
+        return f"{moment(told['starts'])} to {moment(told['ends'])}"
+    return f"every {window(weekly)}"
+
+
+def window(told: Mapping[str, Any]) -> str:
+    """A window as ``--window`` takes it."""
+    return f"{','.join(told['days'])} {told['start']} {span(told['minutes'] * _MINUTE)} {told['zone']}"
+
+
+def share(wave: Mapping[str, Any]) -> str:
+    """How much of its group a wave reaches."""
+    count = wave.get("count")
+    return f"{wave['percent']:g}%" if count is None else f"{count} devices"
+
+
+def device_rules(plan: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What a plan asks of devices and of the order, as lines; none for a plan that asks for nothing."""
+    said: list[tuple[str, Any]] = []
+    if plan.get("from_versions"):
+        said.append(("from versions", " or ".join(plan["from_versions"])))
+    for one in plan.get("requires", ()):
+        said.append(("requires", f"{one['product']} {one['at_least']} or later"))
+    for other in plan.get("after", ()):
+        said.append(("after", other))
+    if plan.get("window"):
+        said.append(("installs", window(plan["window"])))
+    if plan.get("spread_seconds"):
+        said.append(("spread over", span(plan["spread_seconds"])))
+    if plan.get("retry"):
+        retry = plan["retry"]
+        codes = f" on {', '.join(retry['codes'])}" if retry["codes"] else ""
+        said.append(("retries", f"{retry['count']}, first after {span(retry['backoff_seconds'])}{codes}"))
+    if plan.get("ignores_freeze"):
+        said.append(("freeze windows", "ignored"))
+    return said
 
 
 def rollout(told: Mapping[str, Any]) -> str:
@@ -50,10 +96,19 @@ def rollout(told: Mapping[str, Any]) -> str:
         ("created", f"{moment(told['created_at'])} by {told['created_by']['name']}"),
         ("revision", told["revision"]),
     ]
+    head.extend(device_rules(told.get("plan", {})))
     if told.get("paused_because"):
         head.append(("paused because", told["paused_because"]))
     if told.get("abort_reason"):
         head.append(("aborted", f"{told['abort_mode']}: {told['abort_reason']}"))
+    if told["plan"].get("priority", "normal") != "normal":
+        head.append(("priority", told["plan"]["priority"]))
+    if told.get("cloned_from"):
+        head.append(("cloned from", told["cloned_from"]))
+    if told.get("rolled_back_because"):
+        head.append(("rolled back", told["rolled_back_because"]))
+    if told.get("retry_at"):
+        head.append(("retried at", moment(told["retry_at"])))
     if told.get("superseded_by"):
         head.append(("superseded by", told["superseded_by"]))
     if told["attempt"] > 1:
@@ -64,7 +119,7 @@ def rollout(told: Mapping[str, Any]) -> str:
         (
             wave["number"],
             wave["group"],
-            f"{wave['percent']}%",
+            share(wave),
             wave["state"],
             *(wave["counters"][name] for name in ("expected", "acting", "succeeded", "failed", "rolled_back")),
             f"{len(wave['approvals'])}/{wave['approvals_needed']}" if wave["approvals_needed"] else None,
@@ -99,9 +154,9 @@ def approval(told: Mapping[str, Any], wave: Mapping[str, Any], devices: int | No
         devices: How many devices the group has now; None when it is not known.
     """
     before = [other for other in told["waves"] if other["number"] < wave["number"] and other["group"] == wave["group"]]
-    reach = f"{wave['percent']}% of group {wave['group']}"
+    reach = f"{share(wave)} of group {wave['group']}"
     if before:
-        reach += f" (up from {before[-1]['percent']}%)"
+        reach += f" (up from {share(before[-1])})"
     if devices is not None:
         reach += f", which has {devices} device{'' if devices == 1 else 's'} now"
     lines: list[tuple[str, Any]] = [
@@ -113,6 +168,7 @@ def approval(told: Mapping[str, Any], wave: Mapping[str, Any], devices: int | No
         lines.append((f"  on {visible(platform)}", f"{artifact['path']}, {size(artifact['length'])}"))
         lines.append(("  sha256", artifact["sha256"]))
     lines.append(("gate", gate(wave["gate"])))
+    lines.extend(device_rules(told["plan"]))
     if told["plan"].get("allow_downgrade"):
         lines.append(("downgrade", styled("devices on a higher version may go back to this one", fg="red")))
     if told["plan"].get("note"):

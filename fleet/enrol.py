@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -49,7 +49,10 @@ class EnrolRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolled:
-    """A device with its identity. ``root_sha256`` is the digest its token holds: hand it the root with this digest."""
+    """A device with its identity, as it is stored: with the token's labels, and the groups that these bring.
+
+    ``root_sha256`` is the digest its token holds: hand it the root with this digest.
+    """
 
     device: Device
     certificate_chain: str
@@ -106,7 +109,7 @@ def enrol(
     )
     fleet.enrol(token.org, token.sha256, device, _certificate(issued, device_id), event, now=now)
     return Enrolled(
-        device=replace(device, groups=token.groups, labels=token.labels),
+        device=fleet.device(token.org, device_id),
         certificate_chain=issued.chain_pem,
         device_ca=issuer.certificate_pem,
         root_sha256=text.root_sha256,

@@ -6,9 +6,12 @@ FleetError
 ├── DeviceRevoked       its credentials do not count any more
 ├── UnknownGroup        no such group
 ├── GroupExists         the name is taken
-├── GroupInUse          a rollout that is not over names it
+├── GroupInUse          a rollout that is not over, a token or a selector names it
+├── GroupChanged        somebody else edited it in between
+├── WrongGroupKind      a device put into a selector's group by hand, or a selector given to a static group
 ├── UnknownToken        no such enrolment token
 ├── EnrolmentRefused    the token is unknown, expired or used up
+├── InvalidSelector     a selector outside the grammar
 └── InvalidFleetInput   a name or label outside the grammar
 """
 
@@ -47,12 +50,24 @@ class GroupInUse(FleetError):
     code = "group_in_use"
 
 
+class GroupChanged(FleetError):
+    code = "group_changed"
+
+
+class WrongGroupKind(FleetError):
+    code = "wrong_group_kind"
+
+
 class UnknownToken(FleetError):
     code = "enroll_token_not_found"
 
 
 class EnrolmentRefused(FleetError):
     code = "enrolment_refused"
+
+
+class InvalidSelector(FleetError):
+    code = "invalid_selector"
 
 
 class InvalidFleetInput(FleetError):

@@ -29,7 +29,11 @@ class Running:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One device. ``name`` is unique in the organisation; ``running`` maps product to what runs."""
+    """One device. ``name`` is unique in the organisation; ``running`` maps product to what runs.
+
+    ``groups`` are all it is in, ``held_back`` those of them it is not told yet, because somebody's edit put it there
+    while a wave was open: docs/adr/0095-edits-never-widen-an-open-wave.md.
+    """
 
     id: str
     org: str
@@ -43,6 +47,7 @@ class Device:
     agent_version: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
+    held_back: tuple[str, ...] = ()
     last_seen_at: datetime | None = None
     running: Mapping[str, Running] = field(default_factory=dict)
     state: str = ""
@@ -50,7 +55,12 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """A named set of devices. ``name`` is a slug, unique, and never changes: decisions are signed under it."""
+    """A named set of devices. ``name`` is a slug, unique, and never changes: decisions are signed under it.
+
+    ``selector`` is empty for a static group; a group does not change from one kind to the other. ``revision`` counts
+    people's edits from 1: description, selector, devices put in and taken out by hand. ``devices`` counts the revoked
+    too.
+    """
 
     id: str
     org: str
@@ -58,6 +68,17 @@ class Group:
     description: str
     created_at: datetime
     devices: int = 0
+    selector: str = ""
+    revision: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """Who a selector finds now: all ``devices``, the ``active`` ones of them, and the first few in order of id."""
+
+    devices: int
+    active: int
+    sample: tuple[Device, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

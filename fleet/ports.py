@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from evidence.model import AuditEvent
-from fleet.model import Certificate, CheckIn, Device, EnrolToken, Group
+from fleet.model import Certificate, CheckIn, Device, EnrolToken, Group, Preview
+from fleet.selector import Selector
 
 
 class Fleet(Protocol):
@@ -37,6 +38,20 @@ class Fleet(Protocol):
     def check_in(self, org: str, device: str, what: CheckIn) -> None:
         """Store what a device said and when; no audit event, it is a heartbeat."""
 
+    def check_in_many(self, org: str, said: Mapping[str, CheckIn]) -> int:
+        """As :meth:`check_in` for many devices by id; those that are gone are passed over. How many were kept."""
+
+    def of_device(self, org: str, device: str) -> frozenset[str]:
+        """Names of the groups the device is told it is in: all but those it is held back from."""
+
+    def relabel(
+        self, org: str, device: str, change: Callable[[Mapping[str, str]], Mapping[str, str]], event: AuditEvent
+    ) -> bool:
+        """Ask ``change`` for the labels in place of those it is given; False (and no event) when they are the same.
+
+        Raises UnknownDevice, and what ``change`` raises; nothing is stored then.
+        """
+
     def revoke(self, org: str, device: str, event: AuditEvent) -> None:
         """Set the status to revoked; raises UnknownDevice."""
 
@@ -59,7 +74,7 @@ class Fleet(Protocol):
         """Remove a token; raises UnknownToken."""
 
     def add_group(self, group: Group, event: AuditEvent) -> None:
-        """Raises GroupExists."""
+        """Store it, with the devices its selector finds. Raises GroupExists, UnknownGroup, WrongGroupKind."""
 
     def group(self, org: str, id_or_name: str) -> Group:
         """Raises UnknownGroup."""
@@ -67,14 +82,25 @@ class Fleet(Protocol):
     def groups(self, org: str, *, after: str | None, limit: int) -> Sequence[Group]:
         """Groups in order of id."""
 
-    def describe_group(self, org: str, group_id: str, description: str, event: AuditEvent) -> None:
-        """Change the description; raises UnknownGroup."""
+    def edit_group(self, after: Group, event: AuditEvent, *, seen: int) -> None:
+        """Put description and selector of ``after`` in place; the revision becomes ``seen + 1``.
 
-    def delete_group(self, org: str, group_id: str, event: AuditEvent) -> None:
-        """Raises UnknownGroup, GroupInUse (a draft, waiting, running or paused rollout names it)."""
+        Raises UnknownGroup (also one that the selector names), GroupChanged (the stored revision is not ``seen``) or
+        WrongGroupKind (static to selector or back, or the selector names a group made by a selector).
+        """
+
+    def delete_group(self, org: str, group_id: str, event: AuditEvent, *, seen: int | None = None) -> None:
+        """Raises UnknownGroup, GroupChanged (``seen`` is given and not the revision) or GroupInUse.
+
+        In use: by a draft, waiting, running or paused rollout, an enrolment token that still lets devices in at the
+        event's time, or another group's selector; the message names them.
+        """
+
+    def preview(self, org: str, selector: Selector, *, now: datetime, limit: int) -> Preview:
+        """Who the selector finds now, with the first ``limit`` devices; raises UnknownGroup, WrongGroupKind."""
 
     def join(self, org: str, group_id: str, device_id: str, event: AuditEvent) -> bool:
-        """Put a device into a group; False (and no event) when it was in."""
+        """Put a device into a static group; False (and no event) when it was in. Raises WrongGroupKind."""
 
     def leave(self, org: str, group_id: str, device_id: str, event: AuditEvent) -> bool:
-        """Take a device out of a group; False (and no event) when it was not in."""
+        """Take a device out of a static group; False (and no event) when it was not in. Raises WrongGroupKind."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from evidence.ids import new_id
 from evidence.model import Actor, AuditEvent
-from fleet.errors import InvalidFleetInput
-from fleet.model import Device, EnrolToken, Group
+from fleet.errors import GroupChanged, InvalidFleetInput, WrongGroupKind
+from fleet.model import Device, EnrolToken, Group, Preview
 from fleet.ports import Fleet
 from fleet.rules import checked_description, checked_group_name, checked_labels, checked_token_name
+from fleet.selector import parse
 from fleet.token import new_token_text
 
 MAX_TOKEN_LIFE: Final = timedelta(days=366)
@@ -37,13 +39,20 @@ def create_token(
     Raises:
         InvalidFleetInput: A name, label, life (up to 366 days) or number of uses (1 to 1,000,000) out of bounds.
         UnknownGroup: One of ``groups`` (names or ids) does not exist.
+        WrongGroupKind: One of them is made by a selector; give its labels instead.
     """
     checked_token_name(name)
     if not timedelta(0) < life <= MAX_TOKEN_LIFE:
         raise InvalidFleetInput(f"the token would live {life}, expected more than nothing and at most 366 days")
     if not 1 <= max_uses <= MAX_TOKEN_USES:
         raise InvalidFleetInput(f"max_uses is {max_uses}, expected 1 to {MAX_TOKEN_USES}")
-    named = tuple(dict.fromkeys(fleet.group(org, group).name for group in groups))
+    found = [fleet.group(org, group) for group in groups]
+    for group in found:
+        if group.selector:
+            raise WrongGroupKind(
+                f"the group {group.name} is made by the selector {group.selector!r}; give the token labels that meet it"
+            )
+    named = tuple(dict.fromkeys(group.name for group in found))
     text = new_token_text(root_sha256)
     token = EnrolToken(
         id=new_id("tok"),
@@ -67,31 +76,105 @@ def delete_token(fleet: Fleet, org: str, token_id: str, *, by: Actor, now: datet
     fleet.delete_token(org, token_id, AuditEvent("enroll_token.deleted", token_id, by, now))
 
 
-def create_group(fleet: Fleet, org: str, *, name: str, description: str, by: Actor, now: datetime) -> Group:
-    """Make an empty group; writes ``group.created``. Raises InvalidFleetInput, GroupExists."""
+def create_group(
+    fleet: Fleet, org: str, *, name: str, description: str, selector: str = "", by: Actor, now: datetime
+) -> Group:
+    """Make a group: empty and static, or of all devices that ``selector`` finds, now and later.
+
+    Writes ``group.created``. Raises InvalidFleetInput, InvalidSelector, GroupExists, and for groups that the selector
+    names UnknownGroup or WrongGroupKind.
+    """
     group = Group(
         id=new_id("grp"),
         org=org,
         name=checked_group_name(name),
         description=checked_description(description),
         created_at=now,
+        selector=str(parse(selector)) if selector else "",
     )
-    fleet.add_group(group, AuditEvent("group.created", group.id, by, now, {"name": name, "description": description}))
-    return group
+    told = {"name": name, "description": description} | ({"selector": group.selector} if group.selector else {})
+    fleet.add_group(group, AuditEvent("group.created", group.id, by, now, told))
+    return fleet.group(org, group.id)
 
 
-def describe_group(fleet: Fleet, org: str, group: str, description: str, *, by: Actor, now: datetime) -> Group:
-    """Change a group's description; writes ``group.described``. Raises InvalidFleetInput, UnknownGroup."""
+def edit_group(
+    fleet: Fleet,
+    org: str,
+    group: str,
+    *,
+    description: str | None = None,
+    selector: str | None = None,
+    seen: int | None = None,
+    by: Actor,
+    now: datetime,
+) -> Group:
+    """Change what is given; ``seen`` is the revision looked at, None for any. Writes ``group.described``, or
+    ``group.selected`` with both selectors when that changes; nothing when nothing changes.
+
+    Raises:
+        InvalidFleetInput, InvalidSelector, UnknownGroup: As it says.
+        GroupChanged: Somebody else was first.
+        WrongGroupKind: A selector for a static group, an empty one for a selector's, or one that names such a group.
+    """
     found = fleet.group(org, group)
-    data = {"name": found.name, "description": checked_description(description)}
-    fleet.describe_group(org, found.id, description, AuditEvent("group.described", found.id, by, now, data))
+    if seen is not None and seen != found.revision:
+        raise GroupChanged(f"the group {found.name} is at revision {found.revision}, you saw {seen}; look again")
+    after = replace(
+        found,
+        description=found.description if description is None else checked_description(description),
+        selector=found.selector if selector is None else str(parse(selector)) if selector else "",
+    )
+    if after == found:
+        return found
+    told = {"name": found.name, "description": after.description}
+    if after.selector == found.selector:
+        event = AuditEvent("group.described", found.id, by, now, told)
+    else:
+        told |= {"selector": after.selector, "before": found.selector}
+        event = AuditEvent("group.selected", found.id, by, now, told)
+    fleet.edit_group(after, event, seen=found.revision)
     return fleet.group(org, found.id)
 
 
-def delete_group(fleet: Fleet, org: str, group: str, *, by: Actor, now: datetime) -> None:
-    """Remove a group, not its devices; writes ``group.deleted``. Raises UnknownGroup, GroupInUse."""
+def delete_group(fleet: Fleet, org: str, group: str, *, seen: int | None = None, by: Actor, now: datetime) -> None:
+    """Remove a group, not its devices; writes ``group.deleted``. Raises UnknownGroup, GroupChanged, GroupInUse."""
     found = fleet.group(org, group)
-    fleet.delete_group(org, found.id, AuditEvent("group.deleted", found.id, by, now, {"name": found.name}))
+    event = AuditEvent("group.deleted", found.id, by, now, {"name": found.name})
+    fleet.delete_group(org, found.id, event, seen=seen)
+
+
+def preview(fleet: Fleet, org: str, selector: str, *, now: datetime, limit: int) -> Preview:
+    """Who a selector would find, with the first ``limit`` devices; nothing is stored.
+
+    Raises InvalidSelector, and for groups that it names UnknownGroup or WrongGroupKind.
+    """
+    return fleet.preview(org, parse(selector), now=now, limit=limit)
+
+
+def label_device(
+    fleet: Fleet,
+    org: str,
+    device: str,
+    labels: Mapping[str, str | None],
+    *,
+    keep: bool = True,
+    by: Actor,
+    now: datetime,
+) -> Device:
+    """Set labels; None takes one away. ``keep`` those that are not named, else they go too.
+
+    Writes ``device.labelled`` with what was asked, unless nothing changes. Raises UnknownDevice, InvalidFleetInput.
+    """
+    found = fleet.device(org, device)
+    given = checked_labels({name: value for name, value in labels.items() if value is not None})
+
+    def change(before: Mapping[str, str]) -> Mapping[str, str]:
+        kept = {name: value for name, value in before.items() if name not in labels} if keep else {}
+        return checked_labels(kept | given)
+
+    event = AuditEvent("device.labelled", found.id, by, now, {"name": found.name, "labels": dict(labels), "kept": keep})
+    fleet.relabel(org, found.id, change, event)
+    return fleet.device(org, found.id)
 
 
 def join_group(fleet: Fleet, org: str, group: str, device: str, *, by: Actor, now: datetime) -> bool:

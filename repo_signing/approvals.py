@@ -132,6 +132,7 @@ class Approvals:
                 product=product,
                 waves=tuple(number for number, _ in waves),
                 parts=parts,
+                documents=tuple({path: one.decode() for path, one in changes.items()} for _, changes in waves),
                 keys={keyid: names[keyid] for keyid in parts[0].requirements[0].keyids},
                 made_at=now,
             )

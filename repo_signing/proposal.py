@@ -18,24 +18,29 @@ from repo_signing.offline import Part, Requirement
 class Proposal:
     """A version of ``waves-<product>`` for each wave, each following from the one before.
 
-    ``id`` is the rollout's, ``waves`` the number of each part's wave, ``keys`` the approvers' public keys by keyid.
+    ``id`` is the rollout's, ``waves`` the number of each part's wave, ``documents`` what each changes (text by path; of
+    one made before they were kept: nothing), ``keys`` the approvers' public keys by keyid.
     """
 
     id: str
     product: str
     waves: tuple[int, ...]
     parts: tuple[Part, ...]
+    documents: tuple[Mapping[str, str], ...]
     keys: Mapping[str, Mapping[str, Any]]
     made_at: datetime
 
     def first(self, count: int) -> Proposal:
         """The first waves of it alone."""
-        return replace(self, waves=self.waves[:count], parts=self.parts[:count])
+        return replace(self, waves=self.waves[:count], parts=self.parts[:count], documents=self.documents[:count])
 
     def after(self, version: int) -> Proposal | None:
         """What is left of it when this version is in place; None when nothing is."""
         left = [number for number, part in enumerate(self.parts) if part.version > version]
-        return replace(self, waves=self.waves[left[0] :], parts=self.parts[left[0] :]) if left else None
+        if not left:
+            return None
+        rest = slice(left[0], None)
+        return replace(self, waves=self.waves[rest], parts=self.parts[rest], documents=self.documents[rest])
 
 
 def stored(proposal: Proposal) -> bytes:
@@ -56,8 +61,9 @@ def stored(proposal: Proposal) -> bytes:
                     {"by": one.by, "keyids": list(one.keyids), "threshold": one.threshold} for one in part.requirements
                 ],
                 "signatures": dict(part.signatures),
+                "documents": dict(documents),
             }
-            for number, part in zip(proposal.waves, proposal.parts, strict=True)
+            for number, part, documents in zip(proposal.waves, proposal.parts, proposal.documents, strict=True)
         ],
     }
     return orjson.dumps(told, option=orjson.OPT_INDENT_2)
@@ -72,6 +78,7 @@ def read(content: bytes, where: str) -> Proposal:
             product=told["product"],
             waves=tuple(int(one["wave"]) for one in told["waves"]),
             parts=tuple(_part(one) for one in told["waves"]),
+            documents=tuple(dict(one.get("documents", {})) for one in told["waves"]),
             keys=told["keys"],
             made_at=datetime.fromisoformat(told["made_at"]),
         )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from evidence.model import Actor
 from rollout.gate import Outcome, Verdict
 from rollout.model import AbortMode, Counters, Plan, plan_to_dict
 from rollout.plan import plan_from_dict
-from rollout.stored import counters_from_dict, counters_to_dict
+from rollout.stored import counters_from_dict, counters_to_dict, time_to_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +61,16 @@ class Refuse(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class OpenWave(Command):
-    """Offer the release to the awaited wave. ``signed``: its decision is one that approvers signed themselves."""
+    """Offer the release to the awaited wave.
+
+    ``signed``: its decision is one that approvers signed themselves. ``reach`` is the range of buckets of a wave by
+    count, None of others.
+    """
 
     name: ClassVar[str] = "open_wave"
     wave: int
     signed: bool = False
+    reach: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +84,12 @@ class PassWave(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class FailWave(Command):
-    """The open wave has crossed a limit; ``cause`` is the line that people read."""
+    """The open wave has crossed a limit; ``cause`` is the line that people read, ``silent`` how many were silent."""
 
     name: ClassVar[str] = "fail_wave"
     wave: int
     cause: str
+    silent: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +122,32 @@ class Retry(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetryLater(Command):
+    """Have the scheduler retry at a moment: the devices named, or with none named all that failed by then.
+
+    The last one told stands; a retry before then takes its place.
+    """
+
+    name: ClassVar[str] = "retry_later"
+    at: datetime
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Abort(Command):
     """End it; ``mode`` says what devices do that have the release."""
 
     name: ClassVar[str] = "abort"
     reason: str
     mode: AbortMode = AbortMode.STOP
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollBack(Command):
+    """Call back, after the end, what devices got: each returns to what it ran before."""
+
+    name: ClassVar[str] = "roll_back"
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,19 +169,27 @@ COMMANDS: Final[tuple[type[Command], ...]] = (
     Pause,
     Resume,
     Retry,
+    RetryLater,
     Abort,
+    RollBack,
     Supersede,
 )
 _BY_NAME: Final = {command.name: command for command in COMMANDS}
+_LATER: Final[tuple[tuple[str, object], ...]] = (
+    ("signed", False),
+    ("reach", None),
+    ("silent", 0),
+)  # fields and their defaults
 
 
 def command_to_dict(command: Command) -> dict[str, object]:
     """The whole command but its actor as JSON values, for the event that tells it."""
     told: dict[str, object] = {"name": command.name}
     for one in fields(command):
-        # Younger than histories that stand: told only when it says something.
-        if one.name != "by" and (one.name, getattr(command, one.name)) != ("signed", False):
-            told[one.name] = _out(getattr(command, one.name))
+        value = getattr(command, one.name)
+        # A field that came later is absent at its default: older events replay to the bytes that they were.
+        if one.name != "by" and (one.name, value) not in _LATER:
+            told[one.name] = _out(value)
     return told
 
 
@@ -177,6 +212,8 @@ def _out(value: object) -> object:
         return {"outcome": value.outcome.value, "reason": value.reason}
     if isinstance(value, AbortMode):
         return value.value
+    if isinstance(value, datetime):
+        return time_to_text(value)
     if isinstance(value, tuple):
         return list(value)
     return value
@@ -192,6 +229,8 @@ def _in(key: str, value: Any) -> object:
             return Verdict(Outcome(value["outcome"]), value["reason"])
         case "mode":
             return AbortMode(value)
+        case "at":
+            return datetime.fromisoformat(value)
         case "devices":
             return tuple(value)
         case _:

@@ -13,7 +13,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from rollout.model import Requirement, RetryPolicy, retry_to_dict
+from rollout.windows import InvalidWindow, Window, window_faults, window_from_dict, window_to_dict
+
 FORMAT: Final = 1
+RULES_FORMAT: Final = 2  # of a decision with rules that an agent of before them would not see; it leaves such a one out
+SECURITY: Final = "security"
+DECISIONS: Final = "decisions/"  # where they are among the targets
 MAX_DOCUMENT_LENGTH: Final = 256 * 1024  # bytes; a decision names at most a few thousand retried devices
 
 
@@ -44,7 +50,9 @@ class Decision:
 
     The cohort is every device whose bucket (``rollout.cohort.bucket``) is in ``[cohort_from, cohort_to)``. ``attempt``
     and ``device_attempts`` say which attempt is offered: a device that failed a lower one tries again.
-    ``submitted_at`` orders decisions of different groups that reach one device: the latest counts.
+    Devices start ``rollout.cohort.starts_after`` seconds behind ``spread_from``.
+    ``submitted_at`` orders decisions of different groups that reach one device: the latest counts, after those of
+    priority ``security``, which the document tells only then.
     """
 
     org: str
@@ -67,6 +75,12 @@ class Decision:
     expires: datetime | None = None
     allow_downgrade: bool = False
     from_versions: tuple[str, ...] = ()
+    requires: tuple[Requirement, ...] = ()
+    window: Window | None = None
+    spread_from: datetime | None = None
+    spread_seconds: int = 0
+    retry: RetryPolicy | None = None
+    is_security: bool = False
 
     def attempt_for(self, device: str) -> int:
         """The attempt this device is offered, 1 or more."""
@@ -91,7 +105,7 @@ class Brake:
 
 def decision_path(product: str, group: str) -> str:
     """Target path of a group's decision for a product."""
-    return f"decisions/{product}/{group}.json"
+    return f"{DECISIONS}{product}/{group}.json"
 
 
 def brake_path(product: str, group: str) -> str:
@@ -101,10 +115,13 @@ def brake_path(product: str, group: str) -> str:
 
 def encode_decision(decision: Decision) -> bytes:
     """Canonical JSON: sorted keys, no spaces, UTF-8; the same decision always gives the same bytes."""
+    rules = _rules_out(decision)
+    must_be_known = rules.keys() & {"requires", "spread"}
     return _encode(
-        {
+        rules
+        | {
             "_type": "wavegate-decision",
-            "format": FORMAT,
+            "format": RULES_FORMAT if must_be_known else FORMAT,
             "org": decision.org,
             "product": decision.product,
             "channel": decision.channel,
@@ -125,20 +142,19 @@ def encode_decision(decision: Decision) -> bytes:
             "device_attempts": dict(decision.device_attempts),
             "not_before": _time_out(decision.not_before),
             "expires": _time_out(decision.expires),
-            "window": None,
+            "window": None if decision.window is None else window_to_dict(decision.window),
             "version_policy": {"downgrade": decision.allow_downgrade, "from": list(decision.from_versions)},
+            **({"priority": SECURITY} if decision.is_security else {}),
         }
     )
 
 
 def decode_decision(document: bytes) -> Decision:
     """Read a decision; raises MalformedDocument naming what is wrong, also for a format that is not known."""
-    fields = _decode(document, "wavegate-decision")
+    fields = _decode(document, "wavegate-decision", FORMAT, RULES_FORMAT)
     try:
         if fields["state"] != Stance.OPEN.value:
             raise MalformedDocument(f"a decision's state is 'open', found {fields['state']!r}; stopping is a brake's")
-        if fields["window"] is not None:
-            raise MalformedDocument("the decision has a maintenance window, which this version cannot honour")
         cohort, policy = fields["cohort"], fields["version_policy"]
         decision = Decision(
             org=_text(fields["org"]),
@@ -166,6 +182,8 @@ def decode_decision(document: bytes) -> Decision:
             expires=_time_in(fields["expires"]),
             allow_downgrade=bool(policy["downgrade"]),
             from_versions=tuple(_text(v) for v in policy["from"]),
+            **_rules_in(fields),
+            is_security=fields.get("priority") == SECURITY,
         )
         bytes.fromhex(decision.salt)
     except MalformedDocument:
@@ -197,7 +215,7 @@ def encode_brake(brake: Brake) -> bytes:
 
 def decode_brake(document: bytes) -> Brake:
     """Read a brake; raises MalformedDocument naming what is wrong."""
-    fields = _decode(document, "wavegate-brake")
+    fields = _decode(document, "wavegate-brake", FORMAT)
     try:
         stance = Stance(fields["state"])
         if stance is Stance.OPEN:
@@ -220,11 +238,50 @@ def decode_brake(document: bytes) -> Brake:
         raise MalformedDocument(f"the brake lacks or garbles a field: {error!r}") from error
 
 
+def _rules_out(decision: Decision) -> dict[str, object]:
+    """What came later than the first decisions: absent when it says nothing."""
+    told: dict[str, object] = {}
+    if decision.requires:
+        told["requires"] = [{"product": one.product, "at_least": one.at_least} for one in decision.requires]
+    if decision.spread_seconds:
+        told["spread"] = {"from": _time_out(decision.spread_from), "seconds": decision.spread_seconds}
+    if decision.retry is not None:
+        told["retry"] = retry_to_dict(decision.retry)
+    return told
+
+
+def _rules_in(fields: dict[str, Any]) -> dict[str, Any]:
+    rules: dict[str, Any] = {
+        "requires": tuple(
+            Requirement(product=_text(one["product"]), at_least=_text(one["at_least"]))
+            for one in fields.get("requires", ())
+        )
+    }
+    if fields["window"] is not None:
+        try:
+            rules["window"] = window = window_from_dict(fields["window"])
+        except InvalidWindow as error:
+            raise MalformedDocument(f"the maintenance window cannot be read: {error}") from error
+        faults = window_faults(window, local_is_known=True)
+        if faults:
+            raise MalformedDocument(f"the maintenance window cannot be honoured: {'; '.join(faults)}")
+    if (spread := fields.get("spread")) is not None:
+        rules["spread_from"] = _some(_time_in(spread["from"]))
+        rules["spread_seconds"] = _number(spread["seconds"], 1)
+    if (retry := fields.get("retry")) is not None:
+        rules["retry"] = RetryPolicy(
+            count=_number(retry["count"], 1),
+            backoff_seconds=_number(retry["backoff_seconds"], 0),
+            codes=tuple(_text(code) for code in retry["codes"]),
+        )
+    return rules
+
+
 def _encode(fields: dict[str, object]) -> bytes:
     return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _decode(document: bytes, kind: str) -> dict[str, Any]:
+def _decode(document: bytes, kind: str, *formats: int) -> dict[str, Any]:
     if len(document) > MAX_DOCUMENT_LENGTH:
         raise MalformedDocument(f"the document has {len(document)} bytes, at most {MAX_DOCUMENT_LENGTH} are read")
     try:
@@ -233,8 +290,8 @@ def _decode(document: bytes, kind: str) -> dict[str, Any]:
         raise MalformedDocument(f"the document is no JSON: {error}") from error
     if not isinstance(fields, dict) or fields.get("_type") != kind:
         raise MalformedDocument(f"expected a {kind} document")
-    if fields.get("format") != FORMAT:
-        raise MalformedDocument(f"format {fields.get('format')!r} is not known here, expected {FORMAT}")
+    if fields.get("format") not in formats:
+        raise MalformedDocument(f"format {fields.get('format')!r} is not known here, expected {max(formats)} at most")
     return fields
 
 

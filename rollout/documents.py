@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import datetime
 
-from rollout.cohort import reach
+from rollout.cohort import reach_of
 from rollout.decision import (
     Brake,
     Decision,
@@ -20,7 +21,7 @@ from rollout.decision import (
     encode_brake,
     encode_decision,
 )
-from rollout.model import AbortMode, Rollout, State, Wave
+from rollout.model import AbortMode, Priority, Rollout, State, Wave
 
 
 def documents(rollout: Rollout) -> dict[str, bytes]:
@@ -82,7 +83,7 @@ def opened(wave: Wave) -> bool:
 
 
 def _reached(rollout: Rollout) -> dict[str, int]:
-    """Group to its widest opened wave. Percents grow along a group's waves, so the last one opened is the widest."""
+    """Group to its widest opened wave. Shares grow along a group's waves, so the last opened counts."""
     return {
         plan.group: number
         for number, (plan, wave) in enumerate(zip(rollout.plan.waves, rollout.waves, strict=True), start=1)
@@ -114,15 +115,42 @@ def _decision(rollout: Rollout, group: str, number: int) -> Decision:
         },
         salt=rollout.salt,
         cohort_from=0,
-        cohort_to=reach(plan.waves[number - 1].percent),
+        cohort_to=widest_reach(rollout, group),
         attempt=rollout.attempt,
         device_attempts=rollout.device_attempts,
         not_before=plan.waves[number - 1].gate.not_before if wave.signed else None,
         allow_downgrade=plan.allow_downgrade,
+        is_security=plan.priority is Priority.SECURITY,
+        from_versions=plan.from_versions,
+        requires=plan.requires,
+        window=plan.window,
+        spread_from=_spread_from(rollout, number) if plan.spread_seconds else None,
+        spread_seconds=plan.spread_seconds,
+        retry=plan.retry,
+    )
+
+
+def _spread_from(rollout: Rollout, number: int) -> datetime | None:
+    """Nobody knows the opening when approvers sign; what they sign is spread from its own ``not_before``."""
+    wave = rollout.waves[number - 1]
+    return rollout.plan.waves[number - 1].gate.not_before if wave.signed else wave.opened_at
+
+
+def widest_reach(rollout: Rollout, group: str) -> int:
+    """The bucket below which devices of the group are inside the waves opened so far.
+
+    The widest, not the last: a share in percent can reach less than a count before it did, and cohorts only grow.
+    """
+    return max(
+        reach_of(plan, wave)
+        for plan, wave in zip(rollout.plan.waves, rollout.waves, strict=True)
+        if plan.group == group and opened(wave)
     )
 
 
 def _stop(rollout: Rollout) -> tuple[Stance, str]:
+    if rollout.rolled_back_because is not None:
+        return Stance.ROLL_BACK, rollout.rolled_back_because
     match rollout.state:
         case State.PAUSED:
             return Stance.HALTED, rollout.paused_because or "paused"

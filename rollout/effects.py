@@ -21,6 +21,8 @@ from rollout.commands import (
     Refuse,
     Resume,
     Retry,
+    RetryLater,
+    RollBack,
     Supersede,
 )
 from rollout.guards import has_opened
@@ -71,6 +73,7 @@ def open_wave(rollout: Rollout, command: OpenWave, now: datetime) -> Rollout:
         opened_at=now,
         opened_revision=rollout.revision,
         signed=command.signed,
+        reach=command.reach,
     )
     return _with_wave(rollout, command.wave, opened)
 
@@ -82,11 +85,16 @@ def pass_wave(rollout: Rollout, command: PassWave, now: datetime) -> Rollout:
     if command.wave < len(rollout.waves):
         return replace(rollout, wave=command.wave + 1)
     braked = rollout.braked_revision if rollout.plan.keep_open else rollout.revision
-    return replace(rollout, state=State.COMPLETED, ended_at=now, braked_revision=braked)
+    return replace(
+        rollout, state=State.COMPLETED, ended_at=now, braked_revision=braked, retry_at=None, retry_devices=()
+    )
 
 
 def fail_wave(rollout: Rollout, command: FailWave, now: datetime) -> Rollout:  # noqa: ARG001
     """Paused until an approver has looked."""
+    wave = rollout.waves[rollout.wave - 1]
+    wave = replace(wave, silence_judged=max(wave.silence_judged, command.silent))
+    rollout = _with_wave(rollout, rollout.wave, wave)
     return replace(_brake(rollout, State.RUNNING, command.cause), pause_needs_approver=True)
 
 
@@ -113,18 +121,28 @@ def resume(rollout: Rollout, command: Resume, now: datetime) -> Rollout:
 
 
 def retry(rollout: Rollout, command: Retry, now: datetime) -> Rollout:  # noqa: ARG001
-    """Attempts only grow; retrying all goes above every attempt named devices have had."""
-    rollout = replace(rollout, retried_revision=rollout.revision)
+    """Attempts only grow; retrying all goes above every attempt named devices have had, or made by themselves."""
+    rollout = replace(rollout, retried_revision=rollout.revision, retry_at=None, retry_devices=())
     if not command.devices:
         highest = max((rollout.attempt, *rollout.device_attempts.values()))
-        return replace(rollout, attempt=highest + 1, device_attempts={})
-    again = {device: rollout.attempt_for(device) + 1 for device in command.devices}
+        return replace(rollout, attempt=highest + rollout.plan.tries, device_attempts={})
+    again = {device: rollout.attempt_for(device) + rollout.plan.tries for device in command.devices}
     return replace(rollout, device_attempts={**rollout.device_attempts, **again})
+
+
+def retry_later(rollout: Rollout, command: RetryLater, now: datetime) -> Rollout:  # noqa: ARG001
+    """Nothing is offered yet; the scheduler will."""
+    return replace(rollout, retry_at=command.at, retry_devices=command.devices)
 
 
 def abort(rollout: Rollout, command: Abort, now: datetime) -> Rollout:
     """The end, with a reason and what devices are to do."""
     return replace(_stopped(rollout, now), abort_mode=command.mode, abort_reason=command.reason)
+
+
+def roll_back(rollout: Rollout, command: RollBack, now: datetime) -> Rollout:  # noqa: ARG001
+    """The end stays the end it was; a brake beside the decisions calls devices back."""
+    return replace(rollout, rolled_back_because=command.reason, braked_revision=rollout.revision)
 
 
 def supersede(rollout: Rollout, command: Supersede, now: datetime) -> Rollout:
@@ -158,6 +176,8 @@ def _stopped(rollout: Rollout, now: datetime) -> Rollout:
         paused_because=None,
         pause_needs_approver=False,
         braked_revision=rollout.revision,
+        retry_at=None,
+        retry_devices=(),
     )
 
 

@@ -13,6 +13,13 @@ RolloutError
 ├── PlanChanged             the hash named is not the plan's
 ├── RolloutChanged          somebody else was first; look again
 ├── SignaturesNeeded        approvers' own keys must sign this decision first
+├── UnknownExclusion        no such exclusion, or the device has no such pin
+├── InvalidExclusion        it names nothing, or what does not go together
+├── TooManyExclusions       the signed list would grow past its bounds
+├── UnknownFreeze           no such freeze window
+├── InvalidFreeze           it has no length, no known zone, or no reason
+├── UnknownTemplate         no such template
+├── InvalidTemplate         its name is taken, or its parts do not go together
 ├── ReportRefused           the device is not in a wave this rollout opened
 └── BrokenHistory           the events do not replay to a rollout: somebody changed or lost one
 """
@@ -80,6 +87,34 @@ class RolloutChanged(RolloutError):
 
 class SignaturesNeeded(RolloutError):
     code = "signatures_needed"
+
+
+class UnknownExclusion(RolloutError):
+    code = "exclusion_not_found"
+
+
+class InvalidExclusion(RolloutError):
+    code = "invalid_exclusion"
+
+
+class TooManyExclusions(RolloutError):
+    code = "too_many_exclusions"
+
+
+class UnknownFreeze(RolloutError):
+    code = "freeze_not_found"
+
+
+class InvalidFreeze(RolloutError):
+    code = "invalid_freeze"
+
+
+class UnknownTemplate(RolloutError):
+    code = "template_not_found"
+
+
+class InvalidTemplate(RolloutError):
+    code = "invalid_template"
 
 
 class ReportRefused(RolloutError):

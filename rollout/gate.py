@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from evidence.model import Actor
-from rollout.model import AbortMode, Counters, Gate, Rollout, State, Wave, WaveState
+from rollout.model import AbortMode, Advance, Counters, Gate, Rollout, Silent, State, Wave, WaveState
+from rollout.silence import Silence, began, silence, silent_from
 
 
 class Outcome(StrEnum):
@@ -23,10 +24,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """An outcome and why, in one line."""
+    """An outcome and why, in one line. ``silent`` is how many silent devices stood behind it."""
 
     outcome: Outcome
     reason: str
+    silent: int = 0
 
 
 def approvers(rollout: Rollout, number: int) -> dict[str, Actor]:
@@ -44,8 +46,11 @@ def approvers(rollout: Rollout, number: int) -> dict[str, Actor]:
     }
 
 
-def may_open(rollout: Rollout, now: datetime) -> Verdict:
-    """PASS when the awaited wave may open now, else WAIT. Blocked artifacts are the service's to ask for."""
+def may_open(rollout: Rollout, now: datetime, *, by_hand: bool = False) -> Verdict:
+    """PASS when the awaited wave may open now, else WAIT. Blocked artifacts are the service's to ask for.
+
+    ``by_hand``: an operator asks, whose word a wave behind one with ``advance: manual`` needs.
+    """
     if rollout.state is not State.WAITING:
         return Verdict(Outcome.WAIT, f"the rollout is {rollout.state}, a wave opens while it is waiting")
     number = rollout.wave
@@ -59,20 +64,51 @@ def may_open(rollout: Rollout, now: datetime) -> Verdict:
         return Verdict(Outcome.WAIT, f"wave {number} waits for approval: {have} of {gate.approvals} given")
     if gate.not_before is not None and now < gate.not_before:
         return Verdict(Outcome.WAIT, f"wave {number} opens not before {_clock(gate.not_before)}")
+    if _waits_for_a_word(rollout, number) and not by_hand:
+        return Verdict(
+            Outcome.WAIT, f"wave {number} waits for an operator's word: publish rollout advance {rollout.id}"
+        )
     return Verdict(Outcome.PASS, f"wave {number} may open")
 
 
-def judge(rollout: Rollout, counters: Counters, expected: int, now: datetime) -> Verdict:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tally:
+    """What one look at the open wave is judged by.
+
+    ``devices`` are those the wave reaches, ``needed`` how many ``results`` there must be; ``failures`` and ``finishes``
+    are since the last resume, silent ones included where the plan says so; ``judged`` are the devices that the share
+    that must succeed is of.
+    """
+
+    counters: Counters
+    devices: int
+    needed: int
+    failures: int
+    finishes: int
+    results: int
+    judged: int
+    silence: Silence
+    silent_failures: int
+
+
+def judge(
+    rollout: Rollout, counters: Counters, expected: int, now: datetime, *, stalled: int = 0, unsure: int = 0
+) -> Verdict:
     """Judge the open wave.
 
     Args:
         rollout: One that is running; any other gets WAIT.
         counters: What the wave's devices have reported.
         expected: How many devices the wave reaches that no wave before it reached.
-        now: Soak and deadline run from the opening, or from the last resume.
+        now: Soak, deadline and report timeout run from the opening, or from the last resume.
+        stalled: How many devices under way were last heard of before ``silence.stalled_before``.
+        unsure: By how many devices ``expected`` may be too high: so many are not missed.
 
     Failures before the last resume are forgiven: they count for no limit, and the devices that stand failed since
-    then are left out of the share that must succeed, until they are retried.
+    then are left out of the share that must succeed, until they are retried. Silent devices are failures, or nothing
+    at all, as the gate says; as many as the wave had when it failed last are forgiven, too.
+
+    Source: docs/adr/0088-silent-devices.md
     """
     if rollout.state is not State.RUNNING:
         return Verdict(Outcome.WAIT, f"the rollout is {rollout.state}, only a running one is judged")
@@ -81,22 +117,27 @@ def judge(rollout: Rollout, counters: Counters, expected: int, now: datetime) ->
     name = f"wave {number}"
     if expected == 0 and counters.acting == 0:
         return Verdict(Outcome.PASS, f"{name}: no device is in it")
-    devices = max(expected, counters.acting)
-    failure = _failure(name, wave, gate, counters, devices)
+    tally = _tally(wave, gate, counters, expected, silence(wave, gate, counters, expected - unsure, stalled, now))
+    silent = tally.silence.devices
+    failure = _failure(name, gate, tally)
     if failure is not None:
-        return failure
-    waiting = _lacking(wave, gate, counters, devices, now)
+        return Verdict(Outcome.FAIL, failure, silent)
+    waiting = _lacking(wave, gate, tally, now)
     if waiting is None:
-        return Verdict(Outcome.PASS, f"{name}: {counters.succeeded} of {_devices(devices)} succeeded")
-    if gate.deadline_seconds is not None and now >= _began(wave) + timedelta(seconds=gate.deadline_seconds):
-        return Verdict(Outcome.FAIL, f"{name}: not passed within {gate.deadline_seconds} s; {waiting}")
-    return Verdict(Outcome.WAIT, f"{name}: {waiting}")
+        quiet = f", {silent} silent" if silent else ""
+        return Verdict(
+            Outcome.PASS, f"{name}: {counters.succeeded} of {_devices(tally.devices)} succeeded{quiet}", silent
+        )
+    if gate.deadline_seconds is not None and now >= began(wave) + timedelta(seconds=gate.deadline_seconds):
+        return Verdict(Outcome.FAIL, f"{name}: not passed within {gate.deadline_seconds} s; {waiting}", silent)
+    return Verdict(Outcome.WAIT, f"{name}: {waiting}", silent)
 
 
 def why(rollout: Rollout, counters: Counters, expected: int, now: datetime) -> str:
     """One line: what the rollout waits for, what blocks it, or how it ended.
 
-    ``counters`` and ``expected`` are those of the wave ``rollout.wave``; zeros serve where no wave is open.
+    ``counters`` and ``expected`` are those of the wave ``rollout.wave``; zeros serve where no wave is open. A running
+    rollout whose plan has a report timeout is told by :func:`judge`, which knows who is silent.
     """
     match rollout.state:
         case State.DRAFT:
@@ -111,6 +152,8 @@ def why(rollout: Rollout, counters: Counters, expected: int, now: datetime) -> s
         case State.PAUSED:
             who = " (an approver must resume)" if rollout.pause_needs_approver else ""
             return f"paused: {rollout.paused_because}{who}"
+        case State.COMPLETED | State.ABORTED if rollout.rolled_back_because is not None:
+            return f"{rollout.state}, then rolled back: {rollout.rolled_back_because}"
         case State.COMPLETED:
             return "completed: its only wave passed" if len(rollout.waves) == 1 else _all_passed(rollout)
         case State.ABORTED:
@@ -120,39 +163,74 @@ def why(rollout: Rollout, counters: Counters, expected: int, now: datetime) -> s
             return f"superseded by {rollout.superseded_by}"
 
 
+def glance(rollout: Rollout, counters: Counters) -> str:
+    """One line on an open wave for lists, from counters alone: how many it reaches is not asked for."""
+    results = counters.succeeded + counters.failed + counters.rolled_back
+    under_way = counters.acting - results
+    failed = counters.failed + counters.rolled_back
+    return f"wave {rollout.wave} is open: {counters.succeeded} succeeded, {failed} failed, {under_way} under way"
+
+
+def _waits_for_a_word(rollout: Rollout, number: int) -> bool:
+    return number > 1 and rollout.plan.waves[number - 2].gate.advance is Advance.MANUAL
+
+
 def _all_passed(rollout: Rollout) -> str:
     return f"completed: all {len(rollout.waves)} waves passed"
 
 
-def _failure(name: str, wave: Wave, gate: Gate, counters: Counters, devices: int) -> Verdict | None:
-    failures = counters.failures - wave.judged_from.failures
-    finishes = counters.finishes - wave.judged_from.finishes
+def _tally(wave: Wave, gate: Gate, counters: Counters, expected: int, quiet: Silence) -> _Tally:
+    devices = max(expected, counters.acting)
+    results = counters.succeeded + counters.failed + counters.rolled_back
+    counts = gate.silent is Silent.FAIL
+    silent_failures = max(0, quiet.devices - wave.silence_judged) if counts else 0
+    # Heard of and silent since: left out of who must succeed. Never heard of: put in, where silence is failure.
+    judged = counters.acting - quiet.stalled + silent_failures
+    return _Tally(
+        counters=counters,
+        devices=devices,
+        needed=min(gate.min_reports, max(1, devices if counts else devices - quiet.devices)),
+        failures=counters.failures - wave.judged_from.failures + silent_failures,
+        finishes=counters.finishes - wave.judged_from.finishes + silent_failures,
+        results=results + (quiet.devices if counts else 0),
+        judged=judged - _forgiven(wave, counters),
+        silence=quiet,
+        silent_failures=silent_failures,
+    )
+
+
+def _failure(name: str, gate: Gate, tally: _Tally) -> str | None:
+    failures, finishes = tally.failures, tally.finishes
+    silent = f"{tally.silent_failures} of them silent" if tally.silent_failures else ""
     if gate.max_failures is not None and failures >= gate.max_failures:
-        return Verdict(Outcome.FAIL, f"{name}: {failures} of {_devices(devices)} failed, limit {gate.max_failures}")
+        told = f" ({silent})" if silent else ""
+        return f"{name}: {failures} of {_devices(tally.devices)} failed{told}, limit {gate.max_failures}"
     rate = gate.max_failure_rate_percent
-    if rate is not None and finishes >= min(gate.min_reports, devices) and failures * 100 > rate * finishes:
-        return Verdict(
-            Outcome.FAIL,
-            f"{name}: {failures} of {finishes} results are failures ({failures * 100 // finishes} %), limit {rate} %",
-        )
+    if rate is not None and finishes >= tally.needed and failures * 100 > rate * finishes:
+        told = ", ".join(part for part in (f"{failures * 100 // finishes} %", silent) if part)
+        return f"{name}: {failures} of {finishes} results are failures ({told}), limit {rate} %"
     return None
 
 
-def _lacking(wave: Wave, gate: Gate, counters: Counters, devices: int, now: datetime) -> str | None:
+def _lacking(wave: Wave, gate: Gate, tally: _Tally, now: datetime) -> str | None:
     """What the wave still needs before it passes; None when nothing."""
-    results = counters.succeeded + counters.failed + counters.rolled_back
-    needed = min(gate.min_reports, devices)
-    if results < needed:
-        return f"{results} of {_devices(devices)} reported a result, {needed} needed"
-    judged = counters.acting - _forgiven(wave, counters)
-    if judged == 0:
+    succeeded, devices = tally.counters.succeeded, tally.devices
+    if tally.results < tally.needed:
+        return f"{tally.results} of {_devices(devices)} reported a result, {tally.needed} needed"
+    if tally.judged <= 0 and succeeded == 0:
         return "every device that reported failed before the resume; retry them"
     # Nobody's success is no success, however many failures were forgiven.
-    if counters.succeeded == 0 or counters.succeeded * 100 < gate.success_percent * judged:
-        return f"{counters.succeeded} of {judged} acting devices succeeded, {gate.success_percent} % needed"
-    soaked = _began(wave) + timedelta(seconds=gate.soak_seconds)
+    if succeeded == 0 or succeeded * 100 < gate.success_percent * tally.judged:
+        silent = f" ({tally.silent_failures} silent)" if tally.silent_failures else ""
+        return f"{succeeded} of {tally.judged} acting devices{silent} succeeded, {gate.success_percent} % needed"
+    listens = silent_from(wave, gate)
+    # Silence that counts as failure cannot be judged before it is over; what was forgiven is not waited for again.
+    missing = devices - tally.results - wave.silence_judged
+    if gate.silent is Silent.FAIL and listens is not None and now < listens and missing > 0:
+        return f"{tally.results} of {_devices(devices)} reported a result, the others have until {_clock(listens)}"
+    soaked = began(wave) + timedelta(seconds=gate.soak_seconds)
     if now < soaked:
-        return f"{counters.succeeded} of {_devices(devices)} succeeded, soaks until {_clock(soaked)}"
+        return f"{succeeded} of {_devices(devices)} succeeded, soaks until {_clock(soaked)}"
     return None
 
 
@@ -161,11 +239,6 @@ def _forgiven(wave: Wave, counters: Counters) -> int:
     at_resume = wave.judged_from.failed + wave.judged_from.rolled_back
     since = counters.failures - wave.judged_from.failures
     return min(at_resume, max(0, counters.failed + counters.rolled_back - since))
-
-
-def _began(wave: Wave) -> datetime:
-    moments = [moment for moment in (wave.opened_at, wave.resumed_at) if moment is not None]
-    return max(moments)
 
 
 def _devices(count: int) -> str:

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from evidence.model import ActorKind
 from rollout import gate
-from rollout.commands import Approve, Command, Edit, FailWave, OpenWave, PassWave, Refuse, Resume, Retry
+from rollout.commands import (
+    Approve,
+    Command,
+    Edit,
+    FailWave,
+    OpenWave,
+    PassWave,
+    Refuse,
+    Resume,
+    Retry,
+    RetryLater,
+    RollBack,
+)
 from rollout.errors import ApprovalRefused, InvalidCommand, PlanChanged, TransitionNotAllowed
 from rollout.gate import Outcome
-from rollout.model import Rollout, WaveState
+from rollout.model import AbortMode, Rollout, WaveState
 from rollout.plan import check_plan, is_plain_text
 
 MAX_REASON_LENGTH: Final = 500  # characters; the reason travels in a signed document to every device
 MAX_SIGNATURE_LENGTH: Final = 4_096  # characters
 MAX_RETRIED_DEVICES: Final = 1_000  # about 40 KB of the decision; more are retried as "all that failed"
+MAX_RETRY_SPAN: Final = timedelta(days=366)
 _DEVICE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -85,7 +98,11 @@ def may_refuse(rollout: Rollout, command: Refuse, now: datetime) -> None:
 def may_open(rollout: Rollout, command: OpenWave, now: datetime) -> None:
     """The gate of the awaited wave holds."""
     _is_current(rollout, command.wave)
-    verdict = gate.may_open(rollout, now)
+    if (command.reach is None) != (rollout.plan.waves[command.wave - 1].count is None):
+        raise InvalidCommand(
+            f"wave {command.wave} of {rollout.id} is opened with its reach if, and only if, it has a count"
+        )
+    verdict = gate.may_open(rollout, now, by_hand=command.by.kind is not ActorKind.SYSTEM)
     if verdict.outcome is not Outcome.PASS:
         raise TransitionNotAllowed(f"{rollout.id}: {verdict.reason}")
 
@@ -125,6 +142,22 @@ def may_retry(rollout: Rollout, command: Retry, now: datetime) -> None:  # noqa:
         raise InvalidCommand("devices to retry are named by their ids")
     if len({*rollout.device_attempts, *command.devices}) > MAX_RETRIED_DEVICES:
         raise InvalidCommand(f"at most {MAX_RETRIED_DEVICES} devices are retried by name; retry all that failed")
+
+
+def may_retry_later(rollout: Rollout, command: RetryLater, now: datetime) -> None:
+    """What may be retried now may be retried later, within a year; a moment that is past is now."""
+    may_retry(rollout, Retry(by=command.by, devices=command.devices), now)
+    if not now < command.at <= now + MAX_RETRY_SPAN:
+        raise InvalidCommand(f"a retry is planned for a moment within {MAX_RETRY_SPAN.days} days from now")
+
+
+def may_roll_back(rollout: Rollout, command: RollBack, now: datetime) -> None:
+    """Something was offered, and its devices have not been called back before."""
+    has_reason(rollout, command, now)
+    if not has_opened(rollout):
+        raise TransitionNotAllowed(f"no wave of {rollout.id} has been opened; no device has anything to give back")
+    if rollout.rolled_back_because is not None or rollout.abort_mode is AbortMode.ROLL_BACK:
+        raise TransitionNotAllowed(f"devices have been told to leave {rollout.id} already")
 
 
 def has_opened(rollout: Rollout) -> bool:

@@ -27,6 +27,8 @@ from rollout.commands import (
     Refuse,
     Resume,
     Retry,
+    RetryLater,
+    RollBack,
     Submit,
     Supersede,
     command_from_dict,
@@ -90,7 +92,8 @@ _OPEN: Final = Arrow(
     effects.open_wave,
     "rollout.wave.opened",
     guards.may_open,
-    "the wave before passed, approvals are in, `not_before` is past, no artifact is yanked",
+    "the wave before passed, approvals are in, `not_before` is past, an operator said so where needed, nothing is "
+    "frozen, excluded or yanked",
 )
 _PASS: Final = Arrow(
     (State.WAITING, State.COMPLETED),
@@ -124,13 +127,27 @@ _RETRY: Final = Arrow(
     guards.may_retry,
     "a wave was opened; no artifact is yanked; attempt + 1 for the devices named, or all that failed",
 )
+_RETRY_LATER: Final = Arrow(
+    (State.RUNNING,),
+    effects.retry_later,
+    "rollout.retry_planned",
+    guards.may_retry_later,
+    "a wave was opened; within a year; the scheduler retries then, once the rollout is running",
+)
 _ABORT: Final = Arrow((State.ABORTED,), effects.abort, "rollout.aborted", guards.has_reason, "with a reason and a mode")
+_ROLL_BACK: Final = Arrow(
+    (State.COMPLETED,),
+    effects.roll_back,
+    "rollout.rolled_back",
+    guards.may_roll_back,
+    "with a reason; a wave was opened; not called back before; no other rollout has reached its groups since",
+)
 _SUPERSEDE: Final = Arrow(
     (State.SUPERSEDED,),
     effects.supersede,
     "rollout.superseded",
     guards.anything_goes,
-    "a newer rollout of the product and channel has one of the groups",
+    "a newer rollout of the product has one of the groups: of the channel and priority, or a security one",
 )
 
 TRANSITIONS: Final[dict[tuple[State, type[Command]], Arrow]] = {
@@ -147,17 +164,23 @@ TRANSITIONS: Final[dict[tuple[State, type[Command]], Arrow]] = {
     (State.PAUSED, Resume): _RESUME,
     (State.RUNNING, Retry): _RETRY,
     (State.PAUSED, Retry): replace(_RETRY, to=(State.PAUSED,)),
+    (State.RUNNING, RetryLater): _RETRY_LATER,
+    (State.PAUSED, RetryLater): replace(_RETRY_LATER, to=(State.PAUSED,)),
     (State.DRAFT, Abort): _ABORT,
     (State.WAITING, Abort): _ABORT,
     (State.RUNNING, Abort): _ABORT,
     (State.PAUSED, Abort): _ABORT,
+    (State.COMPLETED, RollBack): _ROLL_BACK,
+    (State.ABORTED, RollBack): replace(_ROLL_BACK, to=(State.ABORTED,)),
     (State.WAITING, Supersede): _SUPERSEDE,
     (State.RUNNING, Supersede): _SUPERSEDE,
     (State.PAUSED, Supersede): _SUPERSEDE,
 }
 
 
-def begin(*, rollout_id: str, org: str, plan: Plan, salt: str, by: Actor, now: datetime) -> tuple[Rollout, AuditEvent]:
+def begin(
+    *, rollout_id: str, org: str, plan: Plan, salt: str, by: Actor, now: datetime, origin: str | None = None
+) -> tuple[Rollout, AuditEvent]:
     """Make a draft at revision 1 and the event that tells it; raises InvalidPlan."""
     check_plan(plan)
     rollout = Rollout(
@@ -169,6 +192,7 @@ def begin(*, rollout_id: str, org: str, plan: Plan, salt: str, by: Actor, now: d
         created_at=now,
         salt=salt,
         waves=tuple(Wave() for _ in plan.waves),
+        origin=origin,
     )
     data = {
         "revision": 1,
@@ -177,6 +201,7 @@ def begin(*, rollout_id: str, org: str, plan: Plan, salt: str, by: Actor, now: d
         "org": org,
         "salt": salt,
         "plan": plan_to_dict(plan),
+        **({} if origin is None else {"origin": origin}),
     }
     return rollout, AuditEvent(CREATED, rollout_id, by, now, data)
 
@@ -216,7 +241,7 @@ def apply(rollout: Rollout, command: Command, *, now: datetime) -> tuple[Rollout
         "command": command_to_dict(command),
     }
     event = AuditEvent(arrow.tag, rollout.id, command.by, now, data)
-    if after.state is not State.COMPLETED:
+    if after.state is not State.COMPLETED or rollout.state is State.COMPLETED:
         return after, (event,)
     # A consequence, not a transition: same revision, no command, so that replay steps over it.
     ended = {"revision": after.revision, "follows": arrow.tag, "to": after.state.value, "plan_hash": after.plan_hash}
@@ -260,6 +285,7 @@ def _first(event: AuditEvent) -> Rollout:
         salt=data["salt"],
         by=event.by,
         now=event.at,
+        origin=data.get("origin"),
     )
     _expect(event, told)
     return rollout

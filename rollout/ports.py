@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from evidence.model import AuditEvent
-from rollout.model import ArtifactRef, Counters, DeviceProgress, Rollout
+from rollout.model import ArtifactRef, Counters, DeviceProgress, Plan, Rollout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,12 @@ class Rollouts(Protocol):
     def counters(self, rollout_id: str) -> Mapping[int, Counters]:
         """Counters by wave number; a wave nobody reported in is absent."""
 
+    def counters_of(self, rollout_ids: Sequence[str]) -> Mapping[str, Mapping[int, Counters]]:
+        """As :meth:`counters`, for several rollouts at once; one without any counters is absent."""
+
+    def stalled(self, rollout_id: str, wave: int, *, before: datetime) -> int:
+        """How many devices of the wave are downloading or installing, and said so at ``before`` or earlier."""
+
     def update_progress(
         self,
         org: str,
@@ -93,6 +99,9 @@ class Decisions(Protocol):
 
     def lacking(self, changes: Mapping[str, bytes | None]) -> str:
         """Which approvers' signatures these documents wait for, in one line; empty when none is missing."""
+
+    def proposed(self, rollout_id: str) -> Mapping[int, Mapping[str, bytes]]:
+        """The documents by path that approvers were last asked to sign, by wave; empty when they never were."""
 
     def commit(self, changes: Mapping[str, bytes | None], *, only_if: Callable[[], bool], now: datetime) -> int:
         """Sign the documents (``None`` removes one) in one repository commit and return its serial.
@@ -133,3 +142,51 @@ class Groups(Protocol):
 
     def of_device(self, org: str, device: str) -> frozenset[str]:
         """Names of the groups the device is in."""
+
+
+class HouseRules(Protocol):
+    """What the organisation says beside every plan: exclusions and freeze windows."""
+
+    def blocking(self, org: str, plan: Plan, now: datetime) -> str:
+        """Why the plan's release may be offered to nobody, in one line; empty when it may be."""
+
+    def left_out(self, org: str, plan: Plan, now: datetime) -> tuple[frozenset[str], frozenset[str]]:
+        """Devices (ids) and groups (names) that are not to take the plan's release."""
+
+    def frozen(self, org: str, plan: Plan, now: datetime) -> str:
+        """Why no wave opens now and until when, in one line; empty when waves may open."""
+
+    def prepare(self, org: str, plan: Plan, now: datetime) -> None:
+        """Called before anything of the plan is offered: what must be signed first is signed when this returns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFacts:
+    """What is known of a device that a rollout may reach: ``version`` of the product it runs, None when it has none."""
+
+    device: str
+    name: str
+    platform: str
+    version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """So many devices of one platform that run one version of a product (None: they have none)."""
+
+    platform: str
+    version: str | None
+    devices: int
+
+
+class Inventory(Protocol):
+    """Devices of a group as a preview counts them; active ones only, and none that is held back."""
+
+    def facts(self, org: str, group: str, product: str, *, limit: int) -> Sequence[DeviceFacts]:
+        """At most ``limit`` of the group's devices, by id."""
+
+    def kinds(self, org: str, group: str, product: str) -> Sequence[Kind]:
+        """All of the group's devices, counted by platform and version; costs with the group's size."""
+
+    def held_back(self, org: str, group: str) -> int:
+        """How many more an edit put into the group while a wave was open: they are told when the next one opens."""

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from rollout.cohort import bucket, reach
+from rollout.cohort import bucket, reach_of
 from rollout.documents import opened
 from rollout.errors import ReportRefused
 from rollout.model import Counters, DeviceProgress, Progress, Report, Rollout, State
@@ -23,7 +23,7 @@ def wave_of(rollout: Rollout, device: str, groups: frozenset[str]) -> int | None
     """The first opened wave that reaches a device with these groups; None when none does."""
     place = bucket(rollout.salt, device)
     for number, (plan, wave) in enumerate(zip(rollout.plan.waves, rollout.waves, strict=True), start=1):
-        if opened(wave) and plan.group in groups and place < reach(plan.percent):
+        if opened(wave) and plan.group in groups and place < reach_of(plan, wave):
             return number
     return None
 
@@ -45,7 +45,7 @@ def advance(
     wave = row.wave if row is not None else wave_of(rollout, device, groups)
     if wave is None:
         raise ReportRefused(f"no opened wave of {rollout.id} reaches {device}; it must wait for a signed decision")
-    offered = rollout.attempt_for(device)
+    offered = rollout.attempt_for(device) + rollout.plan.tries - 1
     if not 1 <= report.attempt <= offered:
         raise ReportRefused(f"attempt {report.attempt} of {rollout.id} was not offered to {device}, at most {offered}")
     before = row if row is not None and row.attempt == report.attempt else None
@@ -104,5 +104,6 @@ def moved(counters: Counters, before: DeviceProgress | None, after: DeviceProgre
 def _is_failure(rollout: Rollout, progress: Progress) -> bool:
     """Rolling back is a failure too, unless a brake asked for it."""
     if progress is Progress.ROLLED_BACK:
-        return rollout.state in {State.RUNNING, State.WAITING, State.COMPLETED}
+        asked_to = rollout.rolled_back_because is not None
+        return not asked_to and rollout.state in {State.RUNNING, State.WAITING, State.COMPLETED}
     return progress is Progress.FAILED

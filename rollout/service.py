@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from evidence.ids import new_id
 from evidence.model import SCHEDULER, Actor
-from rollout import audience, gate, machine, progress
+from rollout import gate, machine, progress
 from rollout.commands import (
     Abort,
     Approve,
     Edit,
     FailWave,
-    OpenWave,
     PassWave,
     Pause,
     Refuse,
     Resume,
     Retry,
+    RetryLater,
     Submit,
     Supersede,
 )
@@ -31,84 +29,60 @@ from rollout.errors import (
     ReportRefused,
     RolloutChanged,
     SignaturesNeeded,
+    TransitionNotAllowed,
     UnknownGroup,
     UnknownRelease,
+    UnknownRollout,
 )
 from rollout.gate import Outcome
-from rollout.model import AbortMode, ArtifactRef, Counters, DeviceProgress, Plan, Report, Rollout, State
+from rollout.model import AbortMode, ArtifactRef, DeviceProgress, Plan, Report, Rollout, State
 from rollout.plan import PlanRequest, plan_faults
-from rollout.ports import Decisions, Groups, Releases, Rollouts
-from rollout.settlement import STALE_AFTER, Settlement, why_blocked
+from rollout.precedence import is_security
+from rollout.settlement import STALE_AFTER, why_blocked
+from rollout.views import RolloutViews
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutView:
-    """A rollout as people look at it: ``why`` in one line; counters and expected devices by wave number.
-
-    ``signed``: approvers sign the product's decisions with their own keys.
-    """
-
-    rollout: Rollout
-    why: str
-    counters: Mapping[int, Counters]
-    expected: Mapping[int, int]
-    signed: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutService:
+class RolloutService(RolloutViews):
     """All that can be done with rollouts. Every method that changes something answers with the rollout after it.
 
     Any of them raises UnknownRollout for an id that is not the organisation's, and RolloutChanged when somebody else
-    was first: look again and decide afresh. ``make_id`` gets a prefix, ``make_salt`` gives 32 lower-case
-    hex characters.
+    was first: look again and decide afresh.
     """
 
-    rollouts: Rollouts
-    decisions: Decisions
-    releases: Releases
-    groups: Groups
-    make_id: Callable[[str], str] = new_id
-    make_salt: Callable[[], str] = lambda: secrets.token_hex(16)
-
-    @property
-    def _settlement(self) -> Settlement:
-        return Settlement(
-            rollouts=self.rollouts, decisions=self.decisions, releases=self.releases, make_id=self.make_id
-        )
-
-    def create(self, org: str, request: PlanRequest, *, by: Actor, now: datetime) -> Rollout:
-        """Store a draft that carries the signed artifacts of the release.
+    def create(self, org: str, request: PlanRequest, *, by: Actor, now: datetime, origin: str | None = None) -> Rollout:
+        """Store a draft that carries the signed artifacts of the release; ``origin`` is the rollout it is made after.
 
         Raises InvalidPlan (all faults at once), UnknownRelease, ReleaseBlocked or UnknownGroup; nothing is stored then.
         """
-        plan = self._plan(org, request)
+        plan = self._plan(org, request, now)
         rollout, event = machine.begin(
-            rollout_id=self.make_id("rol"), org=org, plan=plan, salt=self.make_salt(), by=by, now=now
+            rollout_id=self.make_id("rol"), org=org, plan=plan, salt=self.make_salt(), by=by, now=now, origin=origin
         )
         self.rollouts.add(rollout, event)
         return rollout
 
     def submit(self, org: str, rollout_id: str, *, by: Actor, now: datetime) -> Rollout:
-        """Hand a draft in. Older rollouts of the same product and channel that share a group are superseded.
+        """Hand a draft in. Older rollouts of the product that it supersedes (``rollout.precedence``) end.
 
         Each of those is a transition of its own; one that cannot be made now is made by a later :meth:`tick`, and no
         wave of the newer rollout opens before. Raises GroupBusy while another channel's rollout holds a group.
         """
-        rollout = self._settlement.current(org, rollout_id, now)
+        rollout = self.settlement.current(org, rollout_id, now)
         command = Submit(by=by)
         machine.apply(rollout, command, now=now)  # Whether it can be submitted at all is the first thing to say.
-        self._check_release(rollout)
+        self._check_release(rollout, now)
         self._check_groups(org, rollout.plan)
-        busy = self._held_by_another_channel(rollout)
-        if busy is not None:
+        self.openings.refuse_unsignable(rollout.plan)
+        busy = self.precedence.waited_for(rollout)
+        if busy is not None and busy.plan.channel != rollout.plan.channel:
             raise GroupBusy(
                 f"a group is held by {busy.id} of channel {busy.plan.channel!r}; wait for its end, or abort it"
             )
-        submitted = self._settlement.perform(rollout, command, now)
-        for older in self._rivals(submitted, older=True):
+        submitted = self.settlement.perform(rollout, command, now)
+        for older in self.precedence.ended_by(submitted):
             try:
-                self._settlement.perform(older, Supersede(by=by, rollout=submitted.id), now)
+                self.settlement.perform(older, Supersede(by=by, rollout=submitted.id), now)
             except RolloutChanged:
                 continue  # It is moving right now; the next tick looks again before anything opens.
         return submitted
@@ -125,10 +99,10 @@ class RolloutService:
         seen: int | None = None,
     ) -> Rollout:
         """Put another plan in place; back to draft. ``seen`` is the revision looked at, None for any."""
-        rollout = self._settlement.current(org, rollout_id, now)
+        rollout = self.settlement.current(org, rollout_id, now)
         if seen is not None and seen != rollout.revision:
             raise RolloutChanged(f"{rollout_id} is at revision {rollout.revision}, you saw {seen}; look again")
-        return self._settlement.perform(rollout, Edit(by=by, plan=self._plan(org, request), as_admin=as_admin), now)
+        return self.settlement.perform(rollout, Edit(by=by, plan=self._plan(org, request, now), as_admin=as_admin), now)
 
     def approve(
         self,
@@ -143,7 +117,7 @@ class RolloutService:
     ) -> Rollout:
         """Say yes to one pending wave of the plan with this hash. Raises ApprovalRefused or PlanChanged."""
         command = Approve(by=by, wave=wave, plan_hash=plan_hash, signature=signature)
-        return self._settlement.perform(self._settlement.current(org, rollout_id, now), command, now)
+        return self.settlement.perform(self.settlement.current(org, rollout_id, now), command, now)
 
     def approve_signed(
         self,
@@ -169,7 +143,7 @@ class RolloutService:
 
         Raises what :meth:`approve` and ``take`` raise; no wave is approved then.
         """
-        rollout = self._settlement.current(org, rollout_id, now)
+        rollout = self.settlement.current(org, rollout_id, now)
         known = {(one.by.id, one.wave, one.signature) for one in rollout.approvals}
         commands = [
             Approve(by=by, wave=wave, plan_hash=plan_hash, signature=signature)
@@ -181,20 +155,16 @@ class RolloutService:
             trial, _ = machine.apply(trial, command, now=now)
         take()
         for command in commands:
-            rollout = self._settlement.perform(rollout, command, now)
+            rollout = self.settlement.perform(rollout, command, now)
         return rollout
 
     def refuse(self, org: str, rollout_id: str, *, reason: str, by: Actor, now: datetime) -> Rollout:
         """Say no: back to draft, or to paused when a wave has been opened before."""
-        return self._settlement.perform(
-            self._settlement.current(org, rollout_id, now), Refuse(by=by, reason=reason), now
-        )
+        return self.settlement.perform(self.settlement.current(org, rollout_id, now), Refuse(by=by, reason=reason), now)
 
     def pause(self, org: str, rollout_id: str, *, reason: str, by: Actor, now: datetime) -> Rollout:
         """Nobody new starts from the moment this returns."""
-        return self._settlement.perform(
-            self._settlement.current(org, rollout_id, now), Pause(by=by, reason=reason), now
-        )
+        return self.settlement.perform(self.settlement.current(org, rollout_id, now), Pause(by=by, reason=reason), now)
 
     def resume(
         self, org: str, rollout_id: str, *, reason: str, by: Actor, now: datetime, as_approver: bool = False
@@ -203,23 +173,55 @@ class RolloutService:
 
         Raises ReleaseBlocked while an artifact is yanked.
         """
-        rollout = self._settlement.current(org, rollout_id, now)
-        counters = self._counters(rollout)
+        rollout = self.settlement.current(org, rollout_id, now)
+        counters = self.counters(rollout)
         command = Resume(by=by, reason=reason, as_approver=as_approver, counters=counters)
-        return self._settlement.perform(rollout, command, now)
+        return self.settlement.perform(rollout, command, now)
 
-    def retry(self, org: str, rollout_id: str, *, by: Actor, now: datetime, devices: Sequence[str] = ()) -> Rollout:
-        """Offer the release again to these devices (ids), or with none named to all that failed."""
-        command = Retry(by=by, devices=tuple(dict.fromkeys(devices)))
-        return self._settlement.perform(self._settlement.current(org, rollout_id, now), command, now)
+    def retry(
+        self,
+        org: str,
+        rollout_id: str,
+        *,
+        by: Actor,
+        now: datetime,
+        devices: Sequence[str] = (),
+        after: timedelta | None = None,
+    ) -> Rollout:
+        """Offer the release again to these devices (ids), or with none named to all that failed: now, or ``after``.
+
+        Raises SignaturesNeeded where approvers sign, for later as for now (ADR 82).
+        """
+        rollout = self.settlement.current(org, rollout_id, now)
+        retry = Retry(by=by, devices=tuple(dict.fromkeys(devices)))
+        if after is None:
+            return self.settlement.perform(rollout, retry, now)
+        later = RetryLater(by=by, devices=retry.devices, at=now + after)
+        machine.apply(rollout, later, now=now)  # Whether it can be planned at all is the first thing to say.
+        lacking = self.settlement.lacking(rollout, retry, now)
+        if lacking:
+            raise SignaturesNeeded(f"a retry of {rollout_id} is another decision, which approvers sign: {lacking}")
+        return self.settlement.perform(rollout, later, now)
 
     def abort(
         self, org: str, rollout_id: str, *, reason: str, by: Actor, now: datetime, mode: AbortMode = AbortMode.STOP
     ) -> Rollout:
         """End it for good; with ``roll_back`` devices return to what they ran before."""
-        return self._settlement.perform(
-            self._settlement.current(org, rollout_id, now), Abort(by=by, reason=reason, mode=mode), now
+        return self.settlement.perform(
+            self.settlement.current(org, rollout_id, now), Abort(by=by, reason=reason, mode=mode), now
         )
+
+    def advance(self, org: str, rollout_id: str, *, by: Actor, now: datetime) -> Rollout:
+        """Open the awaited wave by an operator's word, which one behind ``advance: manual`` needs.
+
+        Everything else must hold as for the scheduler. Raises TransitionNotAllowed, ReleaseBlocked or RolloutChanged.
+        """
+        rollout = self.settlement.current(org, rollout_id, now)
+        command = self.openings.opening(rollout, by)
+        machine.apply(rollout, command, now=now)  # Whether it can be opened at all is the first thing to say.
+        if not self._way_is_free(rollout, now):
+            raise TransitionNotAllowed(f"{rollout_id}: {self.why(rollout, now)}")
+        return self.settlement.perform(rollout, command, now)
 
     def tick(self, org: str, now: datetime) -> None:
         """Let every waiting and running rollout make at most one step; settle or drop what was left half done.
@@ -230,7 +232,9 @@ class RolloutService:
         """
         self.recover(org, now, older_than=STALE_AFTER)
         faults: list[Exception] = []
-        for rollout_id in self.rollouts.moving(org):
+        # What is urgent must not wait for the signing of what is not.
+        going = [self.rollouts.get(org, rollout_id) for rollout_id in self.rollouts.moving(org)]
+        for rollout_id in [one.id for one in sorted(going, key=is_security, reverse=True)]:
             try:
                 self._step(self.rollouts.get(org, rollout_id), now)
             except (RolloutChanged, SignaturesNeeded):
@@ -246,7 +250,7 @@ class RolloutService:
         Safe beside living writers: it runs under the repository lock, and a writer asks there, before it signs,
         whether its intent still stands.
         """
-        self._settlement.recover(org, now, older_than=older_than)
+        self.settlement.recover(org, now, older_than=older_than)
 
     def record_report(self, org: str, device: str, report: Report, *, groups: frozenset[str] | None = None) -> bool:
         """Count what an active device says of one rollout; whether it changed anything.
@@ -271,110 +275,62 @@ class RolloutService:
                 raise RolloutChanged(f"{report.rollout} is changing; report again") from refusal
             raise
 
-    def expected(self, rollout: Rollout, wave: int) -> int:
-        """How many devices a wave reaches that none before it reached: exact for groups of up to 10,000."""
-        return audience.expected(rollout, self.groups, number=wave)
-
-    def why(self, rollout: Rollout, now: datetime) -> str:
-        """One line: what the rollout waits for, what blocks it, or how it ended."""
-        if rollout.state is State.RUNNING:
-            return gate.why(rollout, self._counters(rollout), self.expected(rollout, rollout.wave), now)
-        if rollout.state is State.WAITING and gate.may_open(rollout, now).outcome is Outcome.PASS:
-            blocked = self._settlement.blocked(rollout)
-            if blocked:
-                return blocked
-            holder = self._held_by_another_channel(rollout)
-            if holder is not None:
-                return f"wave {rollout.wave} waits: {holder.id} of channel {holder.plan.channel!r} holds a group"
-            lacking = self._settlement.lacking(rollout, self._opening(rollout), now)
-            if lacking:
-                return f"wave {rollout.wave} waits for signatures: {lacking}"
-        return gate.why(rollout, Counters(), 0, now)
-
-    def show(self, org: str, rollout_id: str, now: datetime) -> RolloutView:
-        """The rollout with its why, counters and expected devices of every wave."""
-        return self.view(self.rollouts.get(org, rollout_id), now)
-
-    def view(self, rollout: Rollout, now: datetime) -> RolloutView:
-        """As :meth:`show`, for a rollout at hand."""
-        return RolloutView(
-            rollout=rollout,
-            why=self.why(rollout, now),
-            counters=dict(self.rollouts.counters(rollout.id)),
-            expected=audience.expected_all(rollout, self.groups),
-            signed=self.decisions.approvers_sign(rollout.plan.product),
-        )
-
     def _step(self, rollout: Rollout, now: datetime) -> None:
-        newer = self._rivals(rollout, older=False)
-        if newer:
-            self._settlement.perform(rollout, Supersede(by=SCHEDULER, rollout=newer[-1].id), now)
+        newer = self.precedence.ending(rollout)
+        if newer is not None:
+            self.settlement.perform(rollout, Supersede(by=SCHEDULER, rollout=newer.id), now)
             return
-        blocked = self._settlement.blocked(rollout)
+        blocked = self.settlement.blocked(rollout, now)
         if blocked:
-            self._settlement.perform(rollout, Pause(by=SCHEDULER, reason=blocked), now)
+            self.settlement.perform(rollout, Pause(by=SCHEDULER, reason=blocked), now)
             return
         if rollout.state is State.RUNNING:
-            self._judge(rollout, now)
-        elif self._way_is_free(rollout, now) and gate.may_open(rollout, now).outcome is Outcome.PASS:
-            command = self._opening(rollout)
-            if not self._settlement.lacking(rollout, command, now):
-                self._settlement.perform(rollout, command, now)
+            if not self._retried(rollout, now):
+                self._judge(rollout, now)
+        elif (
+            self._way_is_free(rollout, now)
+            and gate.may_open(rollout, now).outcome is Outcome.PASS
+            and not self.settlement.held(rollout, now)
+        ):
+            command = self.openings.opening(rollout, SCHEDULER)
+            if not self.settlement.lacking(rollout, command, now):
+                self.settlement.perform(rollout, command, now)
 
-    def _opening(self, rollout: Rollout) -> OpenWave:
-        signed = self.decisions.approvers_sign(rollout.plan.product)
-        return OpenWave(by=SCHEDULER, wave=rollout.wave, signed=signed)
+    def _retried(self, rollout: Rollout, now: datetime) -> bool:
+        """Make a retry whose time has come. One that approvers have to sign must not keep the wave from its judge."""
+        if rollout.retry_at is None or now < rollout.retry_at:
+            return False
+        command = Retry(by=SCHEDULER, devices=rollout.retry_devices)
+        if self.settlement.lacking(rollout, command, now):
+            return False
+        self.settlement.perform(rollout, command, now)
+        return True
 
     def _judge(self, rollout: Rollout, now: datetime) -> None:
-        verdict = gate.judge(rollout, self._counters(rollout), self.expected(rollout, rollout.wave), now)
+        verdict = self.verdict(rollout, now)
         if verdict.outcome is Outcome.PASS:
-            self._settlement.perform(rollout, PassWave(by=SCHEDULER, wave=rollout.wave, verdict=verdict), now)
+            self.settlement.perform(rollout, PassWave(by=SCHEDULER, wave=rollout.wave, verdict=verdict), now)
         elif verdict.outcome is Outcome.FAIL:
-            self._settlement.perform(rollout, FailWave(by=SCHEDULER, wave=rollout.wave, cause=verdict.reason), now)
+            failed = FailWave(by=SCHEDULER, wave=rollout.wave, cause=verdict.reason, silent=verdict.silent)
+            self.settlement.perform(rollout, failed, now)
 
     def _way_is_free(self, rollout: Rollout, now: datetime) -> bool:
-        """End the older rollouts of the channel first: two that serve one group would overwrite each other."""
-        for older in self._rivals(rollout, older=True):
-            self._settlement.perform(older, Supersede(by=SCHEDULER, rollout=rollout.id), now)
-        return self._held_by_another_channel(rollout) is None
+        """End first what this one supersedes: two that serve one group would overwrite each other."""
+        for older in self.precedence.ended_by(rollout):
+            self.settlement.perform(older, Supersede(by=SCHEDULER, rollout=rollout.id), now)
+        return self.precedence.waited_for(rollout) is None
 
-    def _rivals(self, rollout: Rollout, *, older: bool) -> list[Rollout]:
-        """Live rollouts of the product and channel that share a group, submitted before (or after) this one."""
-        mine = _place(rollout)
-        return sorted(
-            (
-                other
-                for other in self._overlapping(rollout)
-                if other.plan.channel == rollout.plan.channel and (_place(other) < mine) == older
-            ),
-            key=_place,
-        )
-
-    def _held_by_another_channel(self, rollout: Rollout) -> Rollout | None:
-        """A live rollout of another channel that has one of the groups and was there first."""
-        mine = _place(rollout)
-        for other in self._overlapping(rollout):
-            if other.plan.channel != rollout.plan.channel and (rollout.submitted_at is None or _place(other) < mine):
-                return other
-        return None
-
-    def _overlapping(self, rollout: Rollout) -> list[Rollout]:
-        groups = sorted({wave.group for wave in rollout.plan.waves})
-        found = self.rollouts.overlapping(rollout.org, rollout.plan.product, groups)
-        return [other for other in found if other.id != rollout.id]
-
-    def _counters(self, rollout: Rollout) -> Counters:
-        return self.rollouts.counters(rollout.id).get(rollout.wave, Counters())
-
-    def _plan(self, org: str, request: PlanRequest) -> Plan:
+    def _plan(self, org: str, request: PlanRequest, now: datetime) -> Plan:
         # Faults of the request come first; having no artifacts is not one of them but an unknown release.
         faults = [fault for fault in plan_faults(request.with_artifacts({})) if fault[0] != "artifacts"]
         if faults:
             raise InvalidPlan(faults)
         artifacts = self._artifacts(org, request.product, request.version, request.channel)
         plan = request.with_artifacts(artifacts)
+        self._check_order(org, plan)
         self._check_groups(org, plan)
-        blocked = why_blocked(self.releases, org, plan)
+        self.openings.refuse_unsignable(plan)
+        blocked = why_blocked(self.releases, org, plan) or self.rules.blocking(org, plan, now)
         if blocked:
             raise ReleaseBlocked(blocked)
         return plan
@@ -385,7 +341,7 @@ class RolloutService:
             raise UnknownRelease(f"no signed artifact of {product} {version} in channel {channel!r}; publish one first")
         return artifacts
 
-    def _check_release(self, rollout: Rollout) -> None:
+    def _check_release(self, rollout: Rollout, now: datetime) -> None:
         plan = rollout.plan
         signed = self._artifacts(rollout.org, plan.product, plan.version, plan.channel)
         gone = [platform for platform, artifact in plan.artifacts.items() if signed.get(platform) != artifact]
@@ -393,14 +349,16 @@ class RolloutService:
             raise UnknownRelease(
                 f"{plan.product} {plan.version} has no such artifact any more for {', '.join(gone)}; edit the rollout"
             )
-        self._settlement.refuse_blocked(rollout)
+        self.settlement.refuse_blocked(rollout, now)
+
+    def _check_order(self, org: str, plan: Plan) -> None:
+        for number, first in enumerate(plan.after, start=1):
+            try:
+                self.rollouts.get(org, first)
+            except UnknownRollout as error:
+                raise InvalidPlan([(f"after.{number}", f"expected a rollout of yours, there is no {first}")]) from error
 
     def _check_groups(self, org: str, plan: Plan) -> None:
         missing = self.groups.missing(org, sorted({wave.group for wave in plan.waves}))
         if missing:
             raise UnknownGroup(f"no group is named {', '.join(missing)}; create it or name another")
-
-
-def _place(rollout: Rollout) -> tuple[bool, datetime, str]:
-    """Order of submission; a draft comes last."""
-    return (rollout.submitted_at is None, rollout.submitted_at or rollout.created_at, rollout.id)

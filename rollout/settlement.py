@@ -14,11 +14,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rollout import documents, machine
-from rollout.commands import Command, OpenWave, Resume, Retry
-from rollout.errors import ReleaseBlocked, RolloutChanged, SignaturesNeeded
-from rollout.model import Plan, Rollout
+from rollout.commands import Command, OpenWave, Resume, Retry, RollBack
+from rollout.decision import DECISIONS
+from rollout.errors import ReleaseBlocked, RolloutChanged, SignaturesNeeded, TransitionNotAllowed, UnknownRollout
+from rollout.model import FINAL_STATES, Plan, Rollout, State
 from rollout.plan import made_plain
-from rollout.ports import Decisions, Intent, Releases, Rollouts
+from rollout.ports import Decisions, HouseRules, Intent, Releases, Rollouts
 
 STALE_AFTER: Final = timedelta(seconds=10)  # signing takes milliseconds; an older intent's writer has stopped
 MAX_TOLD_LENGTH: Final = 200  # characters of a yank's reason that are repeated in a rollout's
@@ -33,6 +34,7 @@ class Settlement:
     decisions: Decisions
     releases: Releases
     make_id: Callable[[str], str]
+    rules: HouseRules
 
     def perform(self, before: Rollout, command: Command, now: datetime) -> Rollout:
         """Obey a command on ``before`` and return the rollout after it, signed and saved.
@@ -44,7 +46,11 @@ class Settlement:
         """
         after, events = machine.apply(before, command, now=now)
         if isinstance(command, _WIDENING):
-            self.refuse_blocked(before)
+            self.refuse_blocked(before, now)
+            held = self.held(before, now) if isinstance(command, OpenWave) else ""
+            if held:
+                raise TransitionNotAllowed(f"{before.id}: wave {before.wave} is {held}")
+            self.rules.prepare(before.org, before.plan, now)
         delta = documents.changes(before, after)
         if not delta:
             self.rollouts.save(after, events, seen=before.revision)
@@ -61,7 +67,7 @@ class Settlement:
         )
         self.rollouts.propose(intent)
         try:
-            self.decisions.commit(delta, only_if=lambda: self._may_sign(intent, command), now=now)
+            self.decisions.commit(delta, only_if=lambda: self._may_sign(intent, command, now), now=now)
         except (RolloutChanged, SignaturesNeeded):
             self.rollouts.drop(intent)
             raise
@@ -88,20 +94,36 @@ class Settlement:
             if now - intent.proposed_at >= older_than:
                 self._resolve(intent)
 
-    def blocked(self, rollout: Rollout) -> str:
+    def blocked(self, rollout: Rollout, now: datetime) -> str:
         """Why the release may not be offered, in one line; empty when it may."""
-        return why_blocked(self.releases, rollout.org, rollout.plan)
+        return why_blocked(self.releases, rollout.org, rollout.plan) or self.rules.blocking(
+            rollout.org, rollout.plan, now
+        )
 
-    def refuse_blocked(self, rollout: Rollout) -> None:
+    def overtaken(self, rollout: Rollout) -> str:
+        """A group whose served decision is another rollout's by now; empty when every one is this one's."""
+        for path, document in documents.documents(rollout).items():
+            if path.startswith(DECISIONS) and self.decisions.served(path) != document:
+                return path.removeprefix(DECISIONS).removesuffix(".json").partition("/")[2]
+        return ""
+
+    def refuse_blocked(self, rollout: Rollout, now: datetime) -> None:
         """Raise ReleaseBlocked when the release may not be offered."""
-        blocked = self.blocked(rollout)
+        blocked = self.blocked(rollout, now)
         if blocked:
             raise ReleaseBlocked(blocked)
 
-    def _may_sign(self, intent: Intent, command: Command) -> bool:
-        """Asked under the repository lock, where a yank would have to be signed as well: none slips in between."""
-        if isinstance(command, _WIDENING) and self.blocked(intent.after):
+    def held(self, rollout: Rollout, now: datetime) -> str:
+        """Why no wave opens though its gate holds, as in "frozen until …"; empty when it may open."""
+        frozen = self.rules.frozen(rollout.org, rollout.plan, now)
+        return frozen or why_waiting(self.rollouts, rollout)
+
+    def _may_sign(self, intent: Intent, command: Command, now: datetime) -> bool:
+        """Asked under the repository lock, where a yank or an exclusion is signed as well: none slips in between."""
+        if isinstance(command, _WIDENING) and self.blocked(intent.after, now):
             return False
+        if isinstance(command, RollBack) and self.overtaken(intent.after):
+            return False  # Its brake would replace that of the rollout that has the group now.
         return self.rollouts.standing(intent)
 
     def _resolve(self, intent: Intent) -> None:
@@ -127,3 +149,16 @@ def why_blocked(releases: Releases, org: str, plan: Plan) -> str:
     artifact, reason = min(blocked.items())
     more = f", and {len(blocked) - 1} more" if len(blocked) > 1 else ""
     return f"artifact {artifact} is yanked: {made_plain(reason)[:MAX_TOLD_LENGTH]}{more}"
+
+
+def why_waiting(rollouts: Rollouts, rollout: Rollout) -> str:
+    """Which rollout that must be completed first is not, in one line; empty when all are."""
+    for first in rollout.plan.after:
+        try:
+            state = rollouts.get(rollout.org, first).state
+        except UnknownRollout:
+            return f"held back: it comes after {first}, which does not exist"
+        if state is not State.COMPLETED:
+            never = "; that has ended, make another plan" if state in FINAL_STATES else ""
+            return f"held back until {first} is completed; it is {state}{never}"
+    return ""

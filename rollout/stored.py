@@ -72,6 +72,7 @@ def rollout_to_dict(rollout: Rollout) -> dict[str, object]:
         "editors": [one.to_dict() for one in rollout.editors],
         "retried_revision": rollout.retried_revision,
         "braked_revision": rollout.braked_revision,
+        **_later_fields(rollout),
     }
 
 
@@ -132,6 +133,10 @@ def rollout_from_dict(stored: Mapping[str, Any]) -> Rollout:
         editors=tuple(Actor.from_dict(one) for one in stored["editors"]),
         retried_revision=stored["retried_revision"],
         braked_revision=stored["braked_revision"],
+        origin=stored.get("origin"),
+        rolled_back_because=stored.get("rolled_back_because"),
+        retry_at=_some_time(stored.get("retry_at")),
+        retry_devices=tuple(stored.get("retry_devices", ())),
     )
 
 
@@ -229,6 +234,20 @@ def counters_from_dict(stored: Mapping[str, Any]) -> Counters:
     return Counters(**{one.name: stored[one.name] for one in fields_of(Counters)})
 
 
+def _later_fields(rollout: Rollout) -> dict[str, object]:
+    """Absent at their defaults, as in every rollout stored before they were thought of."""
+    told: dict[str, object] = {}
+    if rollout.origin is not None:
+        told["origin"] = rollout.origin
+    if rollout.rolled_back_because is not None:
+        told["rolled_back_because"] = rollout.rolled_back_because
+    if rollout.retry_at is not None:
+        told["retry_at"] = time_to_text(rollout.retry_at)
+    if rollout.retry_devices:
+        told["retry_devices"] = list(rollout.retry_devices)
+    return told
+
+
 def time_to_text(moment: datetime) -> str:
     """RFC 3339 in UTC, with ``Z``."""
     return moment.isoformat().replace("+00:00", "Z")
@@ -243,7 +262,7 @@ def _some_time(text: str | None) -> datetime | None:
 
 
 def _wave_to_dict(wave: Wave) -> dict[str, object]:
-    return {
+    told: dict[str, object] = {
         "state": wave.state.value,
         "opened_at": _some_time_to_text(wave.opened_at),
         "ended_at": _some_time_to_text(wave.ended_at),
@@ -253,6 +272,11 @@ def _wave_to_dict(wave: Wave) -> dict[str, object]:
         "opened_revision": wave.opened_revision,
         "signed": wave.signed,
     }
+    if wave.reach is not None:
+        told["reach"] = wave.reach
+    if wave.silence_judged:
+        told["silence_judged"] = wave.silence_judged
+    return told
 
 
 def _wave_from_dict(stored: Mapping[str, Any]) -> Wave:
@@ -265,4 +289,6 @@ def _wave_from_dict(stored: Mapping[str, Any]) -> Wave:
         resumed_at=_some_time(stored["resumed_at"]),
         opened_revision=stored["opened_revision"],
         signed=stored.get("signed", False),
+        reach=stored.get("reach"),
+        silence_judged=stored.get("silence_judged", 0),
     )

@@ -38,6 +38,7 @@ def read_json(document: dict[str, Any], limits: SbomLimits) -> SbomFacts:
         subject_name=fact(subject.get("name")),
         subject_version=fact(subject.get("version")),
         warnings=tuple(warnings_of(seen)),
+        packages=seen.packages(),
     )
 
 

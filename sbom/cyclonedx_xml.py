@@ -41,6 +41,7 @@ def read_xml(data: bytes, limits: SbomLimits) -> SbomFacts:
         subject_name=fact(root.findtext(subject + "name")),
         subject_version=fact(root.findtext(subject + "version")),
         warnings=tuple(warnings_of(seen)),
+        packages=seen.packages(),
     )
 
 

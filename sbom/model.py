@@ -40,6 +40,7 @@ class SbomFacts:
     namespace of SPDX 2, the IRI of SPDX 3. The subject is ``metadata.component``; of SPDX the package that the document
     describes or has for its root, and nothing if there are several. In all texts control characters and unpaired or
     invisible formatting characters stand as ``\\uXXXX``, so that they may be stored, logged and shown.
+    ``packages`` are the names of the components and every purl, as they stand in the document.
     ``warnings`` are sentences about what the schema allows and a reader would trip over.
     """
 
@@ -51,3 +52,4 @@ class SbomFacts:
     subject_name: str | None = None
     subject_version: str | None = None
     warnings: tuple[str, ...] = ()
+    packages: frozenset[str] = frozenset()

@@ -33,16 +33,22 @@ class Observed:
     refs: list[str] = field(default_factory=list)
     wanted_refs: list[str] = field(default_factory=list)
     purls: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
     without_version: list[str] = field(default_factory=list)
     unprintable_names: list[str] = field(default_factory=list)
 
     def component(self, name: str, version: str | None) -> None:
         """Note one component of a ``components`` list; both texts as they stand."""
         self.components += 1
+        self.names.append(name)
         if not version:
             self.without_version.append(name)
         if _has_unprintable(name) or _has_unprintable(version or ""):
             self.unprintable_names.append(name)
+
+    def packages(self) -> frozenset[str]:
+        """Names and purls, as they stand."""
+        return frozenset((*self.names, *self.purls))
 
 
 def warnings_of(seen: Observed) -> Iterator[str]:

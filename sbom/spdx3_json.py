@@ -98,6 +98,7 @@ def read_spdx3(document: dict[str, Any], limits: SbomLimits) -> SbomFacts:
         subject_name=fact(subject.get("name")),
         subject_version=fact(subject.get("software_packageVersion")),
         warnings=tuple(warnings_of(seen)),
+        packages=seen.packages(),
     )
 
 

@@ -53,6 +53,7 @@ def read_spdx(
         subject_name=fact(subject.get("name")),
         subject_version=fact(subject.get("versionInfo")),
         warnings=(*_warnings(document), *warnings_of(seen)),
+        packages=seen.packages(),
     )
 
 

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, DateTime, Dialect, Row, String, Table, Text, TypeDecorator
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    DateTime,
+    Dialect,
+    Row,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
@@ -63,6 +76,14 @@ class JsonText(TypeDecorator[Any]):
 def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     """An INSERT that has ``on_conflict_do_update`` and ``on_conflict_do_nothing``; both databases spell them alike."""
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def among(connection: Connection, column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
+    """``column IN (values)`` with one bound value however many there are, so that the statement is made ready once."""
+    if connection.dialect.name == "sqlite":
+        rows = func.json_each(json.dumps(list(values))).table_valued("value")
+        return column.in_(select(rows.c.value))
+    return column == func.any(literal(list(values), postgresql.ARRAY(Text)))
 
 
 def insert_if_absent(connection: Connection, table: Table, row: Mapping[str, object]) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql import Select
 
@@ -19,16 +19,18 @@ from fleet.errors import (
     UnknownToken,
 )
 from fleet.model import Certificate, CheckIn, Device, DeviceStatus, EnrolToken
+from fleet.selector import Fact
 from rollout.model import State
+from store import membership
 from store.audit import append
 from store.fleet_rows import (
     certificate_row,
     device_row,
-    to_certificate,
     to_devices,
     to_token,
     token_row,
     write_check_ins,
+    write_labels,
 )
 from store.groups import SqlGroups, require_device
 from store.models import (
@@ -65,33 +67,43 @@ class SqlFleet(SqlGroups):
 
     def device_by_fingerprint(self, fingerprint: str) -> tuple[Device, Certificate]:
         """The device a certificate was issued to, whatever its status; raises UnknownDevice."""
-        query = select(device_certificates).where(device_certificates.c.fingerprint == fingerprint)
+        certificate = device_certificates.c
+        shown = (certificate[name] for name in ("fingerprint", "serial", "device", "not_before", "not_after"))
+        query = (
+            select(devices, *(column.label(f"certificate_{column.name}") for column in shown))
+            .join_from(device_certificates, devices, devices.c.id == certificate.device)
+            .where(certificate.fingerprint == fingerprint)
+        )
         with self._database.read() as connection:
             row = connection.execute(query).first()
             if row is None:
                 raise UnknownDevice("no device has this certificate")
-            of = connection.execute(select(devices).where(devices.c.id == row.device)).one()
-            return to_devices(connection, [of])[0], to_certificate(row)
+            return to_devices(connection, [row])[0], Certificate(
+                fingerprint=row.certificate_fingerprint,
+                serial=row.certificate_serial,
+                device=row.certificate_device,
+                not_before=row.certificate_not_before,
+                not_after=row.certificate_not_after,
+            )
 
     def enrol(
         self, org: str, token_sha256: str, device: Device, certificate: Certificate, event: AuditEvent, *, now: datetime
     ) -> None:
         """Use up one place of the token; add the device, with the token's groups and labels, and its certificate.
 
-        The token's labels win over the device's own. Groups of the token that are gone are passed over.
+        The token's labels win over the device's own. Groups of the token that are gone are passed over. The device also
+        joins the groups whose selectors it meets; a wave that is open counts it as a late device.
         Raises EnrolmentRefused (unknown, expired or used-up token) or DeviceExists; nothing is stored then.
         """
         with self._database.write() as connection:
             names, labels = _use_token(connection, org, token_sha256, now)
             _insert_device(connection, device, labels)
             connection.execute(insert(device_certificates), certificate_row(org, certificate))
-            found = select(groups.c.id).where(groups.c.org == org, groups.c.name.in_(names))
-            rows = [
-                {"group_id": group_id, "device": device.id, "org": org}
-                for group_id in connection.execute(found).scalars()
-            ]
-            if rows:
-                connection.execute(insert(group_devices), rows)
+            static = (groups.c.org == org) & groups.c.name.in_(names) & groups.c.selector.is_(None)
+            found = select(groups.c.id).where(static).order_by(groups.c.id)
+            for group_id in [*connection.execute(found).scalars()]:
+                membership.put_in(connection, org, group_id, [device.id], None)
+            membership.place(connection, org, [device.id], now=now)
             append(connection, org, [event])
 
     def add_certificate(self, certificate: Certificate, event: AuditEvent, org: str) -> None:
@@ -111,19 +123,41 @@ class SqlFleet(SqlGroups):
 
         Returns how many were stored.
         """
+        if not said:
+            return 0
         with self._database.write() as connection:
-            return write_check_ins(connection, org, said)
+            moved, stored = write_check_ins(connection, org, said)
+            now = max(what.at for what in said.values())
+            membership.place_after_calls(connection, org, sorted(said), moved, now=now)
+            return stored
+
+    def relabel(
+        self, org: str, device: str, change: Callable[[Mapping[str, str]], Mapping[str, str]], event: AuditEvent
+    ) -> bool:
+        """Ask ``change`` for the labels in place of those it is given; False (and no event) when they are the same.
+
+        The device joins and leaves the groups whose selectors look at labels; where it joins, it is held back from
+        waves that are open. Raises UnknownDevice, and what ``change`` raises.
+        """
+        with self._database.write() as connection:
+            require_device(connection, org, device)
+            before = connection.execute(select(devices.c.labels).where(devices.c.id == device)).scalar_one()
+            after = dict(change(before))
+            if after == before:
+                return False
+            write_labels(connection, org, device, after)
+            looking = frozenset({Fact.LABEL})
+            membership.place(connection, org, [device], now=event.at, facts=looking, edited_at=event.at)
+            append(connection, org, [event])
+            return True
 
     def revoke(self, org: str, device: str, event: AuditEvent) -> None:
         """Set the status to revoked; raises UnknownDevice."""
         with self._database.write() as connection:
-            revoked = connection.execute(
-                update(devices)
-                .where(devices.c.org == org, devices.c.id == device)
-                .values(status=DeviceStatus.REVOKED.value)
-            ).rowcount
-            if not revoked:
-                raise UnknownDevice(f"no device {device}")
+            require_device(connection, org, device)
+            membership.step_down(connection, device, gone=False)
+            revoked = update(devices).where(devices.c.id == device).values(status=DeviceStatus.REVOKED.value)
+            connection.execute(revoked)
             append(connection, org, [event])
 
     def delete(self, org: str, device: str, event: AuditEvent) -> None:
@@ -132,9 +166,9 @@ class SqlFleet(SqlGroups):
         Its audit trail stays, and so does what it did in rollouts: their counters count it.
         """
         with self._database.write() as connection:
-            removed = connection.execute(delete(devices).where(devices.c.org == org, devices.c.id == device)).rowcount
-            if not removed:
-                raise UnknownDevice(f"no device {device}")
+            require_device(connection, org, device)
+            membership.step_down(connection, device, gone=True)
+            connection.execute(delete(devices).where(devices.c.id == device))
             append(connection, org, [event])
 
     def devices(self, org: str, *, after: str | None, limit: int, filters: Mapping[str, str]) -> Sequence[Device]:
@@ -157,15 +191,17 @@ class SqlFleet(SqlGroups):
         with self._database.read() as connection:
             return {row.id: row.name for row in connection.execute(query)}
 
-    def products_for(self, org: str, device: str) -> list[str]:
-        """Products with a rollout, drafts aside, that has a wave for one of the device's groups; ascending."""
+    def products_of(self, org: str, names: Iterable[str]) -> list[str]:
+        """Products with a rollout, drafts aside, that has a wave for one of the groups named; ascending."""
         query = (
             select(rollouts.c.product)
             .distinct()
-            .join_from(group_devices, groups, groups.c.id == group_devices.c.group_id)
-            .join(rollout_groups, (rollout_groups.c.org == groups.c.org) & (rollout_groups.c.name == groups.c.name))
-            .join(rollouts, rollouts.c.id == rollout_groups.c.rollout)
-            .where(groups.c.org == org, group_devices.c.device == device, rollouts.c.state != State.DRAFT.value)
+            .join_from(rollout_groups, rollouts, rollouts.c.id == rollout_groups.c.rollout)
+            .where(
+                rollout_groups.c.org == org,
+                rollout_groups.c.name.in_(sorted(names)),
+                rollouts.c.state != State.DRAFT.value,
+            )
             .order_by(rollouts.c.product)
         )
         with self._database.read() as connection:
@@ -241,6 +277,7 @@ def _insert_device(connection: Connection, device: Device, labels: Mapping[str, 
         raise refusal
     try:
         connection.execute(insert(devices), device_row(device, labels))
+        write_labels(connection, device.org, device.id, {**device.labels, **labels})
     except IntegrityError as error:
         # Only reached on PostgreSQL, when somebody else took the name between the two statements.
         if "name" in str(error.orig):
@@ -263,8 +300,10 @@ def _condition(org: str, name: str, wanted: str) -> ColumnElement[bool]:
         return devices.c.platform == wanted
     if name == "name":
         return devices.c.name.icontains(wanted, autoescape=True)
-    return devices.c.id.in_(
-        select(group_devices.c.device)
-        .join_from(group_devices, groups, groups.c.id == group_devices.c.group_id)
-        .where(groups.c.org == org, or_(groups.c.name == wanted, groups.c.id == wanted))
+    # Asked device by device: a page then ends at its last one, where IN would first read all members.
+    return exists().where(
+        group_devices.c.device == devices.c.id,
+        group_devices.c.group_id == groups.c.id,
+        groups.c.org == org,
+        or_(groups.c.name == wanted, groups.c.id == wanted),
     )

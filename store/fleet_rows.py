@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from fleet.model import Certificate, CheckIn, Device, DeviceStatus, EnrolToken, Group, Running
-from store.columns import AnyRow, upsert
-from store.models import device_running, devices, group_devices, groups
+from fleet.version_order import order_key
+from store.columns import AnyRow, among, upsert
+from store.held import HELD
+from store.models import device_labels, device_running, devices, group_devices, groups
 
 _BATCH: Final = 500  # ids in one IN (…)
 
@@ -18,21 +21,33 @@ def to_devices(connection: Connection, rows: Sequence[AnyRow]) -> list[Device]:
     """The devices with their groups and what they run: two queries for each 500, however many devices."""
     ids = [row.id for row in rows]
     names: dict[str, list[str]] = {one: [] for one in ids}
+    back: dict[str, list[str]] = {one: [] for one in ids}
     running: dict[str, dict[str, Running]] = {one: {} for one in ids}
     for start in range(0, len(ids), _BATCH):
         some = ids[start : start + _BATCH]
         in_groups = (
-            select(group_devices.c.device, groups.c.name)
+            select(group_devices.c.device, groups.c.name, HELD.label("held"))
             .join_from(group_devices, groups, groups.c.id == group_devices.c.group_id)
             .where(group_devices.c.device.in_(some))
             .order_by(groups.c.name)
         )
         for row in connection.execute(in_groups):
             names[row.device].append(row.name)
+            if row.held:
+                back[row.device].append(row.name)
         runs = select(device_running).where(device_running.c.device.in_(some)).order_by(device_running.c.product)
         for row in connection.execute(runs):
             running[row.device][row.product] = _to_running(row)
-    return [_to_device(row, tuple(names[row.id]), running[row.id]) for row in rows]
+    return [_to_device(row, tuple(names[row.id]), tuple(back[row.id]), running[row.id]) for row in rows]
+
+
+def write_labels(connection: Connection, org: str, device: str, labels: Mapping[str, str]) -> None:
+    """Put these labels in place of the device's, in its row and one a row."""
+    connection.execute(update(devices).where(devices.c.id == device).values(labels=dict(labels)))
+    connection.execute(delete(device_labels).where(device_labels.c.device == device))
+    if labels:
+        rows = [{"device": device, "name": name, "org": org, "value": value} for name, value in labels.items()]
+        connection.execute(insert(device_labels), rows)
 
 
 def device_row(device: Device, labels: Mapping[str, str]) -> dict[str, object]:
@@ -54,47 +69,65 @@ def device_row(device: Device, labels: Mapping[str, str]) -> dict[str, object]:
     }
 
 
-def write_check_ins(connection: Connection, org: str, said: Mapping[str, CheckIn]) -> int:
-    """Store the check-ins of devices that exist; what a device runs is written only where it changed.
+def write_check_ins(connection: Connection, org: str, said: Mapping[str, CheckIn]) -> tuple[frozenset[str], int]:
+    """Store the check-ins of devices that exist; answers whose platform or programs changed, and how many there were.
 
-    An empty platform leaves the one the device enrolled with.
+    Only what changed is written, and what a fleet says is nearly always the same: those devices get the time they said
+    it, one statement for each time. An empty platform leaves the one the device enrolled with.
     """
     there = _present(connection, org, list(said))
     # In order of id, so that two batches on PostgreSQL that share devices cannot lock each other out.
     kept = {device: said[device] for device in sorted(said) if device in there}
-    if not kept:
-        return 0
-    connection.execute(
-        update(devices)
-        .where(devices.c.id == bindparam("device_id"))
-        .values(
-            {name: bindparam(f"new_{name}") for name in _SAID}
-            | {
-                "platform": func.coalesce(func.nullif(bindparam("new_platform"), ""), devices.c.platform),
-                "last_seen_at": bindparam("new_last_seen_at"),
-            }
-        ),
-        [
-            {
-                "device_id": device,
-                "new_last_seen_at": what.at,
-                "new_platform": what.platform,
-                **{f"new_{name}": getattr(what, name) for name in _SAID},
-            }
-            for device, what in kept.items()
-        ],
-    )
-    changed: list[dict[str, object]] = []
+    seen: dict[datetime, list[str]] = {}
+    told: list[dict[str, object]] = []
+    put: list[dict[str, object]] = []
     gone: list[dict[str, object]] = []
+    moved: set[str] = set()
     for device, what in kept.items():
-        now = {one.product: one for one in what.running}
-        changed += [_running_row(org, device, one) for one in now.values() if there[device].get(one.product) != one]
-        gone += [{"gone_device": device, "gone_product": product} for product in there[device] if product not in now]
+        facts, programs = there[device]
+        platform = what.platform or facts[0]
+        if (platform, *_facts(what)) == facts:
+            seen.setdefault(what.at, []).append(device)
+        else:
+            new = dict(zip(_SAID, _facts(what), strict=True))
+            told.append(
+                {"device_id": device, "new_last_seen_at": what.at, "new_platform": platform}
+                | {f"new_{name}": value for name, value in new.items()}
+            )
+        runs = {one.product: (one.version, one.path, one.sha256, one.rollout) for one in what.running}
+        if platform != facts[0] or runs != programs:
+            moved.add(device)
+        if runs != programs:
+            put += [
+                _running_row(org, device, one) for one in what.running if programs.get(one.product) != runs[one.product]
+            ]
+            gone += [{"gone_device": device, "gone_product": product} for product in programs if product not in runs]
+    for at, ids in seen.items():
+        for start in range(0, len(ids), _BATCH):
+            same = update(devices).where(among(connection, devices.c.id, ids[start : start + _BATCH]))
+            connection.execute(same.values(last_seen_at=at))
+    if told:
+        columns: dict[str, Any] = {name: bindparam(f"new_{name}") for name in (*_SAID, "platform", "last_seen_at")}
+        connection.execute(update(devices).where(devices.c.id == bindparam("device_id")).values(columns), told)
+    _write_programs(connection, put, gone)
+    return frozenset(moved), len(kept)
+
+
+_SAID: Final = ("agent_version", "hostname", "os_family", "os_name", "state")
+
+
+def _facts(what: CheckIn) -> tuple[str, ...]:
+    return (what.agent_version, what.hostname, what.os_family, what.os_name, what.state)
+
+
+def _write_programs(
+    connection: Connection, changed: Sequence[Mapping[str, object]], gone: Sequence[Mapping[str, object]]
+) -> None:
     if changed:
         put = upsert(connection, device_running)
         put = put.on_conflict_do_update(
             index_elements=["device", "product"],
-            set_={name: put.excluded[name] for name in ("version", "path", "sha256", "rollout")},
+            set_={name: put.excluded[name] for name in ("version", "path", "sha256", "rollout", "order_key")},
         )
         connection.execute(put, changed)
     if gone:
@@ -105,36 +138,30 @@ def write_check_ins(connection: Connection, org: str, said: Mapping[str, CheckIn
             ),
             gone,
         )
-    return len(kept)
 
 
-_SAID: Final = ("agent_version", "hostname", "os_family", "os_name", "state")
+_Present = tuple[tuple[str, ...], dict[str, tuple[str, str, str, str]]]
 
 
-def _present(connection: Connection, org: str, ids: Sequence[str]) -> dict[str, dict[str, Running]]:
-    present: dict[str, dict[str, Running]] = {}
+def _present(connection: Connection, org: str, ids: Sequence[str]) -> dict[str, _Present]:
+    """Of the devices that are the organisation's: platform and what it says of itself; and by product what it runs."""
+    present: dict[str, _Present] = {}
+    own = devices.c
+    running = device_running.c
     for start in range(0, len(ids), _BATCH):
-        query = (
-            select(devices.c.id, device_running)
-            .join_from(devices, device_running, device_running.c.device == devices.c.id, isouter=True)
-            .where(devices.c.org == org, devices.c.id.in_(ids[start : start + _BATCH]))
+        some = ids[start : start + _BATCH]
+        # By the primary key alone: given the organisation too, SQLite reads all of its devices through another index.
+        query = select(own.id, own.org, own.platform, *(own[name] for name in _SAID))
+        for device, owner, *facts in connection.execute(query.where(among(connection, own.id, some))).all():
+            if owner == org:
+                present[device] = (tuple(facts), {})
+        programs = select(
+            running.device, running.product, running.version, running.path, running.sha256, running.rollout
         )
-        for row in connection.execute(query):
-            runs = present.setdefault(row.id, {})
-            if row.product is not None:
-                runs[row.product] = _to_running(row)
+        for device, product, *release in connection.execute(programs.where(among(connection, running.device, some))):
+            if device in present:
+                present[device][1][product] = tuple(release)
     return present
-
-
-def to_certificate(row: AnyRow) -> Certificate:
-    """A row of ``device_certificates``."""
-    return Certificate(
-        fingerprint=row.fingerprint,
-        serial=row.serial,
-        device=row.device,
-        not_before=row.not_before,
-        not_after=row.not_after,
-    )
 
 
 def certificate_row(org: str, certificate: Certificate) -> dict[str, object]:
@@ -158,6 +185,8 @@ def to_group(row: AnyRow) -> Group:
         description=row.description,
         created_at=row.created_at,
         devices=row.devices,
+        selector=row.selector or "",
+        revision=row.revision,
     )
 
 
@@ -195,7 +224,9 @@ def token_row(token: EnrolToken) -> dict[str, object]:
     }
 
 
-def _to_device(row: AnyRow, in_groups: tuple[str, ...], running: Mapping[str, Running]) -> Device:
+def _to_device(
+    row: AnyRow, in_groups: tuple[str, ...], held_back: tuple[str, ...], running: Mapping[str, Running]
+) -> Device:
     return Device(
         id=row.id,
         org=row.org,
@@ -209,6 +240,7 @@ def _to_device(row: AnyRow, in_groups: tuple[str, ...], running: Mapping[str, Ru
         agent_version=row.agent_version,
         labels=row.labels,
         groups=in_groups,
+        held_back=held_back,
         last_seen_at=row.last_seen_at,
         running=running,
         state=row.state,
@@ -228,4 +260,5 @@ def _running_row(org: str, device: str, one: Running) -> dict[str, object]:
         "path": one.path,
         "sha256": one.sha256,
         "rollout": one.rollout,
+        "order_key": order_key(one.version),
     }

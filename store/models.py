@@ -1,11 +1,10 @@
 """The tables. Nothing outside ``store`` may import them; a change here needs a migration (a test compares the two).
 
+Those of accounts stand in ``store.account_models``.
 Every row belongs to an organisation by its slug. Ids are prefixed ULIDs, digests lower-case hex, times UTC.
 """
 
 from __future__ import annotations
-
-from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -15,103 +14,23 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
 )
 
+from store import account_models
+from store.account_models import org_column
 from store.columns import JsonText, Key, UtcDateTime
 
-# Fixed names let a migration alter a constraint on both databases (SQLite's batch mode finds it by name only).
-NAMING: Final = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-metadata = MetaData(naming_convention=NAMING)
-
-
-def _org(*, primary_key: bool = False) -> Column[str]:
-    return Column("org", Key, ForeignKey("orgs.slug"), primary_key=primary_key, nullable=False)
-
-
-orgs = Table(
-    "orgs",
-    metadata,
-    Column("slug", Key, primary_key=True),
-    Column("name", String, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
-)
-
-users = Table(
-    "users",
-    metadata,
-    Column("id", Key, primary_key=True),
-    _org(),
-    Column("email", String, nullable=False),
-    # The address case-folded in Python (SQLite folds ASCII only); NULL for accounts without one.
-    Column("email_key", Key),
-    Column("name", String, nullable=False),
-    Column("kind", String, nullable=False),
-    Column("role", String, nullable=False),
-    Column("password_hash", String),
-    Column("password_change_required", Boolean, nullable=False),
-    Column("disabled", Boolean, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
-    UniqueConstraint("org", "email_key"),
-)
-
-api_keys = Table(
-    "api_keys",
-    metadata,
-    Column("id", Key, primary_key=True),
-    _org(),
-    Column("user_id", Key, ForeignKey("users.id"), nullable=False, index=True),
-    Column("name", String, nullable=False),
-    Column("prefix", String, nullable=False),
-    Column("sha256", Key, nullable=False, unique=True),
-    Column("created_by", Key, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("expires_at", UtcDateTime, nullable=False),
-    Column("last_used_at", UtcDateTime),
-    Column("revoked_at", UtcDateTime),
-)
-
-sessions = Table(
-    "sessions",
-    metadata,
-    Column("id", Key, primary_key=True),
-    _org(),
-    Column("user_id", Key, ForeignKey("users.id"), nullable=False, index=True),
-    Column("kind", String, nullable=False),
-    Column("sha256", Key, nullable=False, unique=True),
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("expires_at", UtcDateTime, nullable=False),
-    Column("last_used_at", UtcDateTime),
-    Column("ended_at", UtcDateTime),
-)
-
-# One row per account, source and minute, so that an attack makes a counter large and not the table. The account is a
-# digest: what people type there by mistake is now and then their password.
-login_failures = Table(
-    "login_failures",
-    metadata,
-    _org(primary_key=True),
-    Column("account_sha256", Key, primary_key=True),
-    Column("source", Key, primary_key=True),
-    Column("minute", UtcDateTime, primary_key=True),
-    Column("failures", Integer, nullable=False),
-)
+metadata = account_models.metadata
 
 artifacts = Table(
     "artifacts",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("path", Key, nullable=False),
     Column("length", BigInteger, nullable=False),
     Column("sha256", Key, nullable=False),
@@ -137,7 +56,7 @@ sboms = Table(
     "sboms",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("artifact", Key, ForeignKey("artifacts.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("position", Integer, nullable=False),
     Column("path", Key, nullable=False),
@@ -154,7 +73,7 @@ attestations = Table(
     "attestations",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("artifact", Key, ForeignKey("artifacts.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("position", Integer, nullable=False),
     Column("path", Key, nullable=False),
@@ -176,7 +95,7 @@ attestations = Table(
 repository_state = Table(
     "repository_state",
     metadata,
-    _org(primary_key=True),
+    org_column(primary_key=True),
     Column("projected_serial", BigInteger, nullable=False),
 )
 
@@ -184,7 +103,7 @@ devices = Table(
     "devices",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("name", Key, nullable=False),
     Column("status", String, nullable=False),
     Column("platform", Key, nullable=False),
@@ -197,13 +116,15 @@ devices = Table(
     Column("last_seen_at", UtcDateTime),
     Column("state", Text, nullable=False),
     UniqueConstraint("org", "name"),
+    # A page in order of id; without it SQLite reads and sorts the whole organisation.
+    Index("ix_devices_org_id", "org", "id"),
 )
 
 device_certificates = Table(
     "device_certificates",
     metadata,
     Column("fingerprint", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("device", Key, ForeignKey("devices.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("serial", String, nullable=False),
     Column("not_before", UtcDateTime, nullable=False),
@@ -215,37 +136,75 @@ device_running = Table(
     metadata,
     Column("device", Key, ForeignKey("devices.id", ondelete="CASCADE"), primary_key=True),
     Column("product", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("version", String, nullable=False),
     Column("path", String, nullable=False),
     Column("sha256", String, nullable=False),
     Column("rollout", String, nullable=False),
+    # fleet.version_order.order_key(version): bytewise order is the order of versions.
+    Column("order_key", Key, nullable=False),
+    Index("ix_device_running_org_product_order_key", "org", "product", "order_key"),
 )
 
+# The labels of ``devices.labels`` again, one a row, for selectors to look at; changed with them.
+device_labels = Table(
+    "device_labels",
+    metadata,
+    Column("device", Key, ForeignKey("devices.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Key, primary_key=True),
+    org_column(),
+    Column("value", Key, nullable=False),
+    Index("ix_device_labels_org_name_value", "org", "name", "value"),
+)
+
+# ``selector`` is NULL for a static group. ``revision`` counts people's edits.
 groups = Table(
     "groups",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("name", Key, nullable=False),
     Column("description", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("selector", Text),
+    Column("revision", Integer, nullable=False),
     UniqueConstraint("org", "name"),
 )
 
+# Kept beside the members, so that a group's size costs the same for ten devices and for a million. A table of its own,
+# because check-ins hold a shared lock on ``groups`` while they change these.
+group_sizes = Table(
+    "group_sizes",
+    metadata,
+    Column("group_id", Key, ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True),
+    org_column(),
+    Column("devices", Integer, nullable=False),
+    Column("active", Integer, nullable=False),
+)
+
+# ``edited_at`` is when a person's edit put the device there; NULL when it came by enrolling or by what it says.
 group_devices = Table(
     "group_devices",
     metadata,
     Column("group_id", Key, ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True),
     Column("device", Key, ForeignKey("devices.id", ondelete="CASCADE"), primary_key=True, index=True),
-    _org(),
+    org_column(),
+    Column("edited_at", UtcDateTime),
+)
+# Only edited rows: members that enrolled into the group are the many, and nobody asks when.
+Index(
+    "ix_group_devices_edited",
+    group_devices.c.group_id,
+    group_devices.c.edited_at,
+    sqlite_where=group_devices.c.edited_at.is_not(None),
+    postgresql_where=group_devices.c.edited_at.is_not(None),
 )
 
 enroll_tokens = Table(
     "enroll_tokens",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("name", String, nullable=False),
     Column("sha256", Key, nullable=False, unique=True),
     Column("created_by", Key, nullable=False),
@@ -262,7 +221,7 @@ rollouts = Table(
     "rollouts",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("product", Key, nullable=False),
     Column("channel", Key, nullable=False),
     Column("state", Key, nullable=False),
@@ -273,13 +232,15 @@ rollouts = Table(
     Index("ix_rollouts_org_state", "org", "state"),
 )
 
-# By name and not by id: a rollout outlives the group it was for.
+# By name and not by id: a rollout outlives the group it was for. ``opened_at`` is when the rollout last opened a wave,
+# on the groups that one of its waves has reached; NULL on the others.
 rollout_groups = Table(
     "rollout_groups",
     metadata,
     Column("rollout", Key, ForeignKey("rollouts.id"), primary_key=True),
     Column("name", Key, primary_key=True),
-    _org(),
+    org_column(),
+    Column("opened_at", UtcDateTime),
     Index("ix_rollout_groups_org_name", "org", "name"),
 )
 
@@ -289,7 +250,7 @@ rollout_intents = Table(
     metadata,
     Column("rollout", Key, ForeignKey("rollouts.id"), primary_key=True),
     Column("id", Key, nullable=False, unique=True),
-    _org(),
+    org_column(),
     Column("proposed_at", UtcDateTime, nullable=False),
     Column("document", JsonText, nullable=False),
 )
@@ -299,7 +260,7 @@ rollout_counters = Table(
     metadata,
     Column("rollout", Key, ForeignKey("rollouts.id"), primary_key=True),
     Column("wave", Integer, primary_key=True, autoincrement=False),
-    _org(),
+    org_column(),
     Column("acting", Integer, nullable=False),
     Column("succeeded", Integer, nullable=False),
     Column("failed", Integer, nullable=False),
@@ -314,7 +275,7 @@ rollout_devices = Table(
     metadata,
     Column("rollout", Key, ForeignKey("rollouts.id"), primary_key=True),
     Column("device", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("wave", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("progress", Key, nullable=False),
@@ -324,13 +285,41 @@ rollout_devices = Table(
     Column("failures", Integer, nullable=False),
     Column("finishes", Integer, nullable=False),
     Column("last_report", String, nullable=False),
+    Index("ix_rollout_devices_progress", "rollout", "progress", "wave", "at"),
+)
+
+# What an organisation says beside every plan; each document is the whole value.
+exclusions = Table(
+    "exclusions",
+    metadata,
+    Column("id", Key, primary_key=True),
+    org_column(),
+    Column("document", JsonText, nullable=False),
+    Index("ix_exclusions_org", "org"),
+)
+
+freezes = Table(
+    "freezes",
+    metadata,
+    Column("id", Key, primary_key=True),
+    org_column(),
+    Column("document", JsonText, nullable=False),
+    Index("ix_freezes_org", "org"),
+)
+
+rollout_templates = Table(
+    "rollout_templates",
+    metadata,
+    org_column(primary_key=True),
+    Column("name", Key, primary_key=True),
+    Column("document", JsonText, nullable=False),
 )
 
 # The last seq given out; its row lock is what makes seq gapless and in order of commit on PostgreSQL.
 audit_heads = Table(
     "audit_heads",
     metadata,
-    _org(primary_key=True),
+    org_column(primary_key=True),
     Column("seq", BigInteger, nullable=False),
 )
 
@@ -338,7 +327,7 @@ audit_heads = Table(
 audit_events = Table(
     "audit_events",
     metadata,
-    _org(primary_key=True),
+    org_column(primary_key=True),
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("id", Key, nullable=False, unique=True),
     Column("tag", Key, nullable=False),
@@ -358,7 +347,7 @@ audit_events = Table(
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
-    _org(primary_key=True),
+    org_column(primary_key=True),
     Column("actor", Key, primary_key=True),
     Column("key", Key, primary_key=True),
     Column("route", String, nullable=False),

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final
 
-from sqlalchemy import Connection, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, update
 
 from rollout.model import Counters, DeviceProgress, Progress, Rollout
 from rollout.ports import ProgressChange
 from rollout.progress import moved
 from store.columns import AnyRow, insert_if_absent, upsert
 from store.models import rollout_counters, rollout_devices
+
+_COUNTERS: Final = (
+    select(rollout_counters).where(rollout_counters.c.rollout == bindparam("of")).order_by(rollout_counters.c.wave)
+)
 
 
 def step(connection: Connection, rollout: Rollout, device: str, change: ProgressChange) -> bool:
@@ -27,7 +32,7 @@ def step(connection: Connection, rollout: Rollout, device: str, change: Progress
     )
     while True:
         row = connection.execute(query).first()
-        before = None if row is None else _to_progress(row)
+        before = None if row is None else to_progress(row)
         after = change(rollout, before)
         if after is None:
             return False
@@ -45,8 +50,28 @@ def step(connection: Connection, rollout: Rollout, device: str, change: Progress
 
 def counters_of(connection: Connection, rollout_id: str) -> dict[int, Counters]:
     """The kept counters by wave: one primary-key range, whatever the number of devices."""
-    query = select(rollout_counters).where(rollout_counters.c.rollout == rollout_id)
-    return {row.wave: _to_counters(row) for row in connection.execute(query.order_by(rollout_counters.c.wave))}
+    return {row.wave: _to_counters(row) for row in connection.execute(_COUNTERS, {"of": rollout_id})}
+
+
+def counters_of_all(connection: Connection, rollout_ids: Sequence[str]) -> dict[str, dict[int, Counters]]:
+    """The kept counters of several rollouts, by rollout and wave."""
+    query = select(rollout_counters).where(rollout_counters.c.rollout.in_(rollout_ids))
+    found: dict[str, dict[int, Counters]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.rollout, {})[row.wave] = _to_counters(row)
+    return found
+
+
+def stalled_of(connection: Connection, rollout_id: str, wave: int, before: datetime) -> int:
+    """Devices of the wave under way whose last step is of ``before`` or earlier: an index range for each step."""
+    rows = rollout_devices.c
+    query = select(func.count()).where(
+        rows.rollout == rollout_id,
+        rows.progress.in_([Progress.DOWNLOADING.value, Progress.INSTALLING.value]),
+        rows.wave == wave,
+        rows.at <= before,
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def recounted(connection: Connection, rollout_id: str) -> dict[int, Counters]:
@@ -69,25 +94,42 @@ def recounted(connection: Connection, rollout_id: str) -> dict[int, Counters]:
     return {row.wave: _to_counters(row) for row in connection.execute(query)}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFilter:
+    """Which devices of a rollout are wanted; None asks for nothing."""
+
+    wave: int | None = None
+    progress: Progress | None = None
+    code: str | None = None
+
+    def conditions(self, rollout_id: str) -> list[ColumnElement[bool]]:
+        """The filter on the table ``rollout_devices``."""
+        rows = rollout_devices.c
+        wanted = [rows.rollout == rollout_id]
+        if self.wave is not None:
+            wanted.append(rows.wave == self.wave)
+        if self.progress is not None:
+            wanted.append(rows.progress == self.progress.value)
+        if self.code is not None:
+            wanted.append(rows.code == self.code)
+        return wanted
+
+
+def count_devices_of(connection: Connection, rollout_id: str, wanted: DeviceFilter) -> int:
+    """How many rows the filter leaves."""
+    query = select(func.count()).select_from(rollout_devices).where(*wanted.conditions(rollout_id))
+    return int(connection.execute(query).scalar_one())
+
+
 def devices_of(
-    connection: Connection,
-    rollout_id: str,
-    *,
-    wave: int | None,
-    progress: Progress | None,
-    after: str | None,
-    limit: int,
+    connection: Connection, rollout_id: str, wanted: DeviceFilter, *, after: str | None, limit: int
 ) -> Sequence[DeviceProgress]:
     """Rows in order of device id, beginning behind ``after``."""
     rows = rollout_devices.c
-    query = select(rollout_devices).where(rows.rollout == rollout_id).order_by(rows.device).limit(limit)
-    if wave is not None:
-        query = query.where(rows.wave == wave)
-    if progress is not None:
-        query = query.where(rows.progress == progress.value)
+    query = select(rollout_devices).where(*wanted.conditions(rollout_id)).order_by(rows.device).limit(limit)
     if after is not None:
         query = query.where(rows.device > after)
-    return [_to_progress(row) for row in connection.execute(query)]
+    return [to_progress(row) for row in connection.execute(query)]
 
 
 def _move_counters(
@@ -136,7 +178,8 @@ def _columns(rollout: Rollout, progress: DeviceProgress) -> dict[str, object]:
     }
 
 
-def _to_progress(row: AnyRow) -> DeviceProgress:
+def to_progress(row: AnyRow) -> DeviceProgress:
+    """A row of ``rollout_devices``."""
     return DeviceProgress(
         device=row.device,
         wave=row.wave,

@@ -33,6 +33,9 @@ class Permission(StrEnum):
     ROLLOUTS_RESUME = "rollouts:resume"
     ROLLOUTS_ABORT = "rollouts:abort"
     ROLLOUTS_RETRY = "rollouts:retry"
+    EXCLUSIONS_READ = "exclusions:read"
+    EXCLUSIONS_WRITE = "exclusions:write"
+    FREEZES_WRITE = "freezes:write"
     AUDIT_READ = "audit:read"
     REPOSITORY_READ = "repository:read"
     REPOSITORY_WRITE = "repository:write"
@@ -55,6 +58,8 @@ _OPERATOR: Final = _VIEWER | {
     Permission.ROLLOUTS_RESUME,
     Permission.ROLLOUTS_ABORT,
     Permission.ROLLOUTS_RETRY,
+    Permission.EXCLUSIONS_WRITE,
+    Permission.FREEZES_WRITE,
     Permission.REPOSITORY_WRITE,
 }
 

@@ -15,8 +15,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from api.device import device_pb2, device_pb2_grpc
+from api.device.heartbeats import Heartbeats
 from api.device.identity import DeviceIdentity
-from api.device.service import DeviceService, ProductsFor, RecordReport
+from api.device.service import DeviceService, ProductsOf, RecordReport
 from fleet.enrol import Issuer
 from fleet.ports import Fleet
 from keys.device_ca import ServerCertificate
@@ -66,7 +67,7 @@ class DeviceServer:
         fleet: Fleet,
         ca: ServerIssuer,
         report: RecordReport,
-        products: ProductsFor,
+        products: ProductsOf,
         settings: DeviceServerSettings,
         clock: Callable[[], datetime],
     ) -> None:
@@ -76,6 +77,7 @@ class DeviceServer:
         self._certificate = ca.server_certificate(settings.names, now=clock())
         self._rotating = threading.Lock()
         self._health = health.HealthServicer()
+        self._heartbeats = Heartbeats(fleet)
         self._server = grpc.server(
             futures.ThreadPoolExecutor(settings.workers, thread_name_prefix="device-call"),
             interceptors=[DeviceIdentity(fleet, clock)],
@@ -98,6 +100,7 @@ class DeviceServer:
             ca,
             report,
             products,
+            self._heartbeats,
             check_in_seconds=settings.check_in_seconds,
             jitter_percent=settings.jitter_percent,
             certificate_days=settings.certificate_days,
@@ -126,6 +129,7 @@ class DeviceServer:
                 f"the device port {self._settings.listen} cannot be listened on; "
                 "end what holds it or set another WAVEGATE_DEVICE_LISTEN"
             ) from error
+        self._heartbeats.start()
         self._server.start()
         for name in ("", SERVICE):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -135,6 +139,7 @@ class DeviceServer:
         """Take no new calls, let running ones finish for ``grace`` seconds, then cut them; returns when it is over."""
         self._health.enter_graceful_shutdown()
         self._server.stop(grace).wait()
+        self._heartbeats.stop()
 
     def _fetch_configuration(self) -> grpc.ServerCertificateConfiguration:
         # Asked at every handshake. A new certificate at two thirds of its life leaves days to notice a failure.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import grpc
 
 from api.device import device_pb2, device_pb2_grpc
 from api.device.errors import InvalidCall
+from api.device.heartbeats import Heartbeats
 from api.device.identity import CALLER
 from fleet.enrol import Issuer, renew
 from fleet.model import CheckIn, Running
@@ -41,8 +42,11 @@ PROGRESS: Final = {
 RecordReport = Callable[[str, str, Report, datetime], bool]
 """``(org, device id, report, now)``: whether the report changed anything; raises rollout errors."""
 
-ProductsFor = Callable[[str, str], Sequence[str]]
-"""``(org, device id)``: products that have a decision for one of the device's groups."""
+ProductsOf = Callable[[str, frozenset[str]], Sequence[str]]
+"""``(org, group names)``: products that have a rollout for one of the groups."""
+
+PRODUCTS_FOR: Final = timedelta(seconds=5)  # an answer is given again; a device would ask anew in minutes anyway
+MOST_KEPT: Final = 1_024  # sets of groups, of which a fleet has few
 
 
 class DeviceService(device_pb2_grpc.DeviceServiceServicer):
@@ -53,7 +57,8 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         fleet: Fleet,
         issuer: Issuer,
         report: RecordReport,
-        products: ProductsFor,
+        products: ProductsOf,
+        heartbeats: Heartbeats,
         *,
         check_in_seconds: int,
         jitter_percent: int,
@@ -64,6 +69,8 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         self._issuer = issuer
         self._report = report
         self._products = products
+        self._heartbeats = heartbeats
+        self._known: dict[tuple[str, frozenset[str]], tuple[datetime, Sequence[str]]] = {}
         self._check_in_seconds = check_in_seconds
         self._jitter_percent = jitter_percent
         self._certificate_days = certificate_days
@@ -76,12 +83,15 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
     ) -> device_pb2.CheckInResponse:
         """Store what the device says; answer its groups, products to look for, and when to call again."""
         device = CALLER.get()
-        self._fleet.check_in(device.org, device.id, _check_in(request, self._clock()))
+        now = self._clock()
+        groups = frozenset(device.groups).difference(device.held_back)
+        if self._heartbeats.take(device, _check_in(request, now)):
+            groups = self._fleet.of_device(device.org, device.id)  # what is news may have moved it
         return device_pb2.CheckInResponse(
             device_id=device.id,
             device_name=device.name,
-            groups=device.groups,
-            products=self._products(device.org, device.id),
+            groups=sorted(groups),
+            products=self._products_of(device.org, groups, now),
             next_check_in_seconds=self._next_check_in(),
         )
 
@@ -109,6 +119,16 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
             days=self._certificate_days,
         )
         return device_pb2.RenewCertificateResponse(certificate_chain=chain)
+
+    def _products_of(self, org: str, groups: frozenset[str], now: datetime) -> Sequence[str]:
+        known = self._known.get((org, groups))
+        if known is not None and now - known[0] < PRODUCTS_FOR:
+            return known[1]
+        if len(self._known) >= MOST_KEPT:
+            self._known.clear()
+        products = self._products(org, groups)
+        self._known[org, groups] = (now, products)
+        return products
 
     def _next_check_in(self) -> int:
         # Spread, or a fleet that was switched on together would call together for ever.

@@ -20,7 +20,6 @@ from evidence.model import AuditEvent
 from repo_signing.errors import InvalidDraft, SignatureRefused
 from repo_signing.offline import OfflineDraft
 from repo_signing.paths import artifact_path
-from rollout.approving import to_sign
 from rollout.model import Rollout, State
 
 api = Routes("approvals", "Approvals")
@@ -136,7 +135,7 @@ def waits_for_signatures(rollout: Rollout, wave: int) -> bool:
 def to_be_signed(rollout: Rollout, wave: int, through: int) -> ToSign:
     """What approvers of these waves sign; the same for all of them until something else of the product is decided."""
     repository, product = services().repository, rollout.plan.product
-    waves = to_sign(rollout, wave, through, now())
+    waves = services().rollouts.openings.to_sign(rollout, wave, through, now())
     proposal = repository.approvals.propose(rollout.id, product, waves, now=now())
     served = repository.approvals.served(product)
     known = {hashlib.sha256(one).hexdigest(): one.decode() for _, changes in waves for one in changes.values()}

@@ -44,7 +44,10 @@ class RunningNow(BaseModel):
 
 
 class Device(BaseModel):
-    """One device. `state` is what its agent says of itself, in plain words."""
+    """One device. `state` is what its agent says of itself, in plain words.
+
+    `held_back` are those of its groups that it is not told yet: somebody's edit put it there while a wave was open.
+    """
 
     id: str
     name: str
@@ -56,6 +59,7 @@ class Device(BaseModel):
     agent_version: str
     labels: dict[str, str]
     groups: list[str]
+    held_back: list[str]
     online: bool
     last_seen_at: datetime | None
     created_at: datetime
@@ -243,6 +247,7 @@ def device(found: model.Device) -> Device:
         agent_version=found.agent_version,
         labels=dict(found.labels),
         groups=list(found.groups),
+        held_back=list(found.held_back),
         online=online(found, now(), within=3 * timedelta(seconds=services().settings.check_in_seconds)),
         last_seen_at=found.last_seen_at,
         created_at=found.created_at,

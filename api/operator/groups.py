@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from flask import Response
+from flask import Response, request
 from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
+from api.errors import ApiError
 from api.operator.devices import Device, device
 from api.operator.routes import (
     Body,
@@ -16,7 +17,6 @@ from api.operator.routes import (
     PageQuery,
     Routes,
     caller,
-    check_match,
     decode_cursor,
     now,
     page,
@@ -25,31 +25,52 @@ from api.operator.routes import (
     services,
 )
 from fleet import model, service
+from fleet.selector import MAX_SELECTOR
 
 api = Routes("groups", "Groups")
 
 
 class Group(BaseModel):
-    """A named set of devices. The name never changes: decisions are signed under it."""
+    """A named set of devices. The name never changes: decisions are signed under it.
+
+    `selector` is null for a static group. `revision` counts people's edits, and is what the `ETag` stands for: devices
+    that enrol do not change it.
+    """
 
     id: str
     name: str
     description: str
+    selector: str | None
+    revision: int
     devices: int
     created_at: datetime
 
 
 class NewGroup(Body):
-    """A group to make."""
+    """A group to make: static, or of all devices that the selector finds, now and later."""
 
     name: str = Field(max_length=100)
     description: str = Field("", max_length=1000)
+    selector: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_SELECTOR,
+        description="who is in; without it the group is static",
+        examples=["labels.site = berlin and platform = linux-amd64 and version(app) >= 1.2 and last_seen < 7d"],
+    )
 
 
 class GroupChange(Body):
-    """What can be changed of a group."""
+    """What can be changed of a group; what is left out stays. A group stays static, or of a selector."""
 
-    description: str = Field(max_length=1000)
+    description: str | None = Field(None, max_length=1000)
+    selector: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_SELECTOR,
+        description="who joins by another selector is held back from waves that are open",
+        examples=["labels.site in (berlin, munich)"],
+    )
 
 
 class MemberPath(BaseModel):
@@ -63,9 +84,15 @@ class MemberPath(BaseModel):
 def create_group(body: NewGroup) -> Response:
     """Make a group"""
     made = service.create_group(
-        services().fleet, services().org, name=body.name, description=body.description, by=caller().actor, now=now()
+        services().fleet,
+        services().org,
+        name=body.name,
+        description=body.description,
+        selector=body.selector or "",
+        by=caller().actor,
+        now=now(),
     )
-    return reply(group(made), 201)
+    return _reply(made, 201)
 
 
 @api.on("GET", "/groups", Page[Group], permission=Permission.GROUPS_READ)
@@ -79,25 +106,33 @@ def list_groups(query: PageQuery) -> Response:
 @api.on("GET", "/groups/{id}", Group, permission=Permission.GROUPS_READ)
 def get_group(path: IdPath) -> Response:
     """Show one group"""
-    return reply(group(services().fleet.group(services().org, path.id)))
+    return _reply(services().fleet.group(services().org, path.id))
 
 
 @api.on("PATCH", "/groups/{id}", Group, permission=Permission.GROUPS_WRITE)
 def patch_group(path: IdPath, body: GroupChange) -> Response:
-    """Change a group's description"""
+    """Change a group's description or selector"""
     fleet, org = services().fleet, services().org
     found = fleet.group(org, path.id)
-    check_match(group(found))
-    changed = service.describe_group(fleet, org, found.id, body.description, by=caller().actor, now=now())
-    return reply(group(changed))
+    changed = service.edit_group(
+        fleet,
+        org,
+        found.id,
+        description=body.description,
+        selector=body.selector,
+        seen=_seen(found),
+        by=caller().actor,
+        now=now(),
+    )
+    return _reply(changed)
 
 
 @api.on("DELETE", "/groups/{id}", None, permission=Permission.GROUPS_WRITE, status=204)
 def delete_group(path: IdPath) -> Response:
-    """Delete a group that no rollout under way names"""
-    found = services().fleet.group(services().org, path.id)
-    check_match(group(found))
-    service.delete_group(services().fleet, services().org, found.id, by=caller().actor, now=now())
+    """Delete a group that no rollout under way, enrolment token or selector names"""
+    fleet, org = services().fleet, services().org
+    found = fleet.group(org, path.id)
+    service.delete_group(fleet, org, found.id, seen=_seen(found), by=caller().actor, now=now())
     return reply(None)
 
 
@@ -113,14 +148,14 @@ def list_members(path: IdPath, query: PageQuery) -> Response:
 
 @api.on("PUT", "/groups/{id}/devices/{device}", None, permission=Permission.GROUPS_WRITE, status=204)
 def add_member(path: MemberPath) -> Response:
-    """Put a device into a group"""
+    """Put a device into a static group"""
     service.join_group(services().fleet, services().org, path.id, path.device, by=caller().actor, now=now())
     return reply(None)
 
 
 @api.on("DELETE", "/groups/{id}/devices/{device}", None, permission=Permission.GROUPS_WRITE, status=204)
 def remove_member(path: MemberPath) -> Response:
-    """Take a device out of a group"""
+    """Take a device out of a static group"""
     service.leave_group(services().fleet, services().org, path.id, path.device, by=caller().actor, now=now())
     return reply(None)
 
@@ -131,6 +166,25 @@ def group(found: model.Group) -> Group:
         id=found.id,
         name=found.name,
         description=found.description,
+        selector=found.selector or None,
+        revision=found.revision,
         devices=found.devices,
         created_at=found.created_at,
     )
+
+
+def _reply(found: model.Group, status: int = 200) -> Response:
+    response = reply(group(found), status)
+    response.set_etag(_tag(found))
+    return response
+
+
+def _seen(found: model.Group) -> int:
+    """The revision to change: the one just read, if that is what ``If-Match`` names."""
+    if request.if_match and not request.if_match.contains(_tag(found)):
+        raise ApiError(412, "precondition_failed", "it was changed since you read it; read it again and decide afresh")
+    return found.revision
+
+
+def _tag(found: model.Group) -> str:
+    return f"{found.id}-{found.revision}"

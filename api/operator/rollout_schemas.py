@@ -2,49 +2,58 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, field_serializer
 
 from api.operator.artifacts import By, Reason, Segment
+from api.operator.plan_schemas import (
+    DeviceRequirement,
+    Gate,
+    RetryPolicy,
+    TemplateCall,
+    WavePlan,
+    Window,
+    template_call,
+    wave_plan,
+    window,
+)
 from api.operator.routes import Body, IdPath, PageQuery
-from rollout import model
+from rollout import model, templates
+from rollout.errors import InvalidPlan
+from rollout.outlook import Outlook
 from rollout.plan import PlanRequest
-from rollout.service import RolloutView
+from rollout.views import RolloutView
 
-
-class Gate(Body):
-    """What must hold before a wave opens, passes, or pauses the rollout; `null` switches a rule off."""
-
-    approvals: int = Field(0, ge=0, le=20, description="distinct people, the creator excluded")
-    not_before: AwareDatetime | None = None
-    soak_seconds: int = Field(0, ge=0, le=31_536_000, description="least time the wave runs before it may pass")
-    success_percent: int = Field(90, ge=1, le=100, description="of the wave's acting devices")
-    min_reports: int = Field(1, ge=1, le=1_000_000, description="results needed before judging")
-    max_failures: int | None = Field(None, ge=1, le=1_000_000, description="pauses at this many failures")
-    max_failure_rate_percent: int | None = Field(10, ge=0, le=100, description="pauses above this rate")
-    deadline_seconds: int | None = Field(None, ge=1, le=31_536_000, description="pauses when not passed by then")
-
-
-class WavePlan(Body):
-    """One group's turn. `percent` is the share of the group reached once this wave is open."""
-
-    group: Segment
-    percent: int = Field(100, ge=1, le=100)
-    gate: Gate = Field(default_factory=Gate)
+NAME = r"^[a-z0-9._+-]{1,100}$"  # of a group or channel, as a filter
 
 
 class NewRollout(Body):
-    """A release and how it reaches the fleet."""
+    """A release and how it reaches the fleet: either `waves`, or a `template` that makes them."""
 
     product: Segment
     version: Segment
     channel: Segment = "stable"
-    waves: list[WavePlan] = Field(min_length=1, max_length=500)
+    waves: list[WavePlan] = Field(default=[], max_length=500)
+    template: TemplateCall | None = None
     keep_open: bool = Field(True, description="after completion, serve devices that come later")
     allow_downgrade: bool = False
     note: str = Field("", max_length=1000)
+    from_versions: list[str] = Field(
+        default=[], max_length=100, description="versions, or bounds as `>=1.2,<2`, that a device must come from"
+    )
+    requires: list[DeviceRequirement] = Field(default=[], max_length=100, description="what else a device must run")
+    after: list[str] = Field(default=[], max_length=100, description="rollouts that must be completed first, by id")
+    window: Window | None = Field(None, description="when devices may start to install")
+    spread_seconds: int = Field(0, ge=0, le=31_536_000, description="devices of a wave start over so long")
+    retry: RetryPolicy | None = None
+    ignores_freeze: bool = Field(False, description="opens waves in freeze windows; for approvers, or with approvals")
+    priority: model.Priority = Field(
+        model.Priority.NORMAL, description="`security`: goes before normal ones, also newer ones"
+    )
 
 
 class CreateRollout(NewRollout):
@@ -63,7 +72,7 @@ class ArtifactOf(BaseModel):
 
 
 class PlanShown(BaseModel):
-    """The plan as it is hashed."""
+    """The plan that is hashed; there, rules that came later are absent where they are the default."""
 
     product: str
     version: str
@@ -73,6 +82,14 @@ class PlanShown(BaseModel):
     keep_open: bool
     allow_downgrade: bool
     note: str
+    from_versions: list[str] = []
+    requires: list[DeviceRequirement] = []
+    after: list[str] = []
+    window: Window | None = None
+    spread_seconds: int = 0
+    retry: RetryPolicy | None = None
+    ignores_freeze: bool = False
+    priority: model.Priority = model.Priority.NORMAL
 
 
 class ApprovalShown(BaseModel):
@@ -84,13 +101,42 @@ class ApprovalShown(BaseModel):
 
 
 class CountersShown(BaseModel):
-    """What the devices of a wave have reported; `expected` is how many are in it, about, in a large group."""
+    """What the devices of a wave have reported; `expected` is how many are in it, about, in a large group.
 
-    expected: int
+    In a list of rollouts `expected` is null: it is not counted there.
+    """
+
+    expected: int | None
     acting: int
     succeeded: int
     failed: int
     rolled_back: int
+
+
+class RateShown(BaseModel):
+    """`hits` of `results` in percent, with the 95 % Wilson interval that the true rate lies in: 8 of 8 may be 68 %."""
+
+    hits: int
+    results: int
+    percent: float
+    low: float
+    high: float
+
+
+class OutlookShown(BaseModel):
+    """An opened wave's rates and clocks.
+
+    `success` is of the devices with a result, `failure` of the results since the last resume, as the gate looks at
+    them. `unheard` and `stalled` are silent past the report timeout: never heard of, and begun but not finished.
+    """
+
+    success: RateShown | None
+    failure: RateShown | None
+    unheard: int
+    stalled: int
+    soaks_until: datetime | None
+    silent_from: datetime | None
+    deadline_at: datetime | None
 
 
 class WaveShown(BaseModel):
@@ -98,7 +144,8 @@ class WaveShown(BaseModel):
 
     number: int
     group: str
-    percent: int
+    percent: int | float
+    count: int | None
     gate: Gate
     state: model.WaveState
     opened_at: datetime | None
@@ -107,6 +154,7 @@ class WaveShown(BaseModel):
     approvals: list[ApprovalShown]
     approvals_needed: int
     counters: CountersShown
+    outlook: OutlookShown | None = Field(None, description="null before the wave opened, and in lists")
 
 
 class Rollout(BaseModel):
@@ -133,13 +181,24 @@ class Rollout(BaseModel):
     abort_mode: model.AbortMode | None
     abort_reason: str | None
     superseded_by: str | None
+    cloned_from: str | None
+    rolled_back_because: str | None
+    retry_at: datetime | None
+
+    @field_serializer("plan")
+    def _as_hashed(self, plan: PlanShown) -> dict[str, Any]:
+        # What a plan does not say is absent from what is hashed; whoever checks the hash needs it so.
+        return plan.model_dump(mode="json", exclude_unset=True)
 
 
 class RolloutQuery(PageQuery):
-    """Filters of the list."""
+    """Filters of the list; all given must hold. `group` is one that a wave of the rollout is for."""
 
     state: model.State | None = None
     product: str | None = Field(None, max_length=100)
+    channel: str | None = Field(None, pattern=NAME)
+    group: str | None = Field(None, pattern=NAME)
+    sort: Literal["-created_at", "created_at", "product", "-product"] = "-created_at"
 
 
 class ApproverSignature(Body):
@@ -166,32 +225,13 @@ class Retry(Body):
     """Devices to offer the release again, by id; all that failed when left out."""
 
     devices: list[str] | None = Field(None, min_length=1, max_length=1000)
+    after_seconds: int | None = Field(None, ge=1, le=31_536_000, description="not now, but so long from now")
 
 
 class Abort(Reason):
     """Why, and whether devices return to what they ran."""
 
     mode: model.AbortMode = model.AbortMode.STOP
-
-
-class DeviceStep(BaseModel):
-    """How far one device is with this rollout."""
-
-    device_id: str
-    device_name: str
-    wave: int
-    attempt: int
-    progress: model.Progress
-    code: str
-    detail: str
-    at: datetime
-
-
-class StepQuery(PageQuery):
-    """Filters of a rollout's devices."""
-
-    wave: int | None = Field(None, ge=1, le=500)
-    progress: model.Progress | None = None
 
 
 class WavePath(IdPath):
@@ -231,6 +271,9 @@ def rollout(shown: RolloutView) -> Rollout:
         abort_mode=found.abort_mode,
         abort_reason=found.abort_reason,
         superseded_by=found.superseded_by,
+        cloned_from=found.origin,
+        rolled_back_because=found.rolled_back_because,
+        retry_at=found.retry_at,
     )
 
 
@@ -242,6 +285,7 @@ def _wave(shown: RolloutView, number: int) -> WaveShown:
         number=number,
         group=plan.group,
         percent=plan.percent,
+        count=plan.count,
         gate=Gate.model_validate(model.gate_to_dict(plan.gate)),
         state=wave.state,
         opened_at=wave.opened_at,
@@ -258,30 +302,59 @@ def _wave(shown: RolloutView, number: int) -> WaveShown:
         ],
         approvals_needed=plan.gate.approvals,
         counters=CountersShown(
-            expected=shown.expected.get(number, 0),
+            expected=shown.expected.get(number),
             acting=counters.acting,
             succeeded=counters.succeeded,
             failed=counters.failed,
             rolled_back=counters.rolled_back,
         ),
+        outlook=_outlook(shown.outlooks.get(number)),
     )
 
 
-def plan_request(body: NewRollout) -> PlanRequest:
-    """A body as the engine takes it."""
+def _outlook(found: Outlook | None) -> OutlookShown | None:
+    if found is None:
+        return None
+    return OutlookShown(
+        success=None if found.success is None else RateShown(**asdict(found.success)),
+        failure=None if found.failure is None else RateShown(**asdict(found.failure)),
+        unheard=found.silence.unheard,
+        stalled=found.silence.stalled,
+        soaks_until=found.soaks_until,
+        silent_from=found.silent_from,
+        deadline_at=found.deadline_at,
+    )
+
+
+def plan_request(body: NewRollout, stored: Callable[[str], templates.Template]) -> PlanRequest:
+    """A body as the engine takes it, a template of it expanded; ``stored`` answers the organisation's own.
+
+    Raises InvalidPlan (waves and a template, or neither), UnknownTemplate, InvalidTemplate.
+    """
+    if bool(body.waves) == (body.template is not None):
+        found = "both" if body.waves else "neither"
+        raise InvalidPlan([("waves", f"expected either waves or a template, found {found}")])
+    if body.template is None:
+        waves = tuple(wave_plan(wave) for wave in body.waves)
+    else:
+        waves = templates.expand(template_call(body.template), body.template.name, stored)
+    retry = body.retry
     return PlanRequest(
         product=body.product,
         version=body.version,
         channel=body.channel,
-        waves=tuple(
-            model.WavePlan(group=wave.group, percent=wave.percent, gate=_gate(wave.gate)) for wave in body.waves
-        ),
+        waves=waves,
         keep_open=body.keep_open,
         allow_downgrade=body.allow_downgrade,
         note=body.note,
+        from_versions=tuple(body.from_versions),
+        requires=tuple(model.Requirement(product=one.product, at_least=one.at_least) for one in body.requires),
+        after=tuple(body.after),
+        window=None if body.window is None else window(body.window),
+        spread_seconds=body.spread_seconds,
+        retry=None
+        if retry is None
+        else model.RetryPolicy(count=retry.count, backoff_seconds=retry.backoff_seconds, codes=tuple(retry.codes)),
+        ignores_freeze=body.ignores_freeze,
+        priority=body.priority,
     )
-
-
-def _gate(gate: Gate) -> model.Gate:
-    not_before = None if gate.not_before is None else gate.not_before.astimezone(UTC)
-    return model.Gate(**{**gate.model_dump(), "not_before": not_before})

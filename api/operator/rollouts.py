@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from flask import Response
 
 from api.auth.permissions import Permission
@@ -14,12 +16,10 @@ from api.operator.rollout_schemas import (
     Approve,
     CreateRollout,
     DecisionQuery,
-    DeviceStep,
     NewRollout,
     Retry,
     Rollout,
     RolloutQuery,
-    StepQuery,
     WavePath,
     plan_request,
     rollout,
@@ -40,6 +40,8 @@ from api.operator.routes import (
 )
 from rollout.decision import MalformedDocument, decision_path, decode_decision
 from rollout.errors import RolloutError
+from rollout.plan import PlanRequest
+from store.rollout_lists import RolloutFilter, is_place, place
 
 api = Routes("rollouts", "Rollouts")
 
@@ -47,29 +49,25 @@ api = Routes("rollouts", "Rollouts")
 @api.on("POST", "/rollouts", Rollout, permission=Permission.ROLLOUTS_CREATE, status=201)
 def create_rollout(body: CreateRollout) -> Response:
     """Make a rollout and submit it"""
-    engine, org, by = services().rollouts, services().org, caller().actor
-    made = engine.create(org, plan_request(body), by=by, now=now())
+    made = services().rollouts.create(services().org, request_of(body), by=caller().actor, now=now())
     if not body.draft:
-        try:
-            engine.submit(org, made.id, by=by, now=now())
-        except RolloutError as error:
-            refused = from_domain(error)
-            if refused is None:
-                raise
-            raise ApiError(refused.status, refused.code, f"{error}; it is kept as the draft {made.id}") from error
+        submit_or_keep(made.id)
     return reply(_shown(made.id), 201)
 
 
 @api.on("GET", "/rollouts", Page[Rollout], permission=Permission.ROLLOUTS_READ)
 def list_rollouts(query: RolloutQuery) -> Response:
-    """List rollouts, newest first"""
+    """List rollouts, newest first unless sorted otherwise"""
     org, stored = services().org, services().rollout_store
-    found = stored.list(
-        org, state=query.state, product=query.product, after=decode_cursor(query.cursor), limit=query.limit + 1
-    )
-    total = stored.count(org, state=query.state, product=query.product) if query.total else None
-    shown = [rollout(services().rollouts.view(one, now())) for one in found]
-    return reply_page(page(shown, query.limit, lambda item: item.id, total))
+    wanted = RolloutFilter(state=query.state, product=query.product, channel=query.channel, group=query.group)
+    after = decode_cursor(query.cursor)
+    if after is not None and not is_place(after, query.sort):
+        raise ApiError(400, "invalid_cursor", f"the cursor is not one of a list in the order {query.sort}; begin again")
+    found = stored.list(org, wanted, sort=query.sort, after=after, limit=query.limit + 1)
+    total = stored.count(org, wanted) if query.total else None
+    places = {one.id: place(one, query.sort) for one in found}
+    shown = [rollout(one) for one in services().rollouts.glance(found, now())]
+    return reply_page(page(shown, query.limit, lambda item: places[item.id], total))
 
 
 @api.on("GET", "/rollouts/{id}", Rollout, permission=Permission.ROLLOUTS_READ)
@@ -83,9 +81,7 @@ def edit_rollout(path: IdPath, body: NewRollout) -> Response:
     """Replace the plan of a rollout that has not started; approvals are cleared"""
     check_match(_shown(path.id))
     is_admin = Permission.USERS_ADMIN in caller().permissions
-    services().rollouts.edit(
-        services().org, path.id, plan_request(body), by=caller().actor, now=now(), as_admin=is_admin
-    )
+    services().rollouts.edit(services().org, path.id, request_of(body), by=caller().actor, now=now(), as_admin=is_admin)
     return reply(_shown(path.id))
 
 
@@ -107,6 +103,13 @@ def approve_rollout(path: IdPath, body: Approve) -> Response:
     services().rollouts.approve(
         services().org, path.id, wave=body.wave, plan_hash=plan_hash, by=caller().actor, now=now()
     )
+    return reply(_shown(path.id))
+
+
+@api.on("POST", "/rollouts/{id}/advance", Rollout, permission=Permission.ROLLOUTS_RESUME)
+def advance_rollout(path: IdPath) -> Response:
+    """Open the wave that waits for an operator's word"""
+    services().rollouts.advance(services().org, path.id, by=caller().actor, now=now())
     return reply(_shown(path.id))
 
 
@@ -136,9 +139,10 @@ def resume_rollout(path: IdPath, body: Reason) -> Response:
 
 @api.on("POST", "/rollouts/{id}/retry", Rollout, permission=Permission.ROLLOUTS_RETRY)
 def retry_rollout(path: IdPath, body: Retry) -> Response:
-    """Offer the release again to devices that failed"""
+    """Offer the release again to devices that failed, now or later"""
     devices = [services().fleet.device(services().org, name).id for name in body.devices or ()]
-    services().rollouts.retry(services().org, path.id, devices=devices, by=caller().actor, now=now())
+    after = None if body.after_seconds is None else timedelta(seconds=body.after_seconds)
+    services().rollouts.retry(services().org, path.id, devices=devices, by=caller().actor, now=now(), after=after)
     return reply(_shown(path.id))
 
 
@@ -147,30 +151,6 @@ def abort_rollout(path: IdPath, body: Abort) -> Response:
     """End a rollout: stop, or take devices back to what they ran"""
     services().rollouts.abort(services().org, path.id, reason=body.reason, mode=body.mode, by=caller().actor, now=now())
     return reply(_shown(path.id))
-
-
-@api.on("GET", "/rollouts/{id}/devices", Page[DeviceStep], permission=Permission.ROLLOUTS_READ)
-def list_rollout_devices(path: IdPath, query: StepQuery) -> Response:
-    """List the devices that reported, each with its last step"""
-    org, stored = services().org, services().rollout_store
-    found = stored.devices(
-        org, path.id, wave=query.wave, progress=query.progress, after=decode_cursor(query.cursor), limit=query.limit + 1
-    )
-    names = services().fleet.names(org, [one.device for one in found])
-    steps = [
-        DeviceStep(
-            device_id=one.device,
-            device_name=names.get(one.device, ""),
-            wave=one.wave,
-            attempt=one.attempt,
-            progress=one.progress,
-            code=one.code,
-            detail=one.detail,
-            at=one.at,
-        )
-        for one in found
-    ]
-    return reply_page(page(steps, query.limit, lambda item: item.device_id, None))
 
 
 @api.on("GET", "/rollouts/{id}/events", Page[Event], permission=Permission.ROLLOUTS_READ)
@@ -202,6 +182,34 @@ def get_decision(path: WavePath, query: DecisionQuery) -> Response:
         message = f"wave {path.number} of {path.id} has no decision of this rollout now"
         raise ApiError(404, "decision_not_found", message)
     return Response(document, mimetype="application/json")
+
+
+def request_of(body: NewRollout) -> PlanRequest:
+    """A body as the engine takes it, with the organisation's own templates."""
+    request = plan_request(body, lambda name: services().templates.get(services().org, name))
+    refuse_ignoring_freezes(request)
+    return request
+
+
+def refuse_ignoring_freezes(request: PlanRequest) -> None:
+    """Only an approver plans over freeze windows, unless every wave needs an approver anyway."""
+    approved = all(wave.gate.approvals for wave in request.waves)
+    if request.ignores_freeze and not approved and Permission.ROLLOUTS_APPROVE not in caller().permissions:
+        message = (
+            "only who may approve rollouts may ignore freeze windows, or a plan whose every wave asks for approvals"
+        )
+        raise ApiError(403, "permission_denied", message, permission=Permission.ROLLOUTS_APPROVE.value)
+
+
+def submit_or_keep(rollout_id: str) -> None:
+    """Submit a rollout just made; a refusal says under which id the draft is kept."""
+    try:
+        services().rollouts.submit(services().org, rollout_id, by=caller().actor, now=now())
+    except RolloutError as error:
+        refused = from_domain(error)
+        if refused is None:
+            raise
+        raise ApiError(refused.status, refused.code, f"{error}; it is kept as the draft {rollout_id}") from error
 
 
 def _shown(rollout_id: str) -> Rollout:

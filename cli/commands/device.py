@@ -7,14 +7,16 @@ from typing import Any
 import click
 
 from cli.client import segment
+from cli.commands.device_exclusions import exclude, exclusions, include, pin, unpin
+from cli.errors import UsageFault
 from cli.invocation import Invocation
-from cli.options import list_options, server_options
+from cli.options import list_options, pairs, server_options
 from cli.text import fields, moment, table
 
 
 @click.group()
 def device() -> None:
-    """List, show, revoke and delete devices. DEVICE is an id (dev_…) or a name."""
+    """List, show, label, revoke and delete devices. DEVICE is an id (dev_…) or a name."""
 
 
 @device.command("list")
@@ -73,6 +75,32 @@ def delete(invocation: Invocation, device_: str) -> None:
     invocation.emit({"device": device_, "deleted": True}, f"deleted device {device_}")
 
 
+@device.command()
+@click.argument("device_", metavar="DEVICE")
+@click.argument("labels", metavar="[KEY=VALUE]...", nargs=-1, callback=pairs)
+@click.option("--remove", multiple=True, metavar="KEY", help="Take this label away; repeat.")
+@click.option("--replace", is_flag=True, help="Take every label away that is not given.")
+@server_options
+def label(invocation: Invocation, device_: str, labels: dict[str, str], remove: tuple[str, ...], replace: bool) -> None:
+    """Set labels of a device, which selectors of groups look at."""
+    if replace and remove:
+        raise UsageFault("--replace takes away what is not given; it goes without --remove")
+    if twice := sorted(set(labels) & set(remove)):
+        raise UsageFault(f"{twice[0]!r} is both set and removed")
+    if not (labels or remove or replace):
+        raise UsageFault("nothing to change; give KEY=VALUE, --remove or --replace")
+    client, path = invocation.client(), f"/devices/{segment(device_)}/labels"
+    if replace:
+        changed = client.call("PUT", path, body={"labels": labels}).told
+    else:
+        changed = client.call("PATCH", path, body={"labels": {**labels, **dict.fromkeys(remove)}}).told
+    invocation.emit(changed, lambda: _describe(changed))
+
+
+for _command in (exclude, exclusions, include, pin, unpin):
+    device.add_command(_command)
+
+
 def _running(item: dict[str, Any]) -> list[str]:
     return [f"{running['product']} {running['version']}" for running in item["running"]]
 
@@ -91,6 +119,7 @@ def _describe(item: dict[str, Any]) -> str:
             ("system", " ".join(part for part in (item["os_family"], item["os_name"]) if part)),
             ("agent", item["agent_version"]),
             ("groups", item["groups"]),
+            ("held back", item["held_back"]),
             ("labels", item["labels"]),
             ("enrolled", moment(item["created_at"])),
             *(("runs", f"{run['product']} {run['version']}  sha256 {run['sha256']}") for run in item["running"]),

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cli import words
+from cli import seeing, words
 from cli.client import segment
+from cli.commands import rollout_again
+from cli.commands.rollout_devices import devices, failures
+from cli.commands.rollout_rules import freeze, template
 from cli.invocation import Invocation
 from cli.options import list_options, server_options
-from cli.plan import WAVE_FORM, body, span
+from cli.plan import body, span
+from cli.plan_options import fields_of, plan_options
 from cli.text import moment, table
 
 if TYPE_CHECKING:
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _STATES = ("draft", "waiting", "running", "paused", "completed", "aborted", "superseded")
+_SORTS = ("-created_at", "created_at", "product", "-product")
 
 
 class _Mode(click.Choice[str]):
@@ -35,37 +40,12 @@ def rollout() -> None:
     """Carry a release to groups of devices, wave by wave. ROLLOUT is an id (rol_…)."""
 
 
+rollout.add_command(template)
+rollout.add_command(freeze)
+
+
 def _seconds(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
     return None if value is None else span(value)
-
-
-def plan_options(command: Command) -> Command:
-    """Add what a plan is made of: the release, the waves, or a file with both."""
-    options = (
-        click.option("--product", metavar="NAME", help="What devices run."),
-        click.option("--version", metavar="V", help="Which version they are to run."),
-        click.option("--channel", metavar="NAME", help="Line of the product. [default: stable]"),
-        click.option("--wave", "waves", multiple=True, metavar=WAVE_FORM, help="A wave; repeat, in order. See above."),
-        click.option(
-            "--plan",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            metavar="FILE",
-            help="Plan as JSON or YAML; options given besides go before it.",
-        ),
-        click.option("--note", metavar="TEXT", help="Why, for approvers."),
-        click.option(
-            "--keep-open/--close",
-            default=None,
-            help="Let devices that come later have it, too, or not. [default: keep-open]",
-        ),
-        click.option(
-            "--allow-downgrade", is_flag=True, default=None, help="Let devices on a higher version go back to this one."
-        ),
-    )
-    decorated: Any = command
-    for option in reversed(options):
-        decorated = option(decorated)
-    return decorated  # type: ignore[no-any-return]
 
 
 def wait_options(command: Command) -> Command:
@@ -89,11 +69,13 @@ def create(
     """Make a rollout and submit it.
 
     A wave is GROUP[:PERCENT] and its rules, e.g. canary:10,approvals=1,soak=30m,max_failures=2. PERCENT is the share of
-    the group reached once the wave is open. Rules: approvals, not_before (a time), soak and deadline (spans such as
-    30s, 5m, 1h, 2d), success and max_failure_rate (percent), min_reports, max_failures; none switches a limit off.
+    the group reached once the wave is open; count=N says how many devices instead. Rules: approvals, not_before (a
+    time), soak and deadline (spans such as 30s, 5m, 1h, 2d), success and max_failure_rate (percent), min_reports,
+    max_failures, report_timeout (a span) and silent (fail or ignore), advance (manual: the next wave waits for your
+    word); none switches a limit off.
     """
     client = invocation.client()
-    made = client.post("/rollouts", body(plan=plan, waves=waves, given=given))
+    made = client.post("/rollouts", body(plan=plan, waves=waves, given=fields_of(given)))
     _answer(invocation, client, made, wait=wait, timeout=timeout)
 
 
@@ -107,7 +89,7 @@ def edit(invocation: Invocation, rollout_id: str, plan: Path | None, waves: tupl
     The whole plan is told anew, as for create.
     """
     client = invocation.client()
-    told = body(plan=plan, waves=waves, given=given)
+    told = body(plan=plan, waves=waves, given=fields_of(given))
     current = client.get_tagged(f"/rollouts/{segment(rollout_id)}")
     changed = client.patch(f"/rollouts/{segment(rollout_id)}", told, etag=current.etag)
     invocation.emit(changed, lambda: words.rollout(changed))
@@ -116,11 +98,14 @@ def edit(invocation: Invocation, rollout_id: str, plan: Path | None, waves: tupl
 @rollout.command("list")
 @click.option("--state", type=click.Choice(_STATES), help="Only rollouts in this state.")
 @click.option("--product", metavar="NAME", help="Only this product's.")
+@click.option("--channel", metavar="NAME", help="Only this channel's.")
+@click.option("--group", metavar="NAME", help="Only those with a wave for this group.")
+@click.option("--sort", type=click.Choice(_SORTS), help="Order. [default: -created_at, newest first]")
 @list_options
 @server_options
-def list_(invocation: Invocation, state: str | None, product: str | None, limit: int | None) -> None:
-    """List rollouts, newest first."""
-    items = list(invocation.client().items("/rollouts", limit=limit, state=state, product=product))
+def list_(invocation: Invocation, limit: int | None, **wanted: str | None) -> None:
+    """List rollouts."""
+    items = list(invocation.client().items("/rollouts", limit=limit, **wanted))
     invocation.emit(
         {"items": items},
         lambda: table(
@@ -147,9 +132,40 @@ def list_(invocation: Invocation, state: str | None, product: str | None, limit:
 @click.argument("rollout_id", metavar="ROLLOUT")
 @server_options
 def show(invocation: Invocation, rollout_id: str) -> None:
-    """Show where a rollout stands, and why."""
-    told = invocation.client().get(f"/rollouts/{segment(rollout_id)}")
-    invocation.emit(told, lambda: words.rollout(told))
+    """Show where a rollout stands, why it does not move, why devices failed, and what comes next."""
+    client, path = invocation.client(), f"/rollouts/{segment(rollout_id)}"
+    told = client.get(path)
+
+    def in_words() -> str:
+        reasons = client.get(f"{path}/failures")["reasons"] if seeing.failed(told) else []
+        return f"{words.rollout(told)}\n\n{seeing.standing(told, reasons, seeing.now())}"
+
+    invocation.emit(told, in_words)
+
+
+@rollout.command()
+@click.argument("rollout_id", metavar="[ROLLOUT]", required=False)
+@plan_options
+@server_options
+def preview(
+    invocation: Invocation, rollout_id: str | None, plan: Path | None, waves: tuple[str, ...], **given: Any
+) -> None:
+    """Foresee a plan, told as for create, or the rest of ROLLOUT. Nothing is stored.
+
+    Who would get it, when at the earliest, how many, what blocks, and which devices would not take it.
+    """
+    from cli.errors import UsageFault
+
+    client = invocation.client()
+    if rollout_id is not None:
+        if plan is not None or waves or any(value is not None for value in fields_of(given).values()):
+            raise UsageFault("name a rollout, or tell a plan, not both")
+        told = client.get(f"/rollouts/{segment(rollout_id)}/preview")
+    else:
+        asked = body(plan=plan, waves=waves, given=fields_of(given))
+        asked.pop("draft", None)
+        told = client.post("/rollouts/preview", asked)
+    invocation.emit(told, lambda: seeing.forecast(told))
 
 
 @rollout.command()
@@ -224,6 +240,15 @@ def approve(
 
 @rollout.command()
 @click.argument("rollout_id", metavar="ROLLOUT")
+@server_options
+def advance(invocation: Invocation, rollout_id: str) -> None:
+    """Open the wave that waits for your word, behind one with advance=manual. All else of its gate must hold."""
+    told = invocation.client().post(f"/rollouts/{segment(rollout_id)}/advance", {})
+    invocation.emit(told, lambda: words.rollout(told))
+
+
+@rollout.command()
+@click.argument("rollout_id", metavar="ROLLOUT")
 @click.option("--reason", required=True, metavar="TEXT", help="Why not; kept in the audit trail.")
 @server_options
 def refuse(invocation: Invocation, rollout_id: str, reason: str) -> None:
@@ -274,12 +299,14 @@ def abort(invocation: Invocation, rollout_id: str, reason: str, mode: str) -> No
 @rollout.command()
 @click.argument("rollout_id", metavar="ROLLOUT")
 @click.option("--device", "devices", multiple=True, metavar="DEVICE_ID", help="Only this device; repeat.")
+@click.option("--after", metavar="SPAN", callback=_seconds, help="Not now, but so long from now, e.g. 30m.")
 @server_options
-def retry(invocation: Invocation, rollout_id: str, devices: tuple[str, ...]) -> None:
-    """Offer it again to devices that failed: those named, or all."""
-    told = invocation.client().post(
-        f"/rollouts/{segment(rollout_id)}/retry", {"devices": list(devices)} if devices else {}
-    )
+def retry(invocation: Invocation, rollout_id: str, devices: tuple[str, ...], after: int | None) -> None:
+    """Offer it again to devices that failed: those named, or all; now, or after a while."""
+    asked: dict[str, Any] = {"devices": list(devices)} if devices else {}
+    if after is not None:
+        asked["after_seconds"] = after
+    told = invocation.client().post(f"/rollouts/{segment(rollout_id)}/retry", asked)
     invocation.emit(told, lambda: words.rollout(told))
 
 
@@ -291,9 +318,14 @@ def retry(invocation: Invocation, rollout_id: str, devices: tuple[str, ...]) -> 
 def watch(invocation: Invocation, rollout_id: str, interval: int, timeout: int | None) -> None:
     """Watch a rollout until it is completed (exit 0) or stopped (exit 6).
 
-    A live view on a terminal; elsewhere, and with -o json, one line of JSON for each change.
+    A live view on a terminal, with a bar for each wave; elsewhere one line of JSON for each change, or of text with
+    -o table. With -o json it is JSON on a terminal, too.
     """
     _follow(invocation, invocation.client(), rollout_id, interval=max(interval, 1), timeout=timeout)
+
+
+for _command in (rollout_again.roll_back, rollout_again.clone, rollout_again.rerun, rollout_again.recount):
+    rollout.add_command(_command)
 
 
 def _answer(invocation: Invocation, client: Client, told: dict[str, Any], *, wait: bool, timeout: int | None) -> None:
@@ -305,10 +337,11 @@ def _answer(invocation: Invocation, client: Client, told: dict[str, Any], *, wai
 
 
 def _follow(invocation: Invocation, client: Client, rollout_id: str, *, interval: float, timeout: float | None) -> None:
-    from cli.watch import json_line, live, watch
+    from cli.watch import json_line, live, text_line, watch
 
     if invocation.form != "table" or not sys.stdout.isatty():
-        watch(client, rollout_id, show=json_line, interval=interval, timeout=timeout)
+        line = text_line if invocation.form == "table" else json_line
+        watch(client, rollout_id, show=line, interval=interval, timeout=timeout)
         return
     seen: list[Mapping[str, Any]] = []
     with live(lambda: seen[-1] if seen else None):
@@ -323,3 +356,7 @@ def _devices_in(client: Client, group: str) -> int | None:
         return int(client.get(f"/groups/{segment(group)}")["devices"])
     except ApiRefusal:
         return None
+
+
+rollout.add_command(devices)
+rollout.add_command(failures)

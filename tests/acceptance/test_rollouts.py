@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import signal
@@ -117,6 +119,9 @@ def test_a_release_reaches_the_fleet_and_a_bad_one_is_taken_back(
     wait_until(lambda: sum(wave["counters"]["succeeded"] for wave in show(home, first)["waves"]) == 4)
 
     push(home, tmp_path, "1.1.0", b"broken release")
+    foreseen = home.publish("rollout", "preview", "--product", "fw", "--version", "1.1.0", "--wave", "everyone")
+    assert (foreseen["devices"], foreseen["waves"][0]["platforms"]) == (4, {"linux-amd64": 4})
+    assert (foreseen["blocks"], foreseen["notes"]) == ([], [])
     bad = create(home, "1.1.0", "everyone:75,max_failures=1,soak=1h", "everyone")
     paused = carry(home, fleet, bad, "paused", wait_until)
     assert "failed" in paused["why"]
@@ -124,6 +129,12 @@ def test_a_release_reaches_the_fleet_and_a_bad_one_is_taken_back(
     watched = home.publish("rollout", "watch", bad, "--timeout", "30s", check=False)
     assert watched.returncode == 6
     assert [json.loads(line)["state"] for line in watched.stdout.splitlines()][-1] == "paused"
+    assert json.loads(watched.stdout.splitlines()[-1])["failures"] != []
+    reasons = home.publish("rollout", "failures", bad)["reasons"]
+    told = home.publish("rollout", "devices", bad, "-o", "csv", check=False)
+    rows = list(csv.DictReader(io.StringIO(told.stdout)))
+    assert {row["device_name"] for row in rows} <= {device.name for device in fleet}
+    assert next(row["code"] for row in rows if row["progress"] == reasons[0]["progress"]) == reasons[0]["code"] != ""
     home.publish("rollout", "abort", bad, "--mode", "roll_back", "--reason", "health check fails")
     for device in fleet:
         device.poll()
@@ -147,6 +158,26 @@ def test_an_abort_with_roll_back_returns_devices_that_had_succeeded(
     home.publish("rollout", "abort", second, "--mode", "roll_back", "--reason", "customers complain")
     wait_until(lambda: installed(fleet) == {b"first"})
     wait_until(lambda: rolled_back(home, second) == 4)
+
+
+def test_a_completed_rollout_calls_devices_back_and_a_rerun_brings_them_forward_again(
+    home: Home, fleet: list[Device], tmp_path: Path, wait_until: Wait
+) -> None:
+    push(home, tmp_path, "1.0.0", b"first")
+    carry(home, fleet, create(home, "1.0.0", "everyone"), "completed", wait_until)
+    wait_until(lambda: installed(fleet) == {b"first"})
+    push(home, tmp_path, "2.0.0", b"second")
+    second = create(home, "2.0.0", "everyone")
+    carry(home, fleet, second, "completed", wait_until)
+    wait_until(lambda: installed(fleet) == {b"second"})
+    back = home.publish("rollout", "roll-back", second, "--reason", "customers complain")
+    assert (back["state"], back["rolled_back_because"]) == ("completed", "customers complain")
+    wait_until(lambda: installed(fleet) == {b"first"})
+    again = home.publish("rollout", "rerun", second)
+    assert again["cloned_from"] == second
+    carry(home, fleet, again["id"], "completed", wait_until)
+    wait_until(lambda: installed(fleet) == {b"second"})
+    assert [one["is_sound"] for one in home.publish("rollout", "recount")["items"]] == [True, True, True]
 
 
 def rolled_back(home: Home, rollout_id: str) -> int:

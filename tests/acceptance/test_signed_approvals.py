@@ -170,3 +170,53 @@ def test_a_schedule_is_signed_at_once_and_its_second_wave_waits_for_its_time(
     assert f"fw 1.0.0 to 100% of group canary (places 0 to 9999 of 10000): {quick} wave 1" in told
     ben.sign(slow)
     wait_until(lambda: installed(fleet) == {b"release one"})
+
+
+def test_rules_of_a_plan_and_exclusions_hold_where_approvers_sign(
+    home: Home, fleet: list[Device], approvers: list[Approver], tmp_path: Path, wait_until: Wait
+) -> None:
+    push(home, tmp_path, "1.0.0", b"broken release")
+    home.publish("device", "exclude", "device-0", "--reason", "press runs")
+    plan = {
+        "product": "fw",
+        "version": "1.0.0",
+        "waves": [{"group": "everyone", "count": 2, "gate": {"max_failures": 2, "max_failure_rate_percent": None}}],
+        "window": "daily 00:00 24h UTC",
+        "retry": {"count": 1, "backoff_seconds": 0},
+    }
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(plan))
+    rollout_id = str(home.publish("rollout", "create", "--plan", file)["id"])
+    said = [one.sign(rollout_id).stderr for one in approvers]
+    for told in said:
+        assert "by count" in told
+        assert "begin only daily 00:00 24h UTC" in told
+        assert "up to 1 more after a failure, first after 0s" in told
+    wait_until(lambda: show(home, rollout_id)["state"] == "running")
+
+    fleet[0].poll()
+    assert fleet[0].runs is None
+    assert "excluded: press runs" in fleet[0].agent("status").stdout
+
+    # The other one fails, tries again by itself, and with the second failure the limit is reached.
+    fleet[1].poll()
+    assert show(home, rollout_id)["state"] == "running"
+    fleet[1].poll()
+    wait_until(lambda: show(home, rollout_id)["state"] == "paused")
+    assert show(home, rollout_id)["why"].startswith("paused: wave 1: 2 of 1 device failed, limit 2")
+
+    # What is yanked pauses at once, and nobody new takes it though approvers signed it.
+    home.publish("rollout", "abort", rollout_id, "--reason", "broken")
+    push(home, tmp_path, "1.1.0", b"good release")
+    good = create(home, "1.1.0", "everyone,soak=1h")
+    for one in approvers:
+        one.sign(good)
+    wait_until(lambda: show(home, good)["state"] == "running")
+    fleet[1].poll()
+    assert fleet[1].runs == b"good release"
+    home.publish("artifact", "yank", "fw/1.1.0/linux-amd64/fw.bin", "--reason", "eats batteries")
+    wait_until(lambda: show(home, good)["state"] == "paused")
+    [standing] = home.publish("device", "exclusions")["items"]
+    home.publish("device", "include", standing["id"])
+    fleet[0].poll()
+    assert fleet[0].runs is None

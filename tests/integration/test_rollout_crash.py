@@ -26,6 +26,7 @@ from keys.keyring import Keyring
 from repo_signing.model import NewArtifact
 from repo_signing.repository import SignedRepository
 from repo_signing.storage import LocalStorage
+from rollout.aftermath import Aftermath
 from rollout.documents import documents
 from rollout.machine import replay
 from rollout.model import AbortMode, Gate, Rollout, State, WavePlan
@@ -102,11 +103,23 @@ def move(name: str) -> Move:
     return made
 
 
+def stop(home: Opened) -> object:
+    return home.service.abort(ORG, home.rollout().id, reason="because", by=BEN, now=NOW)
+
+
+def call_back(home: Opened) -> object:
+    """Once is enough, and refused a second time."""
+    if home.rollout().rolled_back_because is not None:
+        return None
+    return Aftermath(home.service).roll_back(ORG, home.rollout().id, reason="because", by=BEN, now=NOW)
+
+
 MOVES: dict[str, tuple[Move, list[Move], State]] = {
     "open": (open_wave, [], State.RUNNING),
     "pause": (move("pause"), [open_wave], State.PAUSED),
     "resume": (move("resume"), [open_wave, move("pause")], State.RUNNING),
     "abort": (move("abort"), [open_wave], State.ABORTED),
+    "roll_back": (call_back, [open_wave, stop], State.ABORTED),
 }
 
 
@@ -178,8 +191,9 @@ def check(settings: Settings, act: Move, reached: State, clients: Path) -> None:
     for name in ("old", "new"):
         client = StockClient(opened.repository, clients / name, root)
         assert {path: client.fetch(path) for path in PATHS} == served
-    if opened.rollout().state is not reached:
+    if opened.rollout().state is not reached or act is call_back:
         act(opened)
+    assert act is not call_back or opened.rollout().rolled_back_because == "because"
     assert opened.rollout().state is reached
     assert {path: opened.repository.served(path) for path in PATHS} == {
         path: documents(opened.rollout()).get(path) for path in PATHS

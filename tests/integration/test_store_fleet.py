@@ -60,7 +60,7 @@ def test_the_groups_of_a_device_are_told_by_name(fleet: SqlFleet) -> None:
     assert fleet.of_device("rival", "dev_1") == frozenset()
 
 
-def test_products_are_those_of_rollouts_for_the_device_s_groups(fleet: SqlFleet, database: Database) -> None:
+def test_products_are_those_of_rollouts_for_the_groups_named(fleet: SqlFleet, database: Database) -> None:
     rollouts = SqlRollouts(database)
     for number, (product, group, state) in enumerate(
         [
@@ -72,11 +72,12 @@ def test_products_are_those_of_rollouts_for_the_device_s_groups(fleet: SqlFleet,
         ]
     ):
         rollouts.add(a_rollout(f"rol_{number}", product, group, state), EVENT)
-    assert fleet.products_for("acme", "dev_1") == ["player", "shell"]
-    assert fleet.products_for("acme", "dev_5") == ["other"]
-    assert fleet.products_for("rival", "dev_1") == []
+    assert fleet.products_of("acme", fleet.of_device("acme", "dev_1")) == ["player", "shell"]
+    assert fleet.products_of("acme", ["lab"]) == ["other"]
+    assert fleet.products_of("acme", ["lab", "canary"]) == ["other", "player", "shell"]
+    assert fleet.products_of("rival", ["canary"]) == []
     fleet.leave("acme", "grp_1", "dev_1", EVENT)
-    assert fleet.products_for("acme", "dev_1") == []
+    assert fleet.products_of("acme", fleet.of_device("acme", "dev_1")) == []
 
 
 @pytest.mark.parametrize("state", [State.DRAFT, State.WAITING, State.RUNNING, State.PAUSED])

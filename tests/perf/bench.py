@@ -30,6 +30,7 @@ BENCHES: Final = {  # modules, each with `measure(folder) -> list[Result]`; impo
     "batch": "tests.perf.batch",
     "ingest": "tests.perf.ingest",
     "idle": "tests.perf.idle_client",
+    "fleet": "tests.perf.fleet_scale",
 }
 RESULTS: Final = Path("bench-results.json")
 

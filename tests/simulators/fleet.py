@@ -5,13 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from evidence.model import AuditEvent
-from fleet.errors import DeviceExists, EnrolmentRefused, GroupExists, GroupInUse, UnknownDevice, UnknownGroup
+from fleet.errors import (
+    DeviceExists,
+    EnrolmentRefused,
+    GroupChanged,
+    GroupExists,
+    GroupInUse,
+    UnknownDevice,
+    UnknownGroup,
+    WrongGroupKind,
+)
 from fleet.errors import UnknownToken as UnknownTokenError
-from fleet.model import Certificate, CheckIn, Device, DeviceStatus, EnrolToken, Group
+from fleet.model import Certificate, CheckIn, Device, DeviceStatus, EnrolToken, Group, Preview
+from fleet.selector import Selector, parse
 
 T = TypeVar("T", Device, EnrolToken, Group)
 
@@ -19,10 +29,12 @@ T = TypeVar("T", Device, EnrolToken, Group)
 class FleetSimulator:
     """Keeps everything in dictionaries behind one lock, which is its transaction; ``events`` is the audit trail.
 
-    ``group_in_use`` says whether a group's name stands in a rollout that is not over.
+    ``group_in_use`` says whether a group's name stands in a rollout that is not over. Who meets a selector is found out
+    whenever somebody asks, at the latest time that any call has named. It knows no waves, so nobody is held back.
     """
 
     def __init__(self, *, group_in_use: Callable[[str, str], bool] = lambda org, name: False) -> None:
+        self._now = datetime.min.replace(tzinfo=UTC)
         self._lock = threading.RLock()
         self._devices: dict[str, Device] = {}
         self._certificates: dict[str, Certificate] = {}
@@ -61,8 +73,9 @@ class FleetSimulator:
             self._devices[device.id] = replace(device, labels={**device.labels, **token.labels}, groups=())
             self._certificates[certificate.fingerprint] = certificate
             for group in self._groups.values():
-                if group.org == org and group.name in token.groups:
+                if group.org == org and group.name in token.groups and not group.selector:
                     self._members[group.id].add(device.id)
+            self._now = max(self._now, now)
             self.events.append(event)
 
     def token(self, token_sha256: str) -> EnrolToken:
@@ -91,6 +104,34 @@ class FleetSimulator:
                 state=what.state,
                 last_seen_at=what.at,
             )
+            self._now = max(self._now, what.at)
+
+    def check_in_many(self, org: str, said: Mapping[str, CheckIn]) -> int:
+        with self._lock:
+            there = {device: what for device, what in said.items() if self._is_owned(org, device)}
+            for device, what in there.items():
+                self.check_in(org, device, what)
+            return len(there)
+
+    def _is_owned(self, org: str, device: str) -> bool:
+        return device in self._devices and self._devices[device].org == org
+
+    def of_device(self, org: str, device: str) -> frozenset[str]:
+        with self._lock:
+            known = self._devices.get(device)
+            return frozenset() if known is None or known.org != org else frozenset(self._shown(known).groups)
+
+    def relabel(
+        self, org: str, device: str, change: Callable[[Mapping[str, str]], Mapping[str, str]], event: AuditEvent
+    ) -> bool:
+        with self._lock:
+            known = self._owned(org, device)
+            after = dict(change(known.labels))
+            if after == known.labels:
+                return False
+            self._devices[device] = replace(known, labels=after)
+            self.events.append(event)
+            return True
 
     def revoke(self, org: str, device: str, event: AuditEvent) -> None:
         with self._lock:
@@ -136,6 +177,7 @@ class FleetSimulator:
         with self._lock:
             if any(other.org == group.org and other.name == group.name for other in self._groups.values()):
                 raise GroupExists(f"a group named {group.name!r} exists")
+            self._check_named(group.org, group.selector)
             self._groups[group.id] = group
             self._members[group.id] = set()
             self.events.append(event)
@@ -144,45 +186,88 @@ class FleetSimulator:
         with self._lock:
             for group in self._groups.values():
                 if group.org == org and id_or_name in (group.id, group.name):
-                    return replace(group, devices=len(self._members[group.id]))
+                    return self._sized(group)
         raise UnknownGroup(f"no group {id_or_name!r} in {org}")
 
     def groups(self, org: str, *, after: str | None, limit: int) -> Sequence[Group]:
         with self._lock:
-            own = [replace(g, devices=len(self._members[g.id])) for g in self._groups.values() if g.org == org]
+            own = [self._sized(group) for group in self._groups.values() if group.org == org]
             return self._page(own, after, limit)
 
-    def describe_group(self, org: str, group_id: str, description: str, event: AuditEvent) -> None:
+    def edit_group(self, after: Group, event: AuditEvent, *, seen: int) -> None:
         with self._lock:
-            group = self.group(org, group_id)
-            self._groups[group.id] = replace(group, description=description)
+            before = self._seen_group(after.org, after.id, seen)
+            if bool(before.selector) != bool(after.selector):
+                raise WrongGroupKind(f"the group {before.name} stays of its kind")
+            self._check_named(after.org, after.selector)
+            change = {"description": after.description, "selector": after.selector, "revision": seen + 1}
+            self._groups[after.id] = replace(before, **change)  # type: ignore[arg-type]
             self.events.append(event)
 
-    def delete_group(self, org: str, group_id: str, event: AuditEvent) -> None:
+    def delete_group(self, org: str, group_id: str, event: AuditEvent, *, seen: int | None = None) -> None:
         with self._lock:
-            group = self.group(org, group_id)
-            if self._group_in_use(org, group.name):
-                raise GroupInUse(f"group {group.name!r} stands in a rollout that is not over")
+            group = self._seen_group(org, group_id, seen)
+            tokens = [
+                token
+                for token in self._tokens.values()
+                if token.org == org and token.expires_at > event.at and token.uses < token.max_uses
+            ]
+            selectors = [parse(one.selector) for one in self._groups.values() if one.org == org and one.selector]
+            if (
+                self._group_in_use(org, group.name)
+                or any(group.name in token.groups for token in tokens)
+                or any(group.name in selector.groups for selector in selectors)
+            ):
+                raise GroupInUse(f"group {group.name!r} is in use")
             del self._groups[group.id], self._members[group.id]
             self.events.append(event)
 
-    def join(self, org: str, group_id: str, device_id: str, event: AuditEvent) -> bool:
+    def preview(self, org: str, selector: Selector, *, now: datetime, limit: int) -> Preview:
         with self._lock:
-            members = self._members[self.group(org, group_id).id]
-            if self._owned(org, device_id).id in members:
+            self._check_named(org, str(selector))
+            of_org = [self._shown(device) for device in self._devices.values() if device.org == org]
+            found = sorted((d for d in of_org if selector.holds(d, now)), key=lambda device: device.id)
+            active = sum(device.status is DeviceStatus.ACTIVE for device in found)
+            return Preview(devices=len(found), active=active, sample=tuple(found[:limit]))
+
+    def join(self, org: str, group_id: str, device_id: str, event: AuditEvent) -> bool:
+        return self._move(org, group_id, device_id, event, is_in=True)
+
+    def leave(self, org: str, group_id: str, device_id: str, event: AuditEvent) -> bool:
+        return self._move(org, group_id, device_id, event, is_in=False)
+
+    def _move(self, org: str, group_id: str, device_id: str, event: AuditEvent, *, is_in: bool) -> bool:
+        with self._lock:
+            group = self._seen_group(org, group_id, None)
+            if group.selector:
+                raise WrongGroupKind(f"the group {group.name} is made by its selector")
+            members = self._members[group.id]
+            if (self._owned(org, device_id).id in members) == is_in:
                 return False
-            members.add(device_id)
+            (members.add if is_in else members.remove)(device_id)
+            self._groups[group.id] = replace(group, revision=group.revision + 1)
             self.events.append(event)
             return True
 
-    def leave(self, org: str, group_id: str, device_id: str, event: AuditEvent) -> bool:
-        with self._lock:
-            members = self._members[self.group(org, group_id).id]
-            if self._owned(org, device_id).id not in members:
-                return False
-            members.remove(device_id)
-            self.events.append(event)
-            return True
+    def _seen_group(self, org: str, group_id: str, seen: int | None) -> Group:
+        group = self._groups.get(group_id)
+        if group is None or group.org != org:
+            raise UnknownGroup(f"no group {group_id!r} in {org}")
+        if seen is not None and group.revision != seen:
+            raise GroupChanged(f"the group {group.name} is at revision {group.revision}, you saw {seen}")
+        return group
+
+    def _check_named(self, org: str, text: str) -> None:
+        for name in parse(text).groups if text else ():
+            named = [group for group in self._groups.values() if (group.org, group.name) == (org, name)]
+            if not named:
+                raise UnknownGroup(f"the selector names the group {name}, which is not there")
+            if named[0].selector:
+                raise WrongGroupKind(f"the selector names the group {name}, which has one itself")
+
+    def _sized(self, group: Group) -> Group:
+        shown = (self._shown(device) for device in self._devices.values() if device.org == group.org)
+        return replace(group, devices=sum(group.name in device.groups for device in shown))
 
     def _owned(self, org: str, device_id: str) -> Device:
         device = self._devices.get(device_id)
@@ -191,8 +276,12 @@ class FleetSimulator:
         return device
 
     def _shown(self, device: Device) -> Device:
-        names = sorted(self._groups[g].name for g, members in self._members.items() if device.id in members)
-        return replace(device, groups=tuple(names))
+        names = [self._groups[group].name for group, members in self._members.items() if device.id in members]
+        static = replace(device, groups=tuple(names))
+        for group in self._groups.values():
+            if group.org == device.org and group.selector and parse(group.selector).holds(static, self._now):
+                names.append(group.name)
+        return replace(device, groups=tuple(sorted(names)))
 
     def _filtered(self, org: str, filters: Mapping[str, str]) -> list[Device]:
         def fits(device: Device) -> bool:

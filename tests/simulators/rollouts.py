@@ -6,14 +6,15 @@ Each can stop where a process could: ``on_step`` is called with names such as ``
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from evidence.model import AuditEvent
 from rollout.errors import RolloutChanged, SignaturesNeeded, UnknownRollout
-from rollout.model import ArtifactRef, Counters, DeviceProgress, Rollout, State
-from rollout.ports import Intent, ProgressChange
+from rollout.model import ArtifactRef, Counters, DeviceProgress, Progress, Rollout, State
+from rollout.ports import DeviceFacts, Intent, Kind, ProgressChange
 from rollout.progress import moved
 
 Step = Callable[[str], None]
@@ -103,6 +104,16 @@ class RolloutsSimulator:
     def counters(self, rollout_id: str) -> Mapping[int, Counters]:
         return dict(self.kept_counters.get(rollout_id, {}))
 
+    def counters_of(self, rollout_ids: Sequence[str]) -> Mapping[str, Mapping[int, Counters]]:
+        return {one: dict(self.kept_counters[one]) for one in rollout_ids if one in self.kept_counters}
+
+    def stalled(self, rollout_id: str, wave: int, *, before: datetime) -> int:
+        under_way = {Progress.DOWNLOADING, Progress.INSTALLING}
+        return sum(
+            owner == rollout_id and row.wave == wave and row.progress in under_way and row.at <= before
+            for (owner, _), row in self.rows.items()
+        )
+
     def update_progress(self, org: str, rollout_id: str, device: str, change: ProgressChange) -> bool:
         with self.lock:
             rollout = self.get(org, rollout_id)
@@ -140,6 +151,7 @@ class DecisionsSimulator:
     lock: threading.RLock = field(default_factory=threading.RLock)
     signed_products: set[str] = field(default_factory=set)
     approved: list[dict[str, bytes]] = field(default_factory=list)  # changes that enough approvers have signed
+    asked: dict[str, dict[int, dict[str, bytes]]] = field(default_factory=dict)  # by rollout and wave
 
     def approvers_sign(self, product: str) -> bool:
         return product in self.signed_products
@@ -153,6 +165,9 @@ class DecisionsSimulator:
         if all(self.documents.get(path) == document for path, document in theirs.items()) or theirs in self.approved:
             return ""
         return "0 of 2 signatures given"
+
+    def proposed(self, rollout_id: str) -> Mapping[int, Mapping[str, bytes]]:
+        return self.asked.get(rollout_id, {})
 
     def commit(self, changes: Mapping[str, bytes | None], *, only_if: Callable[[], bool], now: datetime) -> int:
         self.on_step("commit:before")
@@ -214,3 +229,31 @@ class GroupsSimulator:
         if org != self.org:
             return frozenset()
         return frozenset(name for name, members in self.devices.items() if device in members)
+
+
+@dataclass
+class InventorySimulator:
+    """Fulfils ``rollout.ports.Inventory`` over the groups; every device is linux-amd64 and runs nothing unless told."""
+
+    groups: GroupsSimulator
+    platforms: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, int] = field(default_factory=dict)
+
+    def held_back(self, org: str, group: str) -> int:
+        return self.waiting.get(group, 0)
+
+    def facts(self, org: str, group: str, product: str, *, limit: int) -> Sequence[DeviceFacts]:
+        return [
+            DeviceFacts(
+                device=device,
+                name=f"name of {device}",
+                platform=self.platforms.get(device, "linux-amd64"),
+                version=self.versions.get(device),
+            )
+            for device in self.groups.members(org, group)[:limit]
+        ]
+
+    def kinds(self, org: str, group: str, product: str) -> Sequence[Kind]:
+        every = Counter((one.platform, one.version) for one in self.facts(org, group, product, limit=10**9))
+        return [Kind(platform, version, count) for (platform, version), count in every.items()]

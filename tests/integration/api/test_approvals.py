@@ -227,6 +227,54 @@ def test_a_managed_product_takes_no_signatures(signers: Signers) -> None:
     assert (again.status_code, again.get_json()["error"]["code"]) == (400, "invalid_draft")
 
 
+def test_a_frozen_wave_says_so_before_it_asks_for_signatures_and_stays_shut_with_them(signers: Signers) -> None:
+    home = signers.home
+    ends = (datetime.now(UTC) + timedelta(days=2)).isoformat()
+    starts = datetime.now(UTC).isoformat()
+    made = home.call("POST", "/freeze-windows", {"starts": starts, "ends": ends, "reason": "year end"})
+    assert made.status_code == 201, made.text
+    assert signers.told()["why"].startswith("wave 1 is frozen until")
+    asked = signers.asked()
+    for name in ("ann", "ben"):
+        assert signers.sign(name, asked).status_code == 200
+    signers.tick()
+    assert signers.told()["state"] == "waiting"
+    assert home.call("DELETE", f"/freeze-windows/{made.get_json()['id']}").status_code == 204
+    signers.tick()
+    assert signers.told()["state"] == "running"
+
+
+@pytest.mark.parametrize(
+    ("stop", "why"),
+    [
+        ("yank", "paused: artifact "),
+        ("exclude", "paused: fw 1.0.0 is excluded: bricks rev B"),
+    ],
+)
+def test_a_yank_or_an_exclusion_stops_what_approvers_signed_without_them(signers: Signers, stop: str, why: str) -> None:
+    home = signers.home
+    asked = signers.asked()
+    for name in ("ann", "ben"):
+        signers.sign(name, asked)
+    signers.tick()
+    standing = home.wiring.repository.served("decisions/fw/everyone.json")
+    if stop == "yank":
+        artifact = signers.told()["plan"]["artifacts"]["any"]["id"]
+        done = home.call("POST", f"/artifacts/{artifact}/yank", {"reason": "bricks rev B"})
+    else:
+        done = home.call("POST", "/exclusions", {"product": "fw", "version": "1.0.0", "reason": "bricks rev B"})
+    assert done.status_code in (200, 201), done.text
+    signers.tick()
+    told = signers.told()
+    assert (told["state"], told["why"].startswith(why)) == ("paused", True)
+    brake = json.loads(home.wiring.repository.served("brakes/fw/everyone.json") or b"")
+    assert (brake["state"], brake["rollout"]) == ("halted", signers.id)
+    assert home.wiring.repository.served("decisions/fw/everyone.json") == standing
+    refused = home.call("POST", f"/rollouts/{signers.id}/resume", {"reason": "on"})
+    assert (refused.status_code, refused.get_json()["error"]["code"]) == (409, "release_blocked")
+    assert home.wiring.repository.check(now=datetime.now(UTC)) == []
+
+
 # What the approver's own program refuses to sign.
 
 Lie = Callable[[dict[str, Any], dict[str, Any]], None]  # of a payload and the decision of the wave's group
@@ -282,7 +330,7 @@ LIES: dict[str, tuple[Lie, str]] = {
     ),
     "another attempt": (lambda body, decision: decision.update(attempt=2), "attempt of wave 1"),
     "a field that nobody knows": (lambda body, decision: decision.update(more=1), "more than this program can read"),
-    "a later format": (lambda body, decision: decision.update(format=2), "no decision that this program knows"),
+    "a later format": (lambda body, decision: decision.update(format=3), "no decision that this program knows"),
     "keys of its own": (lambda body, decision: body.update(delegations={"keys": {}, "roles": []}), "more than a list"),
     "a life of years": (lambda body, decision: body.update(expires="2036-01-01T00:00:00Z"), "at most 90 days"),
     "a life that is over": (lambda body, decision: body.update(expires="2020-01-01T00:00:00Z"), "would be valid"),

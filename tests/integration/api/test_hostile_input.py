@@ -45,6 +45,11 @@ QUERIES = [
     "status=%00",
     "name=%ff%fe",
     "product=%00",
+    "group=%00",
+    "channel=%00",
+    "code=%00",
+    "format=xml",
+    "sort=%27",
     "after_seq=99999999999999999999999",
     "wave=0",
 ]

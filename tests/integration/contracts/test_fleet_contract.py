@@ -10,9 +10,20 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from evidence.model import Actor, ActorKind, AuditEvent
-from fleet.errors import DeviceExists, EnrolmentRefused, GroupExists, UnknownDevice, UnknownGroup, UnknownToken
+from fleet.errors import (
+    DeviceExists,
+    EnrolmentRefused,
+    GroupChanged,
+    GroupExists,
+    GroupInUse,
+    UnknownDevice,
+    UnknownGroup,
+    UnknownToken,
+    WrongGroupKind,
+)
 from fleet.model import Certificate, CheckIn, Device, DeviceStatus, EnrolToken, Group, Running
 from fleet.ports import Fleet
+from fleet.selector import parse
 from store.audit import AuditLog
 from store.database import Database
 from store.fleet import SqlFleet
@@ -184,7 +195,7 @@ def test_what_is_not_there_is_unknown_and_leaves_no_event(subject: Subject) -> N
             unknown_device()
     for unknown_group in (
         lambda: fleet.group("acme", "group-1"),
-        lambda: fleet.describe_group("acme", "grp_1", "d", event),
+        lambda: fleet.edit_group(a_group(1), event, seen=1),
         lambda: fleet.delete_group("acme", "grp_1", event),
         lambda: fleet.join("acme", "grp_1", "dev_1", event),
         lambda: fleet.leave("acme", "grp_1", "dev_1", event),
@@ -279,8 +290,8 @@ def test_a_group_s_name_is_unique_and_its_description_changes(subject: Subject) 
     with pytest.raises(GroupExists):
         fleet.add_group(replace(a_group(2), name="group-1"), an_event("group.created"))
     fleet.add_group(replace(a_group(3), org="rival", name="group-1"), an_event("group.created"))
-    fleet.describe_group("acme", "grp_1", "the brave", an_event("group.described"))
-    assert fleet.group("acme", "grp_1") == replace(a_group(1), description="the brave")
+    fleet.edit_group(replace(a_group(1), description="the brave"), an_event("group.described"), seen=1)
+    assert fleet.group("acme", "grp_1") == replace(a_group(1), description="the brave", revision=2)
     fleet.delete_group("acme", "grp_1", an_event("group.deleted"))
     with pytest.raises(UnknownGroup):
         fleet.group("acme", "group-1")
@@ -297,6 +308,81 @@ def test_groups_and_tokens_are_listed_by_id_page_by_page(fleet: Fleet) -> None:
     assert [token.id for token in fleet.tokens("acme", after="tok_2", limit=2)] == ["tok_3"]
     fleet.delete_token("acme", "tok_1", an_event("token.deleted"))
     assert [token.id for token in fleet.tokens("acme", after=None, limit=2)] == ["tok_2", "tok_3"]
+
+
+def test_a_group_by_selector_follows_labels_and_check_ins(subject: Subject) -> None:
+    fleet = subject.fleet
+    fleet.add_token(replace(TOKEN, labels={"site": "berlin"}), an_event("token.created"))
+    fleet.add_group(replace(a_group(1), selector="labels.site = berlin"), an_event("group.created"))
+    fleet.add_group(replace(a_group(2), selector="version(player) >= 2"), an_event("group.created"))
+    enrol(fleet, a_device(1))
+    assert fleet.of_device("acme", "dev_1") == frozenset({"group-1"})
+    player = Running(product="player", version="2", path="player/2/any/p", sha256="ab" * 32)
+    fleet.check_in("acme", "dev_1", replace(SAID, running=(player,)))
+    assert fleet.device("acme", "dev_1").groups == ("group-1", "group-2")
+    assert fleet.relabel("acme", "dev_1", lambda _: {"site": "munich"}, an_event("device.labelled")) is True
+    assert fleet.relabel("acme", "dev_1", lambda _: {"site": "munich"}, an_event("never")) is False
+    assert fleet.of_device("acme", "dev_1") == frozenset({"group-2"})
+    assert [group.devices for group in fleet.groups("acme", after=None, limit=10)] == [0, 1]
+    assert fleet.of_device("rival", "dev_1") == frozenset()
+    assert subject.tags()[-2:] == ["device.enrolled", "device.labelled"]
+    with pytest.raises(UnknownDevice):
+        fleet.relabel("rival", "dev_1", lambda _: {}, an_event("never"))
+
+
+def test_an_edit_wins_once_and_a_new_selector_moves_devices(subject: Subject) -> None:
+    fleet = subject.fleet
+    fleet.add_token(TOKEN, an_event("token.created"))
+    enrol(fleet, a_device(1))
+    fleet.add_group(replace(a_group(1), selector="platform = linux-arm64"), an_event("group.created"))
+    edited = replace(a_group(1), selector="platform = linux-amd64")
+    fleet.edit_group(edited, an_event("group.selected"), seen=1)
+    assert fleet.group("acme", "grp_1") == replace(edited, devices=1, revision=2)
+    with pytest.raises(GroupChanged, match="revision 2, you saw 1"):
+        fleet.edit_group(edited, an_event("never"), seen=1)
+    with pytest.raises(GroupChanged, match="revision 2, you saw 1"):
+        fleet.delete_group("acme", "grp_1", an_event("never"), seen=1)
+    fleet.add_group(a_group(2), an_event("group.created"))
+    fleet.join("acme", "grp_2", "dev_1", an_event("group.device.added"))
+    assert fleet.group("acme", "grp_2").revision == 2
+    for wrong in (
+        lambda: fleet.join("acme", "grp_1", "dev_1", an_event("never")),
+        lambda: fleet.leave("acme", "grp_1", "dev_1", an_event("never")),
+        lambda: fleet.edit_group(replace(a_group(2), selector="platform = x"), an_event("never"), seen=2),
+        lambda: fleet.edit_group(replace(a_group(1), selector=""), an_event("never"), seen=2),
+        lambda: fleet.add_group(replace(a_group(3), selector="group = group-1"), an_event("never")),
+    ):
+        with pytest.raises(WrongGroupKind):
+            wrong()
+    assert subject.tags()[-2:] == ["group.created", "group.device.added"]
+
+
+def test_a_preview_tells_who_would_be_in(fleet: Fleet) -> None:
+    fleet.add_token(TOKEN, an_event("token.created"))
+    for number in (1, 2, 3):
+        enrol(fleet, a_device(number), number=number)
+    fleet.revoke("acme", "dev_2", an_event("device.revoked"))
+    found = fleet.preview("acme", parse("platform = linux-amd64"), now=NOON, limit=2)
+    assert (found.devices, found.active, [device.id for device in found.sample]) == (3, 2, ["dev_1", "dev_2"])
+    assert fleet.preview("acme", parse("last_seen < 7d"), now=NOON, limit=2).devices == 0
+    assert fleet.preview("rival", parse("platform = linux-amd64"), now=NOON, limit=2).devices == 0
+    with pytest.raises(UnknownGroup):
+        fleet.preview("acme", parse("group = nobody"), now=NOON, limit=2)
+
+
+def test_a_group_that_a_token_or_a_selector_needs_stays(subject: Subject) -> None:
+    fleet = subject.fleet
+    fleet.add_group(a_group(1), an_event("group.created"))
+    fleet.add_token(replace(TOKEN, groups=("group-1",)), an_event("token.created"))
+    with pytest.raises(GroupInUse):
+        fleet.delete_group("acme", "grp_1", an_event("never"))
+    fleet.delete_token("acme", TOKEN.id, an_event("token.deleted"))
+    fleet.add_group(replace(a_group(2), selector="group != group-1"), an_event("group.created"))
+    with pytest.raises(GroupInUse):
+        fleet.delete_group("acme", "grp_1", an_event("never"))
+    fleet.delete_group("acme", "grp_2", an_event("group.deleted"))
+    fleet.delete_group("acme", "grp_1", an_event("group.deleted"))
+    assert subject.tags()[-2:] == ["group.deleted", "group.deleted"]
 
 
 TOKEN = EnrolToken(

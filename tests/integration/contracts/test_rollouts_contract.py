@@ -211,6 +211,36 @@ def test_counters_move_with_the_devices(rollouts: Rollouts) -> None:
     }
 
 
+def test_counters_of_several_rollouts_come_at_once(rollouts: Rollouts) -> None:
+    for number in (1, 2, 3):
+        rollouts.add(a_rollout(f"rol_{number}"), an_event("rollout.created", f"rol_{number}"))
+    rollouts.update_progress("acme", "rol_1", "dev_1", put("dev_1", Progress.FAILED, wave=2))
+    rollouts.update_progress("acme", "rol_3", "dev_1", put("dev_1", Progress.SUCCEEDED))
+    assert rollouts.counters_of(["rol_1", "rol_2", "rol_3"]) == {
+        "rol_1": {2: Counters(acting=1, failed=1)},
+        "rol_3": {1: Counters(acting=1, succeeded=1)},
+    }
+    assert rollouts.counters_of([]) == {}
+
+
+def test_who_stands_still_is_counted_by_wave_step_and_time(rollouts: Rollouts) -> None:
+    for name in ("rol_1", "rol_2"):
+        rollouts.add(a_rollout(name), an_event("rollout.created", name))
+    for device, progress, wave in (
+        ("dev_1", Progress.DOWNLOADING, 1),
+        ("dev_2", Progress.INSTALLING, 1),
+        ("dev_3", Progress.SUCCEEDED, 1),
+        ("dev_4", Progress.FAILED, 1),
+        ("dev_5", Progress.ROLLED_BACK, 1),
+        ("dev_6", Progress.INSTALLING, 2),
+    ):
+        rollouts.update_progress("acme", "rol_1", device, put(device, progress, wave=wave))
+    assert rollouts.stalled("rol_1", 1, before=NOON) == 2
+    assert rollouts.stalled("rol_1", 1, before=NOON - timedelta(microseconds=1)) == 0
+    assert rollouts.stalled("rol_1", 2, before=NOON + timedelta(seconds=1)) == 1
+    assert rollouts.stalled("rol_2", 1, before=NOON) == 0
+
+
 def test_a_change_sees_the_rollout_and_the_row_as_they_stand(rollouts: Rollouts) -> None:
     rollouts.add(a_rollout("rol_1"), an_event("rollout.created", "rol_1"))
     row = DeviceProgress(

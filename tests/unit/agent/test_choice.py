@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent.choice import Act, Situation, choose, is_older, offered_attempt
+from agent.choice import Act, Situation, choose, offered_attempt
 from agent.state import Ended, Progress, Release
 from rollout.cohort import bucket
 from rollout.decision import Brake, Decision, DecisionArtifact, Stance
+from rollout.versions import is_older
 
 DEVICE = "dev_01JD3ZQ5W8X9Y0A1B2C3D4E5F6"
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -175,3 +176,50 @@ def test_a_version_is_older_and_the_other_way_round_it_is_not(version: str, than
 def test_neither_of_two_equal_versions_is_older(one: str, other: str) -> None:
     assert not is_older(one, other)
     assert not is_older(other, one)
+
+
+class TestSecurityFirst:
+    """A security decision of one group, and a normal one submitted an hour later for another."""
+
+    URGENT = decision("2.1", "rol_2", is_security=True, group="plant")
+    NEWER = decision("3.0", "rol_3", submitted_at=NOON + timedelta(hours=1))
+
+    def version(self, *decisions: Decision, at: Situation | None = None, brakes: tuple[Brake, ...] = ()) -> str:
+        choice = choose([*decisions], [*brakes], at or situation())
+        return choice.release.version if choice.act is Act.INSTALL and choice.release is not None else choice.words
+
+    def test_it_goes_before_what_was_submitted_later(self) -> None:
+        assert self.version(self.NEWER, self.URGENT) == "2.1"
+
+    def test_what_was_submitted_later_follows_once_it_is_installed(self) -> None:
+        done = situation(release("2.1", "rol_2"), rol_2=ended(Progress.SUCCEEDED))
+        assert self.version(self.NEWER, self.URGENT, at=done) == "3.0"
+
+    @pytest.mark.parametrize("progress", [Progress.FAILED, Progress.ROLLED_BACK])
+    def test_a_device_where_it_failed_is_not_kept_from_what_came_later(self, progress: Progress) -> None:
+        assert self.version(self.NEWER, self.URGENT, at=situation(None, rol_2=ended(progress))) == "3.0"
+
+    def test_one_that_is_not_for_the_device_is_stepped_over(self) -> None:
+        other = decision("2.1", "rol_2", is_security=True, artifacts={})
+        assert self.version(self.NEWER, other) == "3.0"
+
+    def test_it_does_not_bring_a_higher_version_down(self) -> None:
+        runs = situation(release("3.0", "rol_3"), rol_3=ended(Progress.SUCCEEDED))
+        assert self.version(self.NEWER, self.URGENT, at=runs) == "runs 3.0; up to date"
+
+    def test_one_that_was_stopped_is_stepped_over_to_what_came_later(self) -> None:
+        assert self.version(self.NEWER, self.URGENT, brakes=(brake(Stance.HALTED),)) == "3.0"
+
+    def test_one_that_was_stopped_is_not_stepped_over_to_what_came_before(self) -> None:
+        before = decision("1.0", "rol_1", submitted_at=NOON - timedelta(hours=1))
+        stopped = self.version(before, self.URGENT, brakes=(brake(Stance.HALTED),))
+        assert stopped == "runs nothing yet; 2.1 is stopped: too hot"
+
+    def test_while_it_waits_for_its_time_nothing_newer_goes_before_it(self) -> None:
+        later = decision("2.1", "rol_2", is_security=True, not_before=NOON + timedelta(minutes=5))
+        assert self.version(self.NEWER, later).startswith("runs nothing yet; 2.1 may start at")
+        assert self.version(self.NEWER, later, brakes=(brake(Stance.HALTED),)) == "3.0"
+
+    def test_of_two_the_one_submitted_last_counts(self) -> None:
+        newer = decision("2.2", "rol_4", is_security=True, submitted_at=NOON + timedelta(minutes=1))
+        assert self.version(self.NEWER, newer, self.URGENT) == "2.2"

@@ -11,7 +11,15 @@ from tests.simulators.api_server import ApiServerSimulator, Reply, refusal
 from tests.unit.cli.conftest import Publish
 from tests.unit.cli.samples import ARTIFACT, SBOM
 
-GROUP = {"id": "grp_01", "name": "canary", "description": "", "devices": 2, "created_at": "2026-11-21T10:00:00Z"}
+GROUP = {
+    "id": "grp_01",
+    "name": "canary",
+    "description": "",
+    "selector": None,
+    "revision": 1,
+    "devices": 2,
+    "created_at": "2026-11-21T10:00:00Z",
+}
 DEVICE = {
     "id": "dev_01",
     "name": "kiosk\x1b[2J",
@@ -23,6 +31,7 @@ DEVICE = {
     "agent_version": "0.1.0",
     "labels": {"site": "zrh"},
     "groups": ["canary"],
+    "held_back": [],
     "online": True,
     "last_seen_at": "2026-11-21T10:00:00Z",
     "created_at": "2026-11-20T10:00:00Z",
@@ -124,6 +133,24 @@ def page(*items: dict[str, Any]) -> Reply:
     [
         (("group", "create", "canary"), "POST", "/groups", {"name": "canary", "description": ""}),
         (
+            ("group", "create", "field", "--selector", "labels.site = zrh"),
+            "POST",
+            "/groups",
+            {"name": "field", "description": "", "selector": "labels.site = zrh"},
+        ),
+        (
+            ("device", "label", "kiosk 1", "site=zrh", "--remove", "ring"),
+            "PATCH",
+            "/devices/kiosk%201/labels",
+            {"labels": {"site": "zrh", "ring": None}},
+        ),
+        (
+            ("device", "label", "kiosk 1", "site=zrh", "--replace"),
+            "PUT",
+            "/devices/kiosk%201/labels",
+            {"labels": {"site": "zrh"}},
+        ),
+        (
             ("enroll-token", "create", "shop", "--group", "canary", "--label", "site=zrh", "--max-uses", "3"),
             "POST",
             "/enroll-tokens",
@@ -155,6 +182,7 @@ def test_a_write_sends_what_was_said(
         "/api-keys": KEY,
         "/users": USER,
         "/devices/kiosk%201/revoke": DEVICE,
+        "/devices/kiosk%201/labels": DEVICE,
         "/repository/refresh": {"serial": 8, "roles": ["timestamp"]},
     }
     server.on(method, f"/api/v1{path}", Reply(201, answers[path]))
@@ -187,7 +215,7 @@ def test_a_write_without_an_answer_still_says_that_it_is_done(
 @pytest.mark.parametrize(
     ("arguments", "path", "item", "line"),
     [
-        (("group",), "/groups", GROUP, "canary  2        -            2026-11-21 10:00:00Z  grp_01"),
+        (("group",), "/groups", GROUP, "canary  2        -         -            2026-11-21 10:00:00Z  grp_01"),
         (
             ("device",),
             "/devices",
@@ -365,3 +393,45 @@ def test_a_missing_permission_is_named(publish: Publish, server: ApiServerSimula
     )
     done = publish("device", "list")
     assert (done.code, done.err.splitlines()[0]) == (4, "error: missing permission: devices:read")
+
+
+def test_a_group_is_edited_as_it_was_read(publish: Publish, server: ApiServerSimulator) -> None:
+    server.on("GET", "/api/v1/groups/field", Reply(200, GROUP, {"ETag": '"grp_01-1"'}))
+    server.on("PATCH", "/api/v1/groups/field", Reply(200, {**GROUP, "revision": 2}))
+    done = publish("group", "edit", "field", "--selector", "platform = any", "-o", "table")
+    seen = server.requests[-1]
+    assert (seen.headers["if-match"], seen.json) == ('"grp_01-1"', {"selector": "platform = any"})
+    assert done.out == "canary is at revision 2, 2 devices\n"
+
+
+def test_a_preview_shows_shares_and_devices(publish: Publish, server: ApiServerSimulator) -> None:
+    found = {
+        "selector": "labels.site = zrh",
+        "devices": 210,
+        "active": 200,
+        "shares": [{"percent": 1, "devices": 2}, {"percent": 10, "devices": 20}],
+        "sample": [{"device": DEVICE, "bucket": 17, "percent": 1}],
+    }
+    server.on("POST", "/api/v1/groups/preview", Reply(200, found))
+    done = publish("group", "preview", "labels.site=zrh", "--rollout", "rol_01", "-o", "table")
+    assert server.requests[-1].json == {"selector": "labels.site=zrh", "sample": 20, "rollout_id": "rol_01"}
+    assert "210, 200 of them active" in done.out
+    assert "1% about 2, 10% about 20; each is inside every larger one" in done.out
+    assert "site=zrh  2026-11-21 10:00:00Z  1%" in done.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("group", "edit", "field"),
+        ("device", "label", "kiosk"),
+        ("device", "label", "kiosk", "site"),
+        ("device", "label", "kiosk", "site=a", "--remove", "site"),
+        ("device", "label", "kiosk", "--replace", "--remove", "site"),
+    ],
+)
+def test_a_change_that_says_nothing_or_two_things_is_not_sent(
+    publish: Publish, server: ApiServerSimulator, arguments: tuple[str, ...]
+) -> None:
+    assert publish(*arguments).code == 2
+    assert server.requests == []

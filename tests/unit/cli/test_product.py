@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from typing import Any
 import pytest
 from securesystemslib.signer import SSlibKey
 
+from cli.approving import EXPLAINED
 from keys.holders import new_holder_key, open_signer
 from repo_signing.canonical import encode
 from rollout.decision import Decision, DecisionArtifact, encode_decision
+from rollout.model import ArtifactRef, Gate, Plan, Requirement, RetryPolicy, WavePlan, plan_to_dict
+from rollout.windows import Window
 from tests.simulators.api_server import ApiServerSimulator, Reply
 from tests.unit.cli.conftest import Publish, on_a_terminal
 from tests.unit.cli.samples import rollout
@@ -83,16 +87,17 @@ def test_a_key_is_for_signed_products_and_for_no_others(
     assert server.asked("POST", f"{ROLLOUT}/approve") == []
 
 
-def signed_rollout() -> dict[str, Any]:
+def signed_rollout(first: WavePlan | None = None, **rules: Any) -> dict[str, Any]:
     told = {**rollout(), "mode": "signed"}
-    told["plan"] |= {"channel": "stable", "version": "1.0.0"}
-    told["plan"]["waves"] = [{"group": "canary", "percent": 10, "gate": {"not_before": None}}]
-    return told
+    artifacts = {name: ArtifactRef(**one) for name, one in told["plan"]["artifacts"].items()}
+    waves = (first or WavePlan(group="canary", percent=10), WavePlan(group="fleet"))
+    plan = Plan(product="app", version="1.0.0", channel="stable", artifacts=artifacts, waves=waves, **rules)
+    return told | {"plan": plan_to_dict(plan), "plan_hash": plan.hash()}
 
 
-def asked(key: tuple[str, SSlibKey], **changes: Any) -> dict[str, Any]:
+def asked(key: tuple[str, SSlibKey], told: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
     """What an honest server asks to be signed, for a rollout with one artifact; ``changes`` are to its decision."""
-    told = signed_rollout()
+    told = told or signed_rollout()
     artifact = told["plan"]["artifacts"]["any"]
     fields: dict[str, Any] = {
         "org": "acme", "product": "app", "channel": "stable", "group": "canary", "rollout": "rol_01",
@@ -146,7 +151,7 @@ def test_an_approver_is_shown_what_the_bytes_say_and_signs_exactly_them(
     expected = open_signer(*key).sign(payload).signature
     assert sent.json == {
         "wave": 1,
-        "plan_hash": "c" * 64,
+        "plan_hash": signed_rollout()["plan_hash"],
         "signature": {"keyid": key[1].keyid, "waves": {"1": expected}},
     }
     for line in (
@@ -169,6 +174,108 @@ def test_what_cannot_be_explained_is_not_signed(
     assert done.code == 8
     assert "the share of the group of wave 1 would be (0, 10000)" in done.err
     assert server.asked("POST", f"{ROLLOUT}/approve") == []
+
+
+LATER = datetime(2027, 1, 9, 8, tzinfo=UTC)
+RULES: dict[str, Any] = {
+    "from_versions": (">=0.8,<1", "0.7"),
+    "requires": (Requirement(product="base-os", at_least="11.2"),),
+    "window": Window(days=("sat", "sun"), start="02:00", minutes=240, zone="local"),
+    "spread_seconds": 5400,
+    "retry": RetryPolicy(count=2, backoff_seconds=600, codes=("download_failed", "install_failed")),
+}
+SPREAD = WavePlan(group="canary", count=5, gate=Gate(not_before=LATER))
+SAID: dict[str, Any] = {**RULES, "spread_from": LATER, "not_before": LATER, "cohort_to": 12}
+
+
+def test_every_rule_of_a_plan_is_told_in_words_out_of_the_bytes(
+    publish: Publish, server: ApiServerSimulator, key: tuple[str, SSlibKey]
+) -> None:
+    told = signed_rollout(SPREAD, after=("rol_00",), **RULES)
+    server.on("GET", ROLLOUT, Reply(200, told))
+    server.on("GET", f"{ROLLOUT}/waves/1/decision", Reply(200, asked(key, told, **SAID)))
+    server.on("POST", f"{ROLLOUT}/approve", Reply(200, told))
+
+    done = publish("rollout", "approve", "rol_01", "--key", key[0], "--yes")
+
+    assert done.code == 0, done.err
+    words = done.err.split("you sign")[1].splitlines()
+    for line in (
+        "devices        0.12% of group canary (places 0 to 11 of 10000)",
+        "by count       5 devices, if the group has about 4167; of a larger group it is more",
+        "not before     2027-01-09 08:00:00Z",
+        "only from      >=0.8,<1 or 0.7",
+        "only beside    base-os 11.2 or later",
+        "installs       begin only sat,sun 02:00 4h local",
+        "spread         each device at its own moment within 1h30m of not before",
+        "retries        up to 2 more after a failure with download_failed or install_failed, "
+        "first after 10m, then twice as long each time",
+        "not signed     that it waits for rol_00: the server keeps that",
+    ):
+        assert line in words
+
+
+@pytest.mark.parametrize(
+    ("lie", "told"),
+    [
+        ({"from_versions": ()}, "versions to come from of wave 1"),
+        ({"requires": ()}, "requirements of wave 1"),
+        ({"window": None}, "maintenance window of wave 1"),
+        ({"spread_from": LATER - timedelta(days=9)}, "spread of wave 1"),
+        ({"spread_seconds": 0}, "spread of wave 1"),
+        ({"retry": RetryPolicy(count=9)}, "retry policy of wave 1"),
+        ({"retry": None}, "retry policy of wave 1"),
+        ({"not_before": None}, "not_before of wave 1"),
+        ({"cohort_from": 3}, "share of the group of wave 1"),
+        ({"cohort_to": 10_001}, "share of the group of wave 1"),
+        ({"revision": 7}, "revision of wave 1"),
+    ],
+)
+def test_a_rule_that_the_plan_does_not_say_so_is_not_signed(
+    publish: Publish, server: ApiServerSimulator, key: tuple[str, SSlibKey], lie: dict[str, Any], told: str
+) -> None:
+    shown = signed_rollout(SPREAD, **RULES)
+    server.on("GET", ROLLOUT, Reply(200, shown))
+    server.on("GET", f"{ROLLOUT}/waves/1/decision", Reply(200, asked(key, shown, **(SAID | lie))))
+    done = publish("rollout", "approve", "rol_01", "--key", key[0], "--yes")
+    assert done.code == 8
+    assert f"the {told} would be" in done.err
+    assert server.asked("POST", f"{ROLLOUT}/approve") == []
+
+
+def test_shares_of_a_hundredth_of_a_percent_are_told_and_held_against_the_plan(
+    publish: Publish, server: ApiServerSimulator, key: tuple[str, SSlibKey]
+) -> None:
+    shown = signed_rollout(WavePlan(group="canary", percent=0.05))
+    server.on("GET", ROLLOUT, Reply(200, shown))
+    server.on("GET", f"{ROLLOUT}/waves/1/decision", Reply(200, asked(key, shown, cohort_to=5)))
+    server.on("POST", f"{ROLLOUT}/approve", Reply(200, shown))
+    done = publish("rollout", "approve", "rol_01", "--key", key[0], "--yes")
+    assert done.code == 0, done.err
+    assert "devices        0.05% of group canary (places 0 to 4 of 10000)" in done.err
+    server.on("GET", f"{ROLLOUT}/waves/1/decision", Reply(200, asked(key, shown, cohort_to=6)))
+    assert publish("rollout", "approve", "rol_01", "--key", key[0], "--yes").code == 8
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        ({"note": "another"}, "has the hash"),
+        ({"priority": 5}, "says more than this program can read"),
+    ],
+)
+def test_a_plan_that_is_not_the_one_of_the_hash_is_not_signed(
+    publish: Publish, server: ApiServerSimulator, key: tuple[str, SSlibKey], edit: dict[str, Any], told: str
+) -> None:
+    shown = signed_rollout()
+    server.on("GET", ROLLOUT, Reply(200, shown | {"plan": shown["plan"] | edit}))
+    server.on("GET", f"{ROLLOUT}/waves/1/decision", Reply(200, asked(key)))
+    done = publish("rollout", "approve", "rol_01", "--key", key[0], "--yes")
+    assert (done.code, told in done.err) == (8, True)
+
+
+def test_no_field_of_a_decision_is_left_unexplained() -> None:
+    assert {one.name for one in fields(Decision)} == EXPLAINED
 
 
 def test_a_person_at_a_terminal_may_say_no(

@@ -139,11 +139,14 @@ def test_a_verb_becomes_one_call(
     assert seen.json == body
 
 
-def test_show_tells_state_why_and_a_line_for_each_wave(publish: Publish, server: ApiServerSimulator) -> None:
+def test_show_tells_state_why_a_line_for_each_wave_and_what_comes_next(
+    publish: Publish, server: ApiServerSimulator
+) -> None:
     server.on("GET", "/api/v1/rollouts/rol_01", Reply(200, rollout()))
     lines = publish("rollout", "show", "rol_01", "-o", "table").out.splitlines()
     assert lines[2:4] == ["state     waiting", "why       wave 1 waits for 1 approval"]
-    assert lines[-2].split()[:10] == ["1", "canary", "10%", "pending", "4", "0", "0", "0", "0", "0/1"]
+    assert lines[-4].split()[:10] == ["1", "canary", "10%", "pending", "4", "0", "0", "0", "0", "0/1"]
+    assert lines[-1] == "next  1 more of you: `publish rollout approve rol_01 --wave 1`"
 
 
 def test_a_command_the_state_forbids_is_a_conflict(publish: Publish, server: ApiServerSimulator) -> None:
@@ -180,3 +183,94 @@ def test_a_person_at_a_terminal_is_asked_before_an_approval(
     assert "10% of group canary" in screen
     assert ended == code
     assert len(server.asked("POST", "/api/v1/rollouts/rol_01/approve")) == sent
+
+
+def test_create_with_every_rule(publish: Publish, server: ApiServerSimulator) -> None:
+    server.on("POST", "/api/v1/rollouts", Reply(201, rollout("draft")))
+    publish(
+        "rollout", "create", *RELEASE, "--template", "exponential", "--group", "fleet", "--gate", "approvals=1,soak=1h",
+        "--start", "0.5", "--factor", "4", "--from-version", ">=1,<2", "--requires", "os>=11.2", "--after", "rol_1",
+        "--window", "sat,sun 02:00 4h local", "--spread", "2h", "--retry", "2,backoff=10m,code=health_failed",
+        "--ignores-freeze",
+    )  # fmt: skip
+    assert server.requests[0].json == {
+        "product": "app",
+        "version": "1.0.0",
+        "template": {
+            "name": "exponential",
+            "groups": ["fleet"],
+            "gate": {"approvals": 1, "soak_seconds": 3600},
+            "start": 0.5,
+            "factor": 4.0,
+        },
+        "from_versions": [">=1,<2"],
+        "requires": [{"product": "os", "at_least": "11.2"}],
+        "after": ["rol_1"],
+        "window": {"days": ["sat", "sun"], "start": "02:00", "minutes": 240, "zone": "local"},
+        "spread_seconds": 7200,
+        "retry": {"count": 2, "backoff_seconds": 600, "codes": ["health_failed"]},
+        "ignores_freeze": True,
+    }
+
+
+def test_options_of_a_template_without_one_never_reach_the_server(publish: Publish, server: ApiServerSimulator) -> None:
+    done = publish("rollout", "create", *RELEASE, "--group", "fleet")
+    assert done.code == 2
+    assert done.err.splitlines()[0] == "error: --group, --gate, --start and --factor are a template's"
+    assert server.requests == []
+
+
+def test_a_word_for_the_next_wave(publish: Publish, server: ApiServerSimulator) -> None:
+    server.on("POST", "/api/v1/rollouts/rol_1/advance", Reply(200, rollout()))
+    assert publish("rollout", "advance", "rol_1").code == 0
+
+
+def test_a_freeze_and_a_template_are_sent_as_the_api_takes_them(publish: Publish, server: ApiServerSimulator) -> None:
+    frozen = {
+        "id": "frz_1", "product": None, "starts": None, "ends": None, "frozen_until": None, "reason": "off", "at": None,
+        "weekly": {"days": ["fri"], "start": "16:00", "minutes": 90, "zone": "UTC"}, "by": {"name": "Ada"},
+    }  # fmt: skip
+    server.on("POST", "/api/v1/freeze-windows", Reply(201, frozen))
+    done = publish("rollout", "freeze", "add", "--weekly", "fri 16:00 90m UTC", "--reason", "off", "-o", "table")
+    assert done.out.strip() == "added freeze frz_1: every fri 16:00 1h30m UTC"
+    assert server.requests[0].json == {"reason": "off", "weekly": frozen["weekly"]}
+    server.on("POST", "/api/v1/rollout-templates", Reply(201, {"name": "careful", "waves": [{}, {}]}))
+    publish("rollout", "template", "create", "careful", "--wave", "*:5,soak=1h", "--wave", "*,count=9")
+    assert server.requests[1].json == {
+        "name": "careful",
+        "description": "",
+        "waves": [
+            {"group": "*", "percent": 5, "gate": {"soak_seconds": 3600}},
+            {"group": "*", "percent": 100, "count": 9, "gate": {}},
+        ],
+    }
+
+
+def test_an_exclusion_and_a_pin_in_words(publish: Publish, server: ApiServerSimulator) -> None:
+    made = {
+        "id": "exc_1", "kind": "exclude", "device_id": None, "group": "night", "product": "app", "version": "2.0",
+        "package": None, "until": None, "matched": 0, "reason": "hot", "by": {"name": "Ada"}, "at": None,
+    }  # fmt: skip
+    server.on("POST", "/api/v1/exclusions", Reply(201, made))
+    excluded = publish(
+        "device",
+        "exclude",
+        "--group",
+        "night",
+        "--product",
+        "app",
+        "--version",
+        "2.0",
+        "--reason",
+        "hot",
+        "-o",
+        "table",
+    )
+    assert excluded.out.strip() == "exc_1: app 2.0 is kept from group night"
+    assert server.requests[0].json == {"group": "night", "product": "app", "version": "2.0", "reason": "hot"}
+    pinned = {**made, "kind": "pin", "device_id": "dev_1", "group": None}
+    server.on("PUT", "/api/v1/devices/press-1/pin", Reply(200, pinned))
+    done = publish("device", "pin", "press-1", "--product", "app", "--version", "2.0", "--reason", "hot", "-o", "table")
+    assert done.out.strip() == "exc_1: dev_1 takes only app 2.0"
+    server.on("DELETE", "/api/v1/devices/press-1/pin", Reply(204, None))
+    assert publish("device", "unpin", "press-1", "--product", "app").code == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,7 @@ def test_away_from_a_terminal_every_change_is_a_line_of_json(publish: Publish, s
                     "succeeded": 0,
                     "failed": 0,
                     "rolled_back": 0,
+                    "soaks_until": None,
                 },
                 {
                     "number": 2,
@@ -126,8 +128,10 @@ def test_away_from_a_terminal_every_change_is_a_line_of_json(publish: Publish, s
                     "succeeded": 0,
                     "failed": 0,
                     "rolled_back": 0,
+                    "soaks_until": None,
                 },
             ],
+            "failures": [],
         }
     ]
 
@@ -144,6 +148,80 @@ def test_the_view_has_a_bar_for_each_wave_and_says_why() -> None:
         "2  [red]fleet 100%  ──────────────────────────────  0/4            pending",
         "wave 1: 3 of 4 done",
     ]
+
+
+OUTLOOK = {
+    "success": {"hits": 3, "results": 4, "percent": 75.0, "low": 30.1, "high": 95.4},
+    "failure": {"hits": 1, "results": 4, "percent": 25.0, "low": 4.6, "high": 69.9},
+    "unheard": 2,
+    "stalled": 1,
+    "soaks_until": "2026-11-21T12:30:00Z",
+    "silent_from": "2026-11-21T11:00:00Z",
+    "deadline_at": "2026-11-21T14:00:00Z",
+}
+FAILURES = {
+    "devices": 1,
+    "more": 0,
+    "reasons": [
+        {
+            "code": "install_failed",
+            "progress": "failed",
+            "devices": 1,
+            "first_at": "2026-11-21T11:59:00Z",
+            "last_at": "2026-11-21T11:59:00Z",
+            "example": {"device_id": "dev_07", "device_name": "gate-7", "detail": "exit 1\x1b[32m"},
+        }
+    ],
+}
+
+
+def failing(state: str = "running", why: str = "wave 1: soaks") -> dict[str, Any]:
+    told = rollout(state, why=why)
+    told["waves"] = [wave(1, "canary", 10, "open", succeeded=3, failed=1) | {"outlook": OUTLOOK}]
+    return told
+
+
+def test_the_view_tells_rates_time_left_silence_and_failures_by_reason() -> None:
+    paper = io.StringIO()
+    noon = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+    Console(file=paper, width=220).print(view(failing() | {"failures": FAILURES}, noon))
+    lines = [line.rstrip() for line in paper.getvalue().splitlines()]
+    assert lines[1].endswith(
+        "3/4  1 failed  open  75% (30.1 to 95.4)  "
+        "soaks 30m more; deadline in 2h; 3 silent (2 never heard of, 1 standing still)"
+    )
+    assert lines[2:] == ["wave 1: soaks", "1 x install_failed (exit 1\\x1b[32m, gate-7)"]
+
+
+def test_failures_are_asked_for_when_there_are_any_and_again_only_when_there_are_more(
+    publish: Publish, server: ApiServerSimulator
+) -> None:
+    server.on(
+        "GET",
+        PATH,
+        Reply(200, rollout("running")),
+        Reply(200, failing()),
+        Reply(200, failing(why="wave 1: soaks on")),
+        Reply(200, failing("completed")),
+    )
+    server.on("GET", f"{PATH}/failures", Reply(200, FAILURES))
+    done = publish("rollout", "watch", "rol_01")
+    told = [json.loads(line)["failures"] for line in done.out.splitlines()]
+    assert told == [[], *[[{"code": "install_failed", "progress": "failed", "devices": 1}]] * 3]
+    assert len(server.asked("GET", f"{PATH}/failures")) == 1
+
+
+def test_away_from_a_terminal_a_table_is_one_line_of_text_for_each_change(
+    publish: Publish, server: ApiServerSimulator
+) -> None:
+    server.on("GET", PATH, Reply(200, failing("aborted", why="aborted: no")))
+    server.on("GET", f"{PATH}/failures", Reply(200, FAILURES))
+    done = publish("rollout", "watch", "rol_01", "-o", "table")
+    assert done.code == 6
+    [line] = done.out.splitlines()
+    assert line[20:] == (
+        "  aborted  wave 1/1 canary  3/4 succeeded, 1 failed  aborted: no  1 x install_failed (exit 1\\x1b[32m, gate-7)"
+    )
 
 
 def test_on_a_terminal_the_view_is_live_and_its_last_picture_stays(server: ApiServerSimulator, tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_a_group_in_a_rollout_stays(fleet: FleetSimulator) -> None:
 
 
 def test_a_groups_description_changes_and_its_name_does_not(fleet: FleetSimulator) -> None:
-    assert service.describe_group(fleet, "acme", "canary", "ours", by=ADA, now=NOON).description == "ours"
+    assert service.edit_group(fleet, "acme", "canary", description="ours", by=ADA, now=NOON).description == "ours"
     with pytest.raises(GroupExists):
         service.create_group(fleet, "acme", name="canary", description="", by=ADA, now=NOON)
 

@@ -12,7 +12,7 @@ from evidence.model import Actor
 from rollout.decision import decode_decision
 from rollout.errors import ReleaseBlocked, RolloutChanged, RolloutError
 from rollout.machine import replay
-from rollout.model import AbortMode, Progress
+from rollout.model import AbortMode, Priority, Progress
 from tests.simulators.rollouts import Stopped, carry_on
 from tests.unit.rollout.model import (
     ADMIN,
@@ -50,18 +50,18 @@ class RolloutLife(Believed):
 
     @precondition(lambda self: len(self.all) < len(VERSIONS))
     @rule(needs=st.sampled_from([0, 1, 2]), sure=st.integers(0, 4))
-    def create(self, needs: int, sure: int) -> None:
+    def create(self, needs: int, sure: int, *, urgent: bool = False) -> None:
         if sure and any(one.state not in FINAL for one in self.all):
             return
         version = VERSIONS[len(self.all)]
-        ask = request(version, waves(needs))
+        ask = request(version, waves(needs), priority=Priority.SECURITY if urgent else Priority.NORMAL)
         try:
             made = self.world.service.create(ORG, ask, by=CREATOR, now=self.world.now)
         except ReleaseBlocked:
             assert self.blocked(version)
             return
         assert not self.blocked(version)
-        self.all.append(Expected(made.id, version, needs, made.plan_hash))
+        self.all.append(Expected(made.id, version, needs, made.plan_hash, urgent=urgent))
 
     @precondition(lambda self: self.all)
     @rule(which=st.integers(0, 3))
@@ -79,7 +79,7 @@ class RolloutLife(Believed):
     )
     def edit(self, which: int, by: Actor, needs: int, admin: bool) -> None:
         one = self.pick(which)
-        ask = request(one.version, waves(needs))
+        ask = request(one.version, waves(needs), priority=Priority.SECURITY if one.urgent else Priority.NORMAL)
         may = not one.open and (by.id == CREATOR.id or admin)
         edit = self.world.service.edit
         if self.attempt_it(
@@ -237,6 +237,8 @@ class RolloutLife(Believed):
     @precondition(lambda self: any(one.state == "paused" for one in self.all))
     @rule(which=st.integers(0, 3), retry=st.booleans())
     def go_on_after_a_pause(self, which: int, retry: bool) -> None:
+        paused = [place for place, one in enumerate(self.all) if one.state == "paused"]
+        which = paused[which % len(paused)]
         if retry:
             self.retry(which, False, "")
         self.resume(which, ANN, True)

@@ -43,6 +43,8 @@ MATRIX = {
     "pause": {"waiting", "running"},
     "resume": {"paused"},
     "retry": {"running", "paused"},
+    "retry_later": {"running", "paused"},
+    "roll_back": {"completed", "aborted"},
     "abort": {"draft", "waiting", "running", "paused"},
 }
 
@@ -92,6 +94,10 @@ class Expected:
     forgiven: tuple[int, int] = (0, 0)  # failures ever, devices standing failed, both at the last resume
     revision: int = 1
     replayed: int = 0
+    urgent: bool = False
+    rolled: bool = False
+    retry_at: datetime | None = None
+    retry_devices: list[str] = field(default_factory=list)
 
     def enough(self) -> bool:
         """Approvers of the awaited wave, without who wrote or refused this plan."""
@@ -179,6 +185,7 @@ class Believed(RuleBasedStateMachine):
             one.forgiven = (failures, failed + rolled_back)
 
     def offer_again(self, one: Expected, devices: list[str]) -> None:
+        one.retry_at, one.retry_devices = None, []
         if devices:
             one.attempts[devices[0]] = self.offer(one, devices[0]) + 1
         else:
@@ -186,21 +193,43 @@ class Believed(RuleBasedStateMachine):
 
     def make_way(self, newest: Expected) -> None:
         for other in self.all:
-            if other is not newest and other.state in UNDER_WAY and self.place(other) < self.place(newest):
+            if other.state in UNDER_WAY and self.ends(newest, other):
                 other.state = "superseded"
+
+    def ends(self, newer: Expected, older: Expected) -> bool:
+        """All share their groups here: the newer one ends the older, but a normal one no security one."""
+        return self.place(newer) > self.place(older) and (newer.urgent or not older.urgent)
+
+    def has_the_word(self, one: Expected) -> bool:
+        """Whether the documents of every group it reached are still its own."""
+        return all(
+            max(
+                (other for other in self.all if self.waves_open(other, group)), key=lambda o: self.last_opened(o, group)
+            )
+            is one
+            for group in ("fleet", "canary")
+            if self.waves_open(one, group)
+        )
 
     def place(self, one: Expected) -> tuple[datetime, str]:
         """Order of submission, by id within one moment."""
         return one.submitted or self.world.now, one.id
 
     def model_tick(self) -> None:
-        for one in sorted(self.all, key=lambda one: one.id):
+        for one in sorted(self.all, key=lambda one: (not one.urgent, one.id)):
             if one.state not in {"waiting", "running"}:
                 continue
-            if any(other.state in UNDER_WAY and self.place(other) > self.place(one) for other in self.all):
+            if any(other.state in UNDER_WAY and self.ends(other, one) for other in self.all):
                 one.state = "superseded"
             elif self.blocked(one.version):
                 self.stop(one, one.state, approver=False)
+            elif one.state == "running" and one.retry_at is not None and self.world.now >= one.retry_at:
+                self.offer_again(one, one.retry_devices)
+            elif one.state == "waiting" and any(
+                other.urgent and not one.urgent and other.state in UNDER_WAY and self.place(other) < self.place(one)
+                for other in self.all
+            ):
+                continue
             elif one.state == "waiting" and one.enough():
                 one.state, one.began, one.forgiven = "running", self.world.now, (0, 0)
                 one.open.append(self.world.now)
@@ -229,6 +258,10 @@ class Believed(RuleBasedStateMachine):
             stored = self.world.rollouts.stored[one.id]
             opened = [wave.opened_at for wave in stored.waves if wave.opened_at is not None]
             one.state, one.wave, one.open = stored.state.value, stored.wave, opened
+            one.rolled = stored.rolled_back_because is not None
+            one.retry_at, one.retry_devices = stored.retry_at, [*stored.retry_devices]
+            # A retry whose tick was stopped is done once it is settled.
+            one.attempt, one.attempts = stored.attempt, dict(stored.device_attempts)
             if stored.state == "paused":
                 assert stored.paused_from is not None
                 one.back_to, one.approver_needed = stored.paused_from.value, stored.pause_needs_approver
@@ -278,7 +311,7 @@ class Believed(RuleBasedStateMachine):
         after = row or Row(wave, attempt, place)
         after.attempt, after.progress = attempt, place
         after.finishes += place >= 2 > old
-        asked_to = one.state in BRAKED
+        asked_to = one.state in BRAKED or one.rolled
         after.failures += (place == 3 or (place == 4 and not asked_to)) and old != 3
         one.rows[device] = after
 
@@ -292,9 +325,9 @@ class Believed(RuleBasedStateMachine):
         document = self.world.decisions.documents.get(f"brakes/firmware/{group}.json")
         brake = None if document is None else decode_brake(document)
         mine = brake if brake is not None and brake.rollout == owner.id else None
-        if owner.state in BRAKED:
+        if owner.state in BRAKED or owner.rolled:
             assert mine is not None, f"{owner.id} is {owner.state} and nothing stops its devices"
-            assert mine.stance == ("roll_back" if owner.mode == "roll_back" else "halted")
+            assert mine.stance == ("roll_back" if owner.mode == "roll_back" or owner.rolled else "halted")
             assert mine.wave >= decision.wave
         else:
             assert mine is None, f"{owner.id} is {owner.state} and braked"

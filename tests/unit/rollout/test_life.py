@@ -13,11 +13,23 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from rollout import documents, effects, gate, guards, machine, progress, settlement
-from rollout.commands import Abort, Approve, Command, Edit, OpenWave, Pause, Resume, command_to_dict
+from rollout import aftermath, documents, effects, gate, guards, machine, precedence, progress, settlement
+from rollout.commands import (
+    Abort,
+    Approve,
+    Command,
+    Edit,
+    OpenWave,
+    Pause,
+    Resume,
+    Retry,
+    RetryLater,
+    RollBack,
+    command_to_dict,
+)
 from rollout.decision import Stance
 from rollout.model import AbortMode, Counters, Progress, Rollout, State
-from tests.unit.rollout.life import RolloutLife
+from tests.unit.rollout.many import ManyLives
 from tests.unit.rollout.model import transitions
 
 LIVES = settings(
@@ -36,7 +48,7 @@ MORE_LIVES = settings(LIVES, max_examples=900)  # a caught mutant ends them earl
 
 def test_rollouts_live_as_the_model_says(capsys: pytest.CaptureFixture[str]) -> None:
     transitions.clear()
-    run_state_machine_as_test(RolloutLife, settings=LIVES)
+    run_state_machine_as_test(ManyLives, settings=LIVES)
     lines = [f"{count:6} x {state} {tag}" for (state, tag), count in sorted(transitions.items())]
     with capsys.disabled():
         sys.stdout.write("\n".join(["", *lines, ""]))
@@ -115,9 +127,7 @@ def the_limit_is_off_by_one(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         gate,
         "_failure",
-        lambda name, wave, limits, counters, devices: true(
-            name, wave, replace(limits, max_failures=limits.max_failures + 1), counters, devices
-        ),
+        lambda name, limits, tally: true(name, replace(limits, max_failures=limits.max_failures + 1), tally),
     )
 
 
@@ -126,9 +136,7 @@ def nobody_waits_for_the_soak(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         gate,
         "_lacking",
-        lambda wave, limits, counters, devices, now: true(
-            wave, replace(limits, soak_seconds=0), counters, devices, now
-        ),
+        lambda wave, limits, tally, now: true(wave, replace(limits, soak_seconds=0), tally, now),
     )
 
 
@@ -149,19 +157,15 @@ def roll_back_only_halts(patch: pytest.MonkeyPatch) -> None:
 
 
 def the_first_wave_of_a_group_stays_its_cohort(patch: pytest.MonkeyPatch) -> None:
-    true = documents._reached
     patch.setattr(
         documents,
-        "_reached",
-        lambda rollout: {
-            group: min(n for n, plan in enumerate(rollout.plan.waves, start=1) if plan.group == group)
-            for group in true(rollout)
-        },
+        "widest_reach",
+        lambda rollout, group: next(round(w.percent * 100) for w in rollout.plan.waves if w.group == group),
     )
 
 
 def cohorts_are_wider_than_their_wave(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(documents, "reach", lambda percent: min(10_000, percent * 100 + 1))
+    patch.setattr(documents, "reach_of", lambda plan, wave: min(10_000, round(plan.percent * 100) + 1))
 
 
 def the_state_is_saved_before_it_is_signed(patch: pytest.MonkeyPatch) -> None:
@@ -197,7 +201,7 @@ def rolling_back_for_a_brake_counts_as_failing(patch: pytest.MonkeyPatch) -> Non
 
 
 def devices_outside_the_share_count(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(progress, "reach", lambda percent: 10_000)
+    patch.setattr(progress, "reach_of", lambda plan, wave: 10_000)
 
 
 def an_event_forgets_its_command(patch: pytest.MonkeyPatch) -> None:
@@ -216,6 +220,60 @@ def the_wave_after_is_opened(patch: pytest.MonkeyPatch) -> None:
         return true(replace(rollout, wave=following), replace(command, wave=following), now)
 
     arrow(patch, State.WAITING, OpenWave, effect=skip)
+
+
+def a_newer_normal_one_ends_a_security_one(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(precedence, "supersedes", lambda newer, older: precedence.place(newer) > precedence.place(older))
+
+
+def nobody_waits_for_a_security_one(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(precedence.Precedence, "waited_for", lambda self, rollout: None)
+
+
+def a_call_back_only_says_so(patch: pytest.MonkeyPatch) -> None:
+    arrow(patch, State.COMPLETED, RollBack, effect=lambda rollout, command, now: rollout)
+
+
+def a_call_back_revives_the_rollout(patch: pytest.MonkeyPatch) -> None:
+    arrow(patch, State.COMPLETED, RollBack, to=(State.RUNNING,))
+
+
+def devices_are_called_back_twice(patch: pytest.MonkeyPatch) -> None:
+    for state in (State.COMPLETED, State.ABORTED):
+        arrow(patch, state, RollBack, guard=guards.has_reason)
+
+
+def a_call_back_takes_the_brake_of_whoever_has_the_group(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(settlement.Settlement, "overtaken", lambda self, rollout: "")
+
+
+def going_back_when_called_counts_as_failing(patch: pytest.MonkeyPatch) -> None:
+    true = progress._is_failure
+    patch.setattr(progress, "_is_failure", lambda rollout, said: true(replace(rollout, rolled_back_because=None), said))
+
+
+def a_retry_for_later_is_one_for_now(patch: pytest.MonkeyPatch) -> None:
+    for state in (State.RUNNING, State.PAUSED):
+        arrow(patch, state, RetryLater, effect=effects.retry)
+
+
+def a_planned_retry_is_never_done_with(patch: pytest.MonkeyPatch) -> None:
+    true = effects.retry
+
+    def again(rollout: Rollout, command: Any, now: Any) -> Rollout:
+        after = true(rollout, command, now)
+        return replace(after, retry_at=rollout.retry_at, retry_devices=rollout.retry_devices)
+
+    arrow(patch, State.RUNNING, Retry, effect=again)
+
+
+def a_planned_retry_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    for state in (State.RUNNING, State.PAUSED):
+        arrow(patch, state, RetryLater, effect=lambda rollout, command, now: rollout)
+
+
+def what_is_under_way_is_run_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(aftermath, "FINAL_STATES", frozenset(State))
 
 
 MUTANTS: list[Plant] = [
@@ -243,6 +301,17 @@ MUTANTS: list[Plant] = [
     devices_outside_the_share_count,
     an_event_forgets_its_command,
     the_wave_after_is_opened,
+    a_newer_normal_one_ends_a_security_one,
+    nobody_waits_for_a_security_one,
+    a_call_back_only_says_so,
+    a_call_back_revives_the_rollout,
+    devices_are_called_back_twice,
+    a_call_back_takes_the_brake_of_whoever_has_the_group,
+    going_back_when_called_counts_as_failing,
+    a_retry_for_later_is_one_for_now,
+    a_planned_retry_is_never_done_with,
+    a_planned_retry_is_forgotten,
+    what_is_under_way_is_run_again,
 ]
 
 
@@ -250,5 +319,5 @@ MUTANTS: list[Plant] = [
 def test_a_planted_mutant_does_not_survive(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
     with contextlib.redirect_stdout(io.StringIO()), pytest.raises(Exception) as caught:  # noqa: PT011
-        run_state_machine_as_test(RolloutLife, settings=MORE_LIVES)
+        run_state_machine_as_test(ManyLives, settings=MORE_LIVES)
     assert not isinstance(caught.value, TypeError | NameError | AttributeError), "the mutant itself is broken"

@@ -23,6 +23,8 @@ from rollout.commands import (
     Refuse,
     Resume,
     Retry,
+    RetryLater,
+    RollBack,
     Submit,
     Supersede,
     command_from_dict,
@@ -98,24 +100,37 @@ SAID: dict[type[Command], Command] = {
     Resume: RESUME,
     Retry: Retry(by=BOB),
     Abort: Abort(by=BOB, reason="bad", mode=AbortMode.ROLL_BACK),
+    RetryLater: RetryLater(by=BOB, at=LATER + timedelta(hours=2), devices=("dev_c1",)),
+    RollBack: RollBack(by=BOB, reason="eats batteries"),
     Supersede: Supersede(by=SCHEDULER, rollout="rol_2"),
 }
 
 # Written by hand from the design, not from the code: what each command leads to from each state, wave 1 at hand.
 MATRIX = """
-            submit  edit  approve refuse open_wave pass_wave fail_wave pause  resume  retry   abort   supersede
-draft       waiting draft -       -      -         -         -         -      -       -       aborted -
-waiting     -       draft waiting draft  running   -         -         paused -       -       aborted superseded
-running     -       -     -       -      -         waiting   paused    paused -       running aborted superseded
-paused      -       -     -       -      -         -         -         -      running paused  aborted superseded
-completed   -       -     -       -      -         -         -         -      -       -       -       -
-aborted     -       -     -       -      -         -         -         -      -       -       -       -
-superseded  -       -     -       -      -         -         -         -      -       -       -       -
+            submit  edit  approve refuse open_wave pass_wave fail_wave
+draft       waiting draft -       -      -         -         -
+waiting     -       draft waiting draft  running   -         -
+running     -       -     -       -      -         waiting   paused
+paused      -       -     -       -      -         -         -
+completed   -       -     -       -      -         -         -
+aborted     -       -     -       -      -         -         -
+superseded  -       -     -       -      -         -         -
+"""
+MATRIX_OF_THE_REST = """
+            pause  resume  retry   retry_later abort   roll_back supersede
+draft       -      -       -       -           aborted -         -
+waiting     paused -       -       -           aborted -         superseded
+running     paused -       running running     aborted -         superseded
+paused      -      running paused  paused      aborted -         superseded
+completed   -      -       -       -           -       completed -
+aborted     -      -       -       -           -       aborted   -
+superseded  -      -       -       -           -       -         -
 """
 
 
 def wanted(state: State, command: type[Command]) -> State | None:
-    head, *rows = [line.split() for line in MATRIX.strip().splitlines()]
+    matrix = MATRIX if command.name in MATRIX.split() else MATRIX_OF_THE_REST
+    head, *rows = [line.split() for line in matrix.strip().splitlines()]
     row = next(row for row in rows if row[0] == state.value)
     to = row[1 + head.index(command.name)]
     return None if to == "-" else State(to)
@@ -140,18 +155,19 @@ def test_every_command_from_every_state(state: State, command: type[Command]) ->
 
 def test_the_list_of_commands_is_whole() -> None:
     assert set(COMMANDS) == set(Command.__subclasses__())
-    assert len({command.name for command in COMMANDS}) == 12
+    assert len({command.name for command in COMMANDS}) == 14
 
 
 def test_a_refusal_names_the_commands_possible() -> None:
-    with pytest.raises(TransitionNotAllowed, match="possible: resume, retry, abort, supersede"):
+    with pytest.raises(TransitionNotAllowed, match="possible: resume, retry, retry_later, abort, supersede"):
         apply(AT[State.PAUSED], PAUSE, now=LATER)
     with pytest.raises(TransitionNotAllowed, match="possible: nothing, it has ended"):
-        apply(AT[State.ABORTED], PAUSE, now=LATER)
+        apply(AT[State.SUPERSEDED], PAUSE, now=LATER)
 
 
 def test_final_states_have_no_way_out() -> None:
-    assert {state for state, _ in TRANSITIONS} & FINAL_STATES == set()
+    out_of_the_end = {(state, arrow.to) for (state, _), arrow in TRANSITIONS.items() if state in FINAL_STATES}
+    assert out_of_the_end == {(State.COMPLETED, (State.COMPLETED,)), (State.ABORTED, (State.ABORTED,))}
 
 
 @pytest.mark.parametrize("command", [*SAID.values()], ids=lambda command: command.name)

@@ -22,9 +22,11 @@ from rollout.model import (
     DeviceProgress,
     Gate,
     Plan,
+    Priority,
     Progress,
     Refusal,
     Rollout,
+    Silent,
     State,
     Wave,
     WavePlan,
@@ -102,6 +104,9 @@ def test_all_faults_are_told_at_once() -> None:
         (one_wave(max_failure_rate_percent=101), "waves.1.gate.max_failure_rate_percent"),
         (one_wave(deadline_seconds=0), "waves.1.gate.deadline_seconds"),
         (one_wave(soak_seconds=60, deadline_seconds=59), "waves.1.gate.deadline_seconds"),
+        (one_wave(report_timeout_seconds=0), "waves.1.gate.report_timeout_seconds"),
+        (one_wave(report_timeout_seconds=60, deadline_seconds=60), "waves.1.gate.report_timeout_seconds"),
+        (one_wave(silent=Silent.IGNORE), "waves.1.gate.silent"),
         (one_wave(not_before=datetime(2026, 1, 1)), "waves.1.gate.not_before"),  # noqa: DTZ001
         (one_wave(not_before=datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=1)))), "waves.1.gate.not_before"),
     ],
@@ -128,6 +133,10 @@ def test_five_hundred_waves_are_allowed() -> None:
         (lambda fields: fields["waves"][1]["gate"].update(approval=2), "waves.2.gate.approval"),
         (lambda fields: fields["waves"][1]["gate"].update(not_before="2026-01-01T00:00:00"), "waves.2.gate.not_before"),
         (lambda fields: fields["waves"][1]["gate"].update(not_before="soon"), "waves.2.gate.not_before"),
+        (lambda fields: fields["waves"][1]["gate"].update(silent="loud"), "waves.2.gate.silent"),
+        (lambda fields: fields["waves"][1]["gate"].update(silent=["fail"]), "waves.2.gate.silent"),
+        (lambda fields: fields.update(priority="urgent"), "priority"),
+        (lambda fields: fields.update(priority=["security"]), "priority"),
     ],
 )
 def test_reading_a_plan_refuses_what_does_not_belong(spoil: Callable[[dict[str, Any]], object], where: str) -> None:
@@ -158,6 +167,8 @@ GATES = st.builds(
     max_failures=st.none() | COUNT,
     max_failure_rate_percent=st.none() | COUNT,
     deadline_seconds=st.none() | COUNT,
+    report_timeout_seconds=st.none() | COUNT,
+    silent=st.sampled_from(Silent),
 )
 PLANS = st.builds(
     Plan,
@@ -169,6 +180,7 @@ PLANS = st.builds(
     keep_open=st.booleans(),
     allow_downgrade=st.booleans(),
     note=TEXT,
+    priority=st.sampled_from(Priority),
 )
 COUNTERS = st.builds(
     Counters, acting=COUNT, succeeded=COUNT, failed=COUNT, rolled_back=COUNT, failures=COUNT, finishes=COUNT
@@ -182,6 +194,7 @@ WAVES = st.builds(
     judged_from=COUNTERS,
     resumed_at=SOME_TIME,
     opened_revision=COUNT,
+    silence_judged=COUNT,
 )
 ROLLOUTS = st.builds(
     Rollout,
@@ -213,6 +226,10 @@ ROLLOUTS = st.builds(
     editors=st.lists(ACTORS, max_size=2).map(tuple),
     retried_revision=COUNT,
     braked_revision=COUNT,
+    origin=st.none() | TEXT,
+    rolled_back_because=st.none() | TEXT,
+    retry_at=SOME_TIME,
+    retry_devices=st.lists(TEXT, max_size=2).map(tuple),
 )
 EVENTS = st.builds(AuditEvent, TEXT, TEXT, ACTORS, TIMES, st.dictionaries(TEXT, TEXT | COUNT | st.none(), max_size=3))
 INTENTS = st.builds(
@@ -298,5 +315,22 @@ def _example_rollout() -> Rollout:
         created_by=Actor(ActorKind.USER, "usr_1", "Ann"),
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
         salt="00" * 16,
-        waves=(Wave(), Wave()),
+        waves=(Wave(reach=7, silence_judged=1), Wave()),
+        origin="rol_0",
+        rolled_back_because="bad",
+        retry_at=datetime(2026, 1, 2, tzinfo=UTC),
+        retry_devices=("dev_1",),
     )
+
+
+def test_what_is_as_ever_is_stored_as_ever() -> None:
+    later: dict[str, Any] = {"origin": None, "rolled_back_because": None, "retry_at": None, "retry_devices": ()}
+    stored = rollout_to_dict(dataclasses.replace(_example_rollout(), **later))
+    assert later.keys() & stored.keys() == set()
+    assert rollout_from_dict(stored) == dataclasses.replace(_example_rollout(), **later)
+    assert "priority" not in plan_to_dict(plan())
+
+
+def test_security_changes_the_hash_of_a_plan() -> None:
+    assert plan_to_dict(dataclasses.replace(plan(), priority=Priority.SECURITY))["priority"] == "security"
+    assert dataclasses.replace(plan(), priority=Priority.SECURITY).hash() != plan().hash()

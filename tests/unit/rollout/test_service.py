@@ -347,7 +347,7 @@ def test_expected_devices_are_counted_once_and_exactly() -> None:
     )
     rollout = world.submitted(waves=waves)
     assert audience.expected_all(rollout, world.groups) == {1: 3, 2: 6, 3: 14, 4: 1}
-    assert [world.service.expected(rollout, wave) for wave in (1, 2, 3, 4)] == [3, 6, 14, 1]
+    assert [world.service.expected(rollout, wave, world.now) for wave in (1, 2, 3, 4)] == [3, 6, 14, 1]
 
 
 def test_a_large_group_is_size_times_share() -> None:

@@ -41,6 +41,7 @@ def test_a_json_document_tells_its_facts() -> None:
         subject_name="gateway",
         subject_version="2.0",
         warnings=(),
+        packages=frozenset({"pump", "pump.so", "pkg:pypi/pump@1.4.0"}),
     )
 
 
@@ -54,6 +55,7 @@ def test_an_xml_document_tells_the_same_facts() -> None:
         subject_name="gateway",
         subject_version="2.0",
         warnings=(),
+        packages=frozenset({"pump", "pump.so", "pkg:pypi/pump@1.4.0"}),
     )
 
 

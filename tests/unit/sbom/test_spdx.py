@@ -57,6 +57,7 @@ def test_a_json_document_tells_its_facts() -> None:
         subject_name="gateway",
         subject_version="2.0",
         warnings=(),
+        packages=frozenset({"pump", "pump.so", "pkg:pypi/pump@1.4.0"}),
     )
 
 
@@ -70,6 +71,7 @@ def test_tags_and_values_tell_the_same_facts() -> None:
         subject_name="gateway",
         subject_version="2.0",
         warnings=(),
+        packages=frozenset({"pump", "pump.so", "pkg:pypi/pump@1.4.0"}),
     )
 
 

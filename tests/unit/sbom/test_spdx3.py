@@ -50,6 +50,7 @@ def test_a_document_tells_its_facts() -> None:
         subject_name="gateway",
         subject_version="2.0",
         warnings=(),
+        packages=frozenset({"pump", "pump.so", "pkg:pypi/pump@1.4.0"}),
     )
 
 
