@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from api.canary import canary_folder, canary_url, last_reading
 from api.operator.routes import services
 from api.wiring import Wavegate
+from repo_signing import roles
 from repo_signing.outlook import warnings
 
 blueprint: Final = Blueprint("probes", __name__)
@@ -49,7 +50,7 @@ class Meter(Collector):
         )
         soonest: dict[str, float] = {}
         for role in status.roles:
-            name = "releases-bins" if role.name.startswith("releases") and "-" in role.name else role.name
+            name = "releases-bins" if roles.delegator(role.name) == roles.RELEASES else role.name
             left = (role.expires - now).total_seconds()
             soonest[name] = min(left, soonest.get(name, left))
         for name, left in soonest.items():
