@@ -18,6 +18,7 @@ from repo_signing.repository import SignedRepository
 from rollout.errors import RolloutChanged
 from rollout.excluding import Exclusions
 from rollout.freezing import Freezes
+from rollout.permits import Permits
 from rollout.preview import Previews
 from rollout.rules import Rules
 from rollout.service import RolloutService
@@ -30,6 +31,7 @@ from store.fleet import SqlFleet
 from store.idempotency import IdempotencyKeys
 from store.inventory import SqlInventory
 from store.login_failures import LoginFailures
+from store.permits import SqlPermits
 from store.rollouts import SqlRollouts
 from store.rules import SqlExclusions, SqlFreezes, SqlTemplates
 
@@ -52,6 +54,7 @@ class Wavegate:
     artifacts: ArtifactIndex
     rollouts: RolloutService
     rollout_store: SqlRollouts
+    permits: Permits
     exclusions: Exclusions
     freezes: Freezes
     templates: SqlTemplates
@@ -153,12 +156,14 @@ def open_wavegate(settings: Settings) -> Wavegate:
         packages_of=lambda artifact: packages_of(repository, artifacts, artifact),
     )
     freezes = Freezes(rows=SqlFreezes(db))
+    permits = Permits(rows=SqlPermits(db), rollouts=rollout_store, groups=fleet)
     service = RolloutService(
         rollouts=rollout_store,
         decisions=decisions,
         releases=SqlReleases(db),
         groups=fleet,
         rules=Rules(exclusions=exclusions, freezes=freezes),
+        updating=permits.words,
     )
     return Wavegate(
         version=version("wavegate"),
@@ -169,6 +174,7 @@ def open_wavegate(settings: Settings) -> Wavegate:
         artifacts=artifacts,
         rollouts=service,
         rollout_store=rollout_store,
+        permits=permits,
         exclusions=exclusions,
         freezes=freezes,
         templates=SqlTemplates(db),

@@ -80,6 +80,10 @@ def device_rules(plan: Mapping[str, Any]) -> list[tuple[str, Any]]:
         retry = plan["retry"]
         codes = f" on {', '.join(retry['codes'])}" if retry["codes"] else ""
         said.append(("retries", f"{retry['count']}, first after {span(retry['backoff_seconds'])}{codes}"))
+    if plan.get("budget"):
+        one = plan["budget"]
+        most = f"all but {one['min_available']}" if one["max_updating"] is None else f"at most {one['max_updating']}"
+        said.append(("updates at once", f"{most} for each {one['label']}, by permit for {span(one['lease_seconds'])}"))
     if plan.get("ignores_freeze"):
         said.append(("freeze windows", "ignored"))
     return said

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from evidence.model import Actor
+from rollout.budget import Budget, budget_to_dict
 from rollout.windows import Window, window_to_dict
 
 BUCKETS: Final = 10_000  # a share of a group is told in hundredths of a percent
@@ -153,7 +154,8 @@ class Plan:
     ``from_versions``: only devices that run a version meeting one of these rules (``rollout.versions``) take it.
     ``requires``: what else a device must run. ``after``: ids of rollouts that must be completed before a wave opens.
     ``window``: when devices may start to install. ``spread_seconds``: devices of a wave start over so long, each at its
-    own moment. ``ignores_freeze``: waves open in freeze windows, too.
+    own moment. ``ignores_freeze``: waves open in freeze windows, too. ``budget``: devices ask for a permit before they
+    install.
     """
 
     product: str
@@ -172,6 +174,7 @@ class Plan:
     retry: RetryPolicy | None = None
     ignores_freeze: bool = False
     priority: Priority = Priority.NORMAL
+    budget: Budget | None = None
 
     @property
     def tries(self) -> int:
@@ -358,6 +361,7 @@ def plan_to_dict(plan: Plan) -> dict[str, object]:
         "retry": None if plan.retry is None else retry_to_dict(plan.retry),
         "ignores_freeze": plan.ignores_freeze,
         "priority": None if plan.priority is Priority.NORMAL else plan.priority.value,
+        "budget": None if plan.budget is None else budget_to_dict(plan.budget),
     }
     return told | {name: value for name, value in later.items() if value}
 

@@ -36,7 +36,8 @@ class RolloutView:
 class RolloutViews:
     """All that can be asked of rollouts; nothing here changes one.
 
-    ``make_id`` gets a prefix, ``make_salt`` gives 32 lower-case hex characters.
+    ``make_id`` gets a prefix, ``make_salt`` gives 32 lower-case hex characters. ``updating`` says in
+    words who updates now, with the separator from what is said before it.
     """
 
     rollouts: Rollouts
@@ -46,6 +47,7 @@ class RolloutViews:
     make_id: Callable[[str], str] = new_id
     make_salt: Callable[[], str] = lambda: secrets.token_hex(16)
     rules: HouseRules = field(default_factory=NoRules)
+    updating: Callable[[Rollout, datetime], str] = lambda _rollout, _now: ""
 
     @property
     def precedence(self) -> Precedence:
@@ -71,7 +73,7 @@ class RolloutViews:
     def why(self, rollout: Rollout, now: datetime) -> str:
         """One line: what the rollout waits for, what blocks it, or how it ended."""
         if rollout.state is State.RUNNING:
-            return f"{self.verdict(rollout, now).reason}{_retry_to_come(rollout)}"
+            return f"{self.verdict(rollout, now).reason}{_retry_to_come(rollout)}{self.updating(rollout, now)}"
         if rollout.state is State.WAITING and gate.may_open(rollout, now).outcome is Outcome.PASS:
             blocked = self.settlement.blocked(rollout, now)
             if blocked:

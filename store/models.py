@@ -5,8 +5,6 @@ Every row belongs to an organisation by its slug. Ids are prefixed ULIDs, digest
 
 from __future__ import annotations
 
-from typing import Final
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -15,7 +13,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
@@ -23,21 +20,10 @@ from sqlalchemy import (
 )
 
 from store.columns import JsonText, Key, UtcDateTime
-
-# Fixed names let a migration alter a constraint on both databases (SQLite's batch mode finds it by name only).
-NAMING: Final = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-metadata = MetaData(naming_convention=NAMING)
-
-
-def _org(*, primary_key: bool = False) -> Column[str]:
-    return Column("org", Key, ForeignKey("orgs.slug"), primary_key=primary_key, nullable=False)
-
+from store.permit_tables import permit_places as permit_places
+from store.permit_tables import permits as permits
+from store.schema import metadata as metadata
+from store.schema import org_column
 
 orgs = Table(
     "orgs",
@@ -51,7 +37,7 @@ users = Table(
     "users",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("email", String, nullable=False),
     # The address case-folded in Python (SQLite folds ASCII only); NULL for accounts without one.
     Column("email_key", Key),
@@ -69,7 +55,7 @@ api_keys = Table(
     "api_keys",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("user_id", Key, ForeignKey("users.id"), nullable=False, index=True),
     Column("name", String, nullable=False),
     Column("prefix", String, nullable=False),
@@ -85,7 +71,7 @@ sessions = Table(
     "sessions",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("user_id", Key, ForeignKey("users.id"), nullable=False, index=True),
     Column("kind", String, nullable=False),
     Column("sha256", Key, nullable=False, unique=True),
@@ -100,7 +86,7 @@ sessions = Table(
 login_failures = Table(
     "login_failures",
     metadata,
-    _org(primary_key=True),
+    org_column(primary_key=True),
     Column("account_sha256", Key, primary_key=True),
     Column("source", Key, primary_key=True),
     Column("minute", UtcDateTime, primary_key=True),
@@ -111,7 +97,7 @@ artifacts = Table(
     "artifacts",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("path", Key, nullable=False),
     Column("length", BigInteger, nullable=False),
     Column("sha256", Key, nullable=False),
@@ -137,7 +123,7 @@ sboms = Table(
     "sboms",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("artifact", Key, ForeignKey("artifacts.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("position", Integer, nullable=False),
     Column("path", Key, nullable=False),
@@ -154,7 +140,7 @@ attestations = Table(
     "attestations",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("artifact", Key, ForeignKey("artifacts.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("position", Integer, nullable=False),
     Column("path", Key, nullable=False),
@@ -176,7 +162,7 @@ attestations = Table(
 repository_state = Table(
     "repository_state",
     metadata,
-    _org(primary_key=True),
+    org_column(primary_key=True),
     Column("projected_serial", BigInteger, nullable=False),
 )
 
@@ -184,7 +170,7 @@ devices = Table(
     "devices",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("name", Key, nullable=False),
     Column("status", String, nullable=False),
     Column("platform", Key, nullable=False),
@@ -205,7 +191,7 @@ device_certificates = Table(
     "device_certificates",
     metadata,
     Column("fingerprint", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("device", Key, ForeignKey("devices.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("serial", String, nullable=False),
     Column("not_before", UtcDateTime, nullable=False),
@@ -217,7 +203,7 @@ device_running = Table(
     metadata,
     Column("device", Key, ForeignKey("devices.id", ondelete="CASCADE"), primary_key=True),
     Column("product", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("version", String, nullable=False),
     Column("path", String, nullable=False),
     Column("sha256", String, nullable=False),
@@ -233,7 +219,7 @@ device_labels = Table(
     metadata,
     Column("device", Key, ForeignKey("devices.id", ondelete="CASCADE"), primary_key=True),
     Column("name", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("value", Key, nullable=False),
     Index("ix_device_labels_org_name_value", "org", "name", "value"),
 )
@@ -243,7 +229,7 @@ groups = Table(
     "groups",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("name", Key, nullable=False),
     Column("description", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
@@ -258,7 +244,7 @@ group_sizes = Table(
     "group_sizes",
     metadata,
     Column("group_id", Key, ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True),
-    _org(),
+    org_column(),
     Column("devices", Integer, nullable=False),
     Column("active", Integer, nullable=False),
 )
@@ -269,7 +255,7 @@ group_devices = Table(
     metadata,
     Column("group_id", Key, ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True),
     Column("device", Key, ForeignKey("devices.id", ondelete="CASCADE"), primary_key=True, index=True),
-    _org(),
+    org_column(),
     Column("edited_at", UtcDateTime),
 )
 # Only edited rows: members that enrolled into the group are the many, and nobody asks when.
@@ -285,7 +271,7 @@ enroll_tokens = Table(
     "enroll_tokens",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("name", String, nullable=False),
     Column("sha256", Key, nullable=False, unique=True),
     Column("created_by", Key, nullable=False),
@@ -302,7 +288,7 @@ rollouts = Table(
     "rollouts",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("product", Key, nullable=False),
     Column("channel", Key, nullable=False),
     Column("state", Key, nullable=False),
@@ -320,7 +306,7 @@ rollout_groups = Table(
     metadata,
     Column("rollout", Key, ForeignKey("rollouts.id"), primary_key=True),
     Column("name", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("opened_at", UtcDateTime),
     Index("ix_rollout_groups_org_name", "org", "name"),
 )
@@ -331,7 +317,7 @@ rollout_intents = Table(
     metadata,
     Column("rollout", Key, ForeignKey("rollouts.id"), primary_key=True),
     Column("id", Key, nullable=False, unique=True),
-    _org(),
+    org_column(),
     Column("proposed_at", UtcDateTime, nullable=False),
     Column("document", JsonText, nullable=False),
 )
@@ -341,7 +327,7 @@ rollout_counters = Table(
     metadata,
     Column("rollout", Key, ForeignKey("rollouts.id"), primary_key=True),
     Column("wave", Integer, primary_key=True, autoincrement=False),
-    _org(),
+    org_column(),
     Column("acting", Integer, nullable=False),
     Column("succeeded", Integer, nullable=False),
     Column("failed", Integer, nullable=False),
@@ -356,7 +342,7 @@ rollout_devices = Table(
     metadata,
     Column("rollout", Key, ForeignKey("rollouts.id"), primary_key=True),
     Column("device", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("wave", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("progress", Key, nullable=False),
@@ -374,7 +360,7 @@ exclusions = Table(
     "exclusions",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("document", JsonText, nullable=False),
     Index("ix_exclusions_org", "org"),
 )
@@ -383,7 +369,7 @@ freezes = Table(
     "freezes",
     metadata,
     Column("id", Key, primary_key=True),
-    _org(),
+    org_column(),
     Column("document", JsonText, nullable=False),
     Index("ix_freezes_org", "org"),
 )
@@ -391,7 +377,7 @@ freezes = Table(
 rollout_templates = Table(
     "rollout_templates",
     metadata,
-    _org(primary_key=True),
+    org_column(primary_key=True),
     Column("name", Key, primary_key=True),
     Column("document", JsonText, nullable=False),
 )
@@ -400,7 +386,7 @@ rollout_templates = Table(
 audit_heads = Table(
     "audit_heads",
     metadata,
-    _org(primary_key=True),
+    org_column(primary_key=True),
     Column("seq", BigInteger, nullable=False),
 )
 
@@ -408,7 +394,7 @@ audit_heads = Table(
 audit_events = Table(
     "audit_events",
     metadata,
-    _org(primary_key=True),
+    org_column(primary_key=True),
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("id", Key, nullable=False, unique=True),
     Column("tag", Key, nullable=False),
@@ -428,7 +414,7 @@ audit_events = Table(
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
-    _org(primary_key=True),
+    org_column(primary_key=True),
     Column("actor", Key, primary_key=True),
     Column("key", Key, primary_key=True),
     Column("route", String, nullable=False),

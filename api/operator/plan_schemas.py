@@ -74,6 +74,17 @@ class RetryPolicy(Body):
     codes: list[str] = Field(default=[], max_length=100, description="failure codes; any when empty")
 
 
+class Budget(Body):
+    """How many devices with one value of a label, such as `site`, may update at once: at most N, or all but N."""
+
+    label: str = Field(pattern=r"^[a-z0-9][a-z0-9._/-]{0,62}$", description="devices without it count together")
+    max_updating: int | None = Field(None, ge=1, le=1_000_000_000)
+    min_available: int | None = Field(None, ge=1, le=1_000_000_000, description="instead of max_updating")
+    lease_seconds: int = Field(
+        3_600, ge=60, le=2_592_000, description="how long a permit lasts that does not come back; longer than an update"
+    )
+
+
 class TemplateCall(Body):
     """A template that makes the waves. `gate` is every wave's."""
 
