@@ -32,6 +32,7 @@ from store.idempotency import IdempotencyKeys
 from store.inventory import SqlInventory
 from store.login_failures import LoginFailures
 from store.permits import SqlPermits
+from store.readings import SqlReadings
 from store.rollouts import SqlRollouts
 from store.rules import SqlExclusions, SqlFreezes, SqlTemplates
 
@@ -55,6 +56,7 @@ class Wavegate:
     rollouts: RolloutService
     rollout_store: SqlRollouts
     permits: Permits
+    readings: SqlReadings
     exclusions: Exclusions
     freezes: Freezes
     templates: SqlTemplates
@@ -156,6 +158,7 @@ def open_wavegate(settings: Settings) -> Wavegate:
         packages_of=lambda artifact: packages_of(repository, artifacts, artifact),
     )
     freezes = Freezes(rows=SqlFreezes(db))
+    readings = SqlReadings(db)
     permits = Permits(rows=SqlPermits(db), rollouts=rollout_store, groups=fleet)
     service = RolloutService(
         rollouts=rollout_store,
@@ -164,6 +167,7 @@ def open_wavegate(settings: Settings) -> Wavegate:
         groups=fleet,
         rules=Rules(exclusions=exclusions, freezes=freezes),
         updating=permits.words,
+        readings=readings.of,
     )
     return Wavegate(
         version=version("wavegate"),
@@ -175,6 +179,7 @@ def open_wavegate(settings: Settings) -> Wavegate:
         rollouts=service,
         rollout_store=rollout_store,
         permits=permits,
+        readings=readings,
         exclusions=exclusions,
         freezes=freezes,
         templates=SqlTemplates(db),

@@ -34,6 +34,9 @@ def gate(rules: Mapping[str, Any]) -> str:
         said.append(f"pauses at {rules['max_failures']} failed")
     if rules.get("max_failure_rate_percent") is not None:
         said.append(f"pauses above {rules['max_failure_rate_percent']}% failed")
+    for one in rules.get("metrics", ()):
+        fails = " or pauses" if one["on"] == "fail" else ""
+        said.append(f"{one['name']} of {one['source']} {one['op']} {one['threshold']:g}{fails}")
     if rules.get("advance") == "manual":
         said.append("then waits for a word")
     if rules.get("deadline_seconds") is not None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from evidence.model import Actor
 from rollout.budget import Budget, budget_to_dict
+from rollout.metrics import Metric, metric_to_dict
 from rollout.windows import Window, window_to_dict
 
 BUCKETS: Final = 10_000  # a share of a group is told in hundredths of a percent
@@ -73,6 +74,7 @@ class Gate:
     the wave after this one.
     ``report_timeout_seconds``: a device without a result is silent when that much time has passed since the wave opened
     or was resumed, and since the device's last step; ``silent`` says what it counts as then.
+    ``metrics`` must all hold before the wave passes.
     """
 
     approvals: int = 0
@@ -86,6 +88,7 @@ class Gate:
     advance: Advance = Advance.AUTO
     report_timeout_seconds: int | None = None
     silent: Silent = Silent.FAIL
+    metrics: tuple[Metric, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -395,4 +398,6 @@ def gate_to_dict(gate: Gate) -> dict[str, object]:
         told["report_timeout_seconds"] = gate.report_timeout_seconds
     if gate.silent is not Silent.FAIL:
         told["silent"] = gate.silent.value
+    if gate.metrics:
+        told["metrics"] = [metric_to_dict(metric) for metric in gate.metrics]
     return told

@@ -10,6 +10,7 @@ from typing import Final
 
 from rollout.budget import Budget, budget_faults, read_budget
 from rollout.errors import InvalidPlan
+from rollout.metrics import metric_faults, read_metric
 from rollout.model import Advance, ArtifactRef, Gate, Plan, Priority, Requirement, RetryPolicy, Silent, WavePlan
 from rollout.reading import Faults, Reader
 from rollout.versions import is_rule
@@ -281,6 +282,7 @@ def _read_gate(reader: Reader) -> Gate:
         if reader.has("report_timeout_seconds")
         else None,
         silent=Silent(reader.one_of("silent", list(Silent))) if reader.has("silent") else Silent.FAIL,
+        metrics=tuple(read_metric(one) for one in (reader.listed("metrics") if reader.has("metrics") else ())),
     )
 
 
@@ -300,6 +302,7 @@ def _check_gate(where: str, gate: Gate, faults: Faults) -> None:
                 (f"{where}.deadline_seconds", "expected no less than soak_seconds: the wave could never pass")
             )
     _check_silence(where, gate, faults)
+    faults.extend(metric_faults(f"{where}.metrics", gate.metrics))
     if gate.not_before is not None and gate.not_before.utcoffset() != timedelta(0):
         faults.append((f"{where}.not_before", "expected a time in UTC"))
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from store.columns import JsonText, Key, UtcDateTime
+from store.metric_tables import metric_readings as metric_readings
 from store.permit_tables import permit_places as permit_places
 from store.permit_tables import permits as permits
 from store.schema import metadata as metadata
