@@ -11,11 +11,12 @@ from sqlalchemy.exc import IntegrityError
 
 from evidence.model import ActorKind, AuditEvent
 from evidence.people import ApiKey, Role, Session, SessionKind, User
+from store.account_models import api_keys, orgs, sessions, users
 from store.audit import append
 from store.columns import insert_if_absent
 from store.database import Database
 from store.errors import OrgExists, UnknownApiKey, UnknownSession, UnknownUser, UserExists
-from store.models import api_keys, audit_heads, orgs, sessions, users
+from store.models import audit_heads
 
 # How exact last_used_at is: writing it on every request would cost more than the request.
 TOUCH_EVERY: Final = timedelta(minutes=1)

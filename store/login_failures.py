@@ -8,9 +8,9 @@ from typing import Final
 
 from sqlalchemy import delete, func, select
 
+from store.account_models import login_failures
 from store.columns import upsert
 from store.database import Database
-from store.models import login_failures
 
 KEPT: Final = timedelta(days=1)  # longer than any span that a login is judged by
 

@@ -1,5 +1,6 @@
 """The tables. Nothing outside ``store`` may import them; a change here needs a migration (a test compares the two).
 
+Those of accounts stand in ``store.account_models``.
 Every row belongs to an organisation by its slug. Ids are prefixed ULIDs, digests lower-case hex, times UTC.
 """
 
@@ -19,80 +20,14 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from store import account_models
+from store.account_models import org_column
 from store.columns import JsonText, Key, UtcDateTime
-from store.metric_tables import metric_readings as metric_readings
-from store.permit_tables import permit_places as permit_places
-from store.permit_tables import permits as permits
-from store.schema import metadata as metadata
-from store.schema import org_column
+from store.metric_models import metric_readings as metric_readings
+from store.permit_models import permit_places as permit_places
+from store.permit_models import permits as permits
 
-orgs = Table(
-    "orgs",
-    metadata,
-    Column("slug", Key, primary_key=True),
-    Column("name", String, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
-)
-
-users = Table(
-    "users",
-    metadata,
-    Column("id", Key, primary_key=True),
-    org_column(),
-    Column("email", String, nullable=False),
-    # The address case-folded in Python (SQLite folds ASCII only); NULL for accounts without one.
-    Column("email_key", Key),
-    Column("name", String, nullable=False),
-    Column("kind", String, nullable=False),
-    Column("role", String, nullable=False),
-    Column("password_hash", String),
-    Column("password_change_required", Boolean, nullable=False),
-    Column("disabled", Boolean, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
-    UniqueConstraint("org", "email_key"),
-)
-
-api_keys = Table(
-    "api_keys",
-    metadata,
-    Column("id", Key, primary_key=True),
-    org_column(),
-    Column("user_id", Key, ForeignKey("users.id"), nullable=False, index=True),
-    Column("name", String, nullable=False),
-    Column("prefix", String, nullable=False),
-    Column("sha256", Key, nullable=False, unique=True),
-    Column("created_by", Key, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("expires_at", UtcDateTime, nullable=False),
-    Column("last_used_at", UtcDateTime),
-    Column("revoked_at", UtcDateTime),
-)
-
-sessions = Table(
-    "sessions",
-    metadata,
-    Column("id", Key, primary_key=True),
-    org_column(),
-    Column("user_id", Key, ForeignKey("users.id"), nullable=False, index=True),
-    Column("kind", String, nullable=False),
-    Column("sha256", Key, nullable=False, unique=True),
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("expires_at", UtcDateTime, nullable=False),
-    Column("last_used_at", UtcDateTime),
-    Column("ended_at", UtcDateTime),
-)
-
-# One row per account, source and minute, so that an attack makes a counter large and not the table. The account is a
-# digest: what people type there by mistake is now and then their password.
-login_failures = Table(
-    "login_failures",
-    metadata,
-    org_column(primary_key=True),
-    Column("account_sha256", Key, primary_key=True),
-    Column("source", Key, primary_key=True),
-    Column("minute", UtcDateTime, primary_key=True),
-    Column("failures", Integer, nullable=False),
-)
+metadata = account_models.metadata
 
 artifacts = Table(
     "artifacts",

@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import insert, select, text, update
 
+from store.account_models import orgs
 from store.database import Database
 from store.errors import (
     DatabaseBusy,
@@ -24,7 +25,7 @@ from store.errors import (
     NestedWrite,
     UnstorableValue,
 )
-from store.models import metadata, orgs
+from store.models import metadata
 
 NOON = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=UTC)
 

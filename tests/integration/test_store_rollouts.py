@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import insert, update
 
 from evidence.model import Actor, ActorKind, AuditEvent
+from fleet.version_order import order_key
 from rollout.errors import RolloutChanged, UnknownRollout
 from rollout.model import ArtifactRef, Counters, DeviceProgress, Plan, Progress, Rollout, State, Wave, WavePlan
 from rollout.ports import DeviceFacts, Intent, Kind, ProgressChange
@@ -73,7 +74,7 @@ def test_rollouts_are_sorted_by_product_and_paged_across_equal_ones(rollouts: Sq
 def test_devices_of_a_group_are_told_with_what_they_run(database: Database) -> None:
     inventory = SqlInventory(database)
     with database.write() as connection:
-        group = {"id": "grp_1", "org": "acme", "name": "g", "description": "", "created_at": NOON}
+        group = {"id": "grp_1", "org": "acme", "name": "g", "description": "", "created_at": NOON, "revision": 1}
         connection.execute(insert(groups), group)
         for number, status in enumerate(("active", "active", "revoked")):
             row = {"id": f"dev_{number}", "org": "acme", "name": f"d{number}", "status": status, "platform": "any"}
@@ -82,7 +83,7 @@ def test_devices_of_a_group_are_told_with_what_they_run(database: Database) -> N
             connection.execute(insert(group_devices), {"group_id": "grp_1", "device": f"dev_{number}", "org": "acme"})
         for product in ("player", "shell"):
             runs = {"device": "dev_1", "product": product, "org": "acme", "version": "1.0", "path": "p", "sha256": "x"}
-            connection.execute(insert(device_running), {**runs, "rollout": ""})
+            connection.execute(insert(device_running), {**runs, "rollout": "", "order_key": order_key("1.0")})
     assert inventory.facts("acme", "g", "player", limit=10) == [
         DeviceFacts(device="dev_0", name="d0", platform="any", version=None),
         DeviceFacts(device="dev_1", name="d1", platform="any", version="1.0"),

@@ -84,6 +84,31 @@ def test_a_clone_is_a_draft_with_what_was_named_changed(released: Home) -> None:
     assert shown(released, made["id"])["state"] == "superseded"
 
 
+def test_a_clone_carries_every_rule_of_the_plan_until_it_is_named(released: Home) -> None:
+    window = {"days": ["sat"], "start": "02:00", "minutes": 240, "zone": "Europe/Berlin"}
+    rules: dict[str, Any] = {
+        "from_versions": [">=0.5"],
+        "requires": [{"product": "os", "at_least": "11"}],
+        "window": window,
+        "spread_seconds": 60,
+        "retry": {"count": 2, "backoff_seconds": 60, "codes": ["health_failed"]},
+        "ignores_freeze": True,
+    }
+    made = create(released, waves=[{"group": "everyone", "gate": {"approvals": 1}}], **rules)
+    same = released.call("POST", f"/rollouts/{made['id']}/clone", {}).get_json()
+    assert same["plan_hash"] == made["plan_hash"]
+    assert {name: same["plan"][name] for name in rules} == rules
+    changes: dict[str, object] = {"window": None, "retry": None, "spread_seconds": 0, "from_versions": []}
+    other = released.call("POST", f"/rollouts/{made['id']}/clone", changes).get_json()
+    assert changes.keys() & other["plan"].keys() == set()
+    assert other["plan"]["requires"] == rules["requires"]
+    template: dict[str, object] = {"template": {"name": "all-at-once", "groups": ["everyone"]}}
+    refused = released.call("POST", f"/rollouts/{made['id']}/clone", template)
+    assert (refused.status_code, refused.get_json()["error"]["code"]) == (403, "permission_denied")
+    unfrozen = released.call("POST", f"/rollouts/{made['id']}/clone", {**template, "ignores_freeze": False})
+    assert unfrozen.status_code == 201, unfrozen.text
+
+
 @pytest.mark.parametrize(
     ("changes", "status"),
     [({"version": "9.9.9"}, 404), ({"waves": []}, 400), ({"priority": "urgent"}, 400), ({"color": "red"}, 400)],

@@ -108,7 +108,8 @@ def test_silent_devices_pause_the_rollout_after_their_timeout(field: Field) -> N
     assert told["why"] == (
         "paused: wave 1: 2 of 5 devices failed (2 of them silent), limit 2 (an approver must resume)"
     )
-    gate = told["plan"]["waves"][0]["gate"]
+    assert told["plan"]["waves"][0]["gate"]["report_timeout_seconds"] == 600
+    gate = told["waves"][0]["gate"]
     assert (gate["report_timeout_seconds"], gate["silent"]) == (600, "fail")
 
 

@@ -237,6 +237,8 @@ class RolloutLife(Believed):
     @precondition(lambda self: any(one.state == "paused" for one in self.all))
     @rule(which=st.integers(0, 3), retry=st.booleans())
     def go_on_after_a_pause(self, which: int, retry: bool) -> None:
+        paused = [place for place, one in enumerate(self.all) if one.state == "paused"]
+        which = paused[which % len(paused)]
         if retry:
             self.retry(which, False, "")
         self.resume(which, ANN, True)

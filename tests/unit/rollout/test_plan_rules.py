@@ -178,3 +178,10 @@ def test_devices_of_a_count_that_grew_are_those_of_its_range() -> None:
     world.tick()
     assert world.get(rollout).waves[0].reach == range_then
     assert documents(replace(rollout)) == documents(world.get(rollout))
+
+
+def test_a_report_timeout_outlasts_the_spread_or_who_begins_last_would_be_silent() -> None:
+    where = "waves.1.gate.report_timeout_seconds"
+    waves = (WavePlan(group="canary", gate=Gate(report_timeout_seconds=600)),)
+    assert [fault[0] for fault in plan_faults(plan(waves=waves, spread_seconds=600))] == [where]
+    assert plan_faults(plan(waves=waves, spread_seconds=599)) == []

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from rollout.errors import InvalidPlan, UnknownRollout
-from rollout.model import AbortMode, Gate, Progress, WavePlan
+from rollout.model import AbortMode, Gate, Plan, Progress, WavePlan
 from rollout.preview import Finding, Preview, Previews
+from rollout.rules import NoRules
 from tests.simulators.rollouts import InventorySimulator
 from tests.unit.rollout.world import ANN, CANARY, CREATOR, FLEET, NOW, ORG, SALT, World, request, two_waves
 
@@ -199,3 +201,48 @@ def test_a_plan_that_cannot_work_is_refused_with_every_fault() -> None:
 def test_an_unknown_rollout_is_refused() -> None:
     with pytest.raises(UnknownRollout):
         previews(World()).of_rollout(ORG, "rol_none", NOW)
+
+
+class LeavesOneOut(NoRules):
+    """Leaves out one device of the canaries, in a freeze."""
+
+    def left_out(self, org: str, plan: Plan, now: datetime) -> tuple[frozenset[str], frozenset[str]]:
+        return frozenset({CANARY[0]}), frozenset()
+
+    def frozen(self, org: str, plan: Plan, now: datetime) -> str:
+        return "frozen until Monday"
+
+
+def test_who_is_excluded_or_held_back_is_foreseen_and_a_freeze_blocks() -> None:
+    world = World()
+    inventory = InventorySimulator(world.groups, waiting={"canary": 2})
+    asked = replace(previews(world), rules=LeavesOneOut(), inventory=inventory)
+    found = asked.of_plan(ORG, request("1.0", (WavePlan(group="canary", count=2),)), by=CREATOR, now=NOW)
+    wave = found.waves[0]
+    assert (wave.count, wave.left_out, wave.held_back) == (2, 1, 2)
+    assert CANARY[0] not in {one.device for one in wave.sample}
+    assert messages(found.blocks) == [("frozen", "frozen until Monday")]
+    assert [one.code for one in found.notes] == ["excluded", "held_back"]
+    assert not found.cohorts_are_known
+
+
+def test_devices_that_may_not_come_from_their_version_are_foreseen() -> None:
+    world = World()
+    asked = replace(request("2.0", (WavePlan(group="canary"),)), from_versions=(">=1.2",))
+    versions = {CANARY[0]: "1.1", CANARY[1]: "1.10"}
+    found = previews(world, versions=versions).of_plan(ORG, asked, by=CREATOR, now=NOW)
+    assert found.waves[0].unfit == 2
+    assert ("from_versions", "wave 1: 2 devices run no version of >=1.2 and stay there") in messages(found.notes)
+
+
+def test_a_retry_to_come_is_told_by_why_and_by_the_preview() -> None:
+    world = World()
+    rollout = world.submitted(waves=(WavePlan(group="canary"),))
+    world.tick()
+    world.service.retry(ORG, rollout.id, by=ANN, now=world.now, after=HOUR)
+    moment = (world.now + HOUR).isoformat(timespec="seconds")
+    assert world.service.why(world.get(rollout), world.now).endswith(
+        f"; a retry is planned for {moment.replace('+00:00', 'Z')}"
+    )
+    found = previews(world).of_rollout(ORG, rollout.id, world.now)
+    assert ("retry_planned", f"all that failed will be retried at {moment}") in messages(found.notes)

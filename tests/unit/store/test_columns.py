@@ -53,6 +53,6 @@ def test_what_json_cannot_say_is_refused() -> None:
 
 
 def test_ids_are_ordered_bytewise_on_postgresql() -> None:
-    from store.models import users
+    from store.account_models import users
 
     assert users.c.id.type.compile(postgresql.dialect()) == 'VARCHAR COLLATE "C"'  # type: ignore[no-untyped-call]

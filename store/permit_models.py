@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, Table
 
+from store.account_models import metadata, org_column
 from store.columns import Key, UtcDateTime
-from store.schema import metadata, org_column
 
 # A row of each value of a label that a permit was ever asked for; its lock is what lets one decide at a time.
 permit_places = Table(

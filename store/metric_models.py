@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Column, ForeignKey, Integer, Table
 
+from store.account_models import metadata, org_column
 from store.columns import JsonText, Key
-from store.schema import metadata, org_column
 
 # The last reading of each metric; the document is the whole of it.
 metric_readings = Table(
