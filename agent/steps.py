@@ -209,7 +209,7 @@ class Steps:
             return
         first, work = work.tries == 0, replace(work, tries=work.tries + 1)
         if not first:
-            # Half installed, it goes on in any case; but where it holds up nobody else's, its permit should last.
+            # Half installed, it goes on whatever the answer is; asked, its permit lasts for this try, too.
             self._refused(release)
         self._record(work, self._report(release, Progress.INSTALLING) if first else None)
         self._server.send_reports()
