@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import Final
 
-from agent.state import Ended, Progress, Release
+from agent.state import Ended, PermitWait, Progress, Release
 from rollout.cohort import bucket, starts_after
 from rollout.decision import Brake, Decision, DecisionArtifact, Stance
 from rollout.exclusion import Entry
@@ -44,6 +44,7 @@ class Situation:
     versions: Mapping[str, str] = field(default_factory=dict)  # of every product that runs
     window: Window | None = None  # the device's own
     zone: tzinfo = UTC  # the device's own
+    permit_wait: PermitWait | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,8 @@ def choose(decisions: Sequence[Decision], brakes: Sequence[Brake], situation: Si
     cohort has the device; (3) of these the one submitted last, for it supersedes, but first the last security one while
     there is something to do for it, now or at its moment; (4) its brake; (5) attempt, time, expiry; (6) artifact for
     the platform, not revoked; (7) same bytes; (8) not excluded, no other version pinned; (9) versions; (10) what else
-    must run; (11) the moment: back-off, spread, windows. A braked decision is not stepped over to an older one: who
-    stopped the newest rollout did not ask for the one before.
+    must run; (11) the moment: back-off, spread, windows; (12) a permit refused a while ago. A braked decision is not
+    stepped over to an older one: who stopped the newest rollout did not ask for the one before.
     """
     running = situation.running
     ended = None if running is None else situation.ended.get(running.rollout)
@@ -80,14 +81,16 @@ def choose(decisions: Sequence[Decision], brakes: Sequence[Brake], situation: Si
         if back is not None:
             return Choice(Act.RETURN, f"told to leave {running.version}: {back.reason}", running)
     if not decisions:
-        return Choice(Act.NOTHING, _runs(running, "no decision for its groups"))
+        return Choice(Act.NOTHING, what_runs(running, "no decision for its groups"))
     mine = [d for d in decisions if _in_cohort(d, situation.device)]  # (2)
     if not mine:
         d = max(decisions, key=lambda d: d.submitted_at)
         place = bucket(d.salt, situation.device)
         return Choice(
             Act.NOTHING,
-            _runs(running, f"{d.version} reaches places {d.cohort_from} to {d.cohort_to - 1}, this device has {place}"),
+            what_runs(
+                running, f"{d.version} reaches places {d.cohort_from} to {d.cohort_to - 1}, this device has {place}"
+            ),
         )
     newest = max(mine, key=_place)  # (3)
     urgent = max((d for d in mine if d.is_security), key=_place, default=newest)
@@ -113,10 +116,15 @@ def offered_attempt(decision: Decision, device: str) -> int:
     return max(decision.attempt, decision.device_attempts.get(device, 1))
 
 
+def what_runs(running: Release | None, why: str) -> str:
+    """What runs of a product, then why nothing else does: the line that people read."""
+    return f"runs {running.version}; {why}" if running is not None else f"runs nothing yet; {why}"
+
+
 def _follow(decision: Decision, brakes: Sequence[Brake], situation: Situation) -> Choice:
     brake = braked(decision.rollout, decision.wave, brakes)
     if brake is not None:  # (4)
-        return Choice(Act.NOTHING, _runs(situation.running, f"{decision.version} is stopped: {brake.reason}"))
+        return Choice(Act.NOTHING, what_runs(situation.running, f"{decision.version} is stopped: {brake.reason}"))
     return _judge(decision, situation)
 
 
@@ -141,27 +149,30 @@ def _judge(decision: Decision, situation: Situation) -> Choice:
         attempt = ended.attempt + 1
     elif ended is not None and (ended.progress is Progress.SUCCEEDED or ended.attempt >= attempt):  # (5)
         if ended.progress is Progress.SUCCEEDED:
-            return Choice(Act.NOTHING, _runs(running, "up to date"))
+            return Choice(Act.NOTHING, what_runs(running, "up to date"))
         why = ": ".join(part for part in (ended.code, ended.detail) if part)
-        return Choice(Act.NOTHING, _runs(running, f"{version} {_AS_WORDS[ended.progress]} here ({why})"))
+        return Choice(Act.NOTHING, what_runs(running, f"{version} {_AS_WORDS[ended.progress]} here ({why})"))
     if decision.not_before is not None and situation.now < decision.not_before:
-        return Choice(Act.NOTHING, _runs(running, f"{version} may start at {decision.not_before.isoformat()}"))
+        return Choice(Act.NOTHING, what_runs(running, f"{version} may start at {decision.not_before.isoformat()}"))
     if decision.expires is not None and situation.now >= decision.expires:
-        return Choice(Act.NOTHING, _runs(running, f"{version} could start until {decision.expires.isoformat()}"))
+        return Choice(Act.NOTHING, what_runs(running, f"{version} could start until {decision.expires.isoformat()}"))
     artifact = decision.artifacts.get(situation.platform) or decision.artifacts.get(ANY_PLATFORM)
     if artifact is None:  # (6)
         offered = ", ".join(sorted(decision.artifacts)) or "none"
-        return Choice(Act.NOTHING, _runs(running, f"{version} is for {offered}, this device is {situation.platform}"))
+        return Choice(
+            Act.NOTHING, what_runs(running, f"{version} is for {offered}, this device is {situation.platform}")
+        )
     if artifact.sha256 in situation.revoked:
-        return Choice(Act.NOTHING, _runs(running, f"{version} was revoked: {situation.revoked[artifact.sha256]}"))
+        return Choice(Act.NOTHING, what_runs(running, f"{version} was revoked: {situation.revoked[artifact.sha256]}"))
     release = _release(decision, artifact, attempt)
     if running is not None and running.sha256 == artifact.sha256:  # (7)
-        return Choice(Act.ADOPT, _runs(running, "up to date"), release)
+        return Choice(Act.ADOPT, what_runs(running, "up to date"), release)
     no = next(_noes(decision, artifact, situation), None)
     if no is not None:
-        return Choice(Act.NOTHING, _runs(running, no))
+        return Choice(Act.NOTHING, what_runs(running, no))
     wait = _wait(version, _moments(decision, again, situation), situation.now)  # (11)
-    return Choice(Act.INSTALL, _runs(running, wait) if wait else f"installing {version}", release, wait)
+    wait = wait or _permit_words(release, situation)  # (12)
+    return Choice(Act.INSTALL, what_runs(running, wait) if wait else f"installing {version}", release, wait)
 
 
 def _noes(decision: Decision, artifact: DecisionArtifact, situation: Situation) -> Iterator[str]:
@@ -209,6 +220,14 @@ def _moments(decision: Decision, again: datetime | None, situation: Situation) -
             yield window.opens_at(situation.now, local=situation.zone)
 
 
+def _permit_words(release: Release, situation: Situation) -> str:
+    """Why no permit is asked for yet; empty when it may be asked for, or none is needed."""
+    wait = situation.permit_wait
+    if wait is None or not release.needs_permit or (wait.rollout, wait.attempt) != (release.rollout, release.attempt):
+        return ""
+    return wait.words if situation.now < datetime.fromisoformat(wait.until) else ""
+
+
 def _in_cohort(decision: Decision, device: str) -> bool:
     return decision.cohort_from <= bucket(decision.salt, device) < decision.cohort_to
 
@@ -228,8 +247,5 @@ def _release(decision: Decision, artifact: DecisionArtifact, attempt: int) -> Re
         group=decision.group,
         wave=decision.wave,
         attempt=attempt,
+        needs_permit=decision.budget is not None,
     )
-
-
-def _runs(running: Release | None, why: str) -> str:
-    return f"runs {running.version}; {why}" if running is not None else f"runs nothing yet; {why}"

@@ -63,7 +63,7 @@ class Agent:
         self._zone = surroundings.zone
         self._memory = Memory(state_file or StateFile(home.state))
         self._talk = Talk(home, facts, link, self._memory, surroundings.clock)
-        self._steps = Steps(home, config, self._memory, repository, hooks, self, surroundings, self._talk.send_reports)
+        self._steps = Steps(home, config, self._memory, repository, hooks, self, surroundings, self._talk)
         for leftover in home.downloads.iterdir():
             leftover.unlink()
 
@@ -110,6 +110,7 @@ class Agent:
             versions={name: release.version for name, release in self.state.running.items()},
             window=self._config.window,
             zone=self._zone,
+            permit_wait=self.state.permit_waits.get(product),
         )
         decisions = decisions_for(view, self._identity.org, product, self.state.groups)
         return choose(decisions, self._brakes(product, self.state.running.get(product), view), situation)

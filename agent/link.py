@@ -58,6 +58,15 @@ class Answer:
     next_check_in_seconds: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermitAnswer:
+    """What the server answers to a device that asks for a permit; ``reason`` is for people."""
+
+    granted: bool
+    reason: str = ""
+    ask_again_seconds: int = 0
+
+
 class Link(Protocol):
     """The server. Every method raises ServerAway, NotRecognised or CallRefused."""
 
@@ -66,6 +75,12 @@ class Link(Protocol):
 
     def report(self, report: PendingReport) -> bool:
         """Hand over a report; whether it changed anything."""
+
+    def permit(self, rollout: str, attempt: int) -> PermitAnswer:
+        """Ask for leave to install what a decision with a budget offers."""
+
+    def give_permit_back(self, rollout: str) -> None:
+        """Say that the device does not install, or has gone back."""
 
     def renew(self, request: bytes) -> bytes:
         """Have a key certified (PKCS #10, DER); the chain, PEM."""
@@ -119,6 +134,19 @@ class GrpcLink:
             detail=report.detail[:MAX_DETAIL],
         )
         return bool(self._call(lambda stub: stub.Report(request, timeout=CALL_SECONDS)).counted)
+
+    def permit(self, rollout: str, attempt: int) -> PermitAnswer:
+        """As ``Link``."""
+        request = device_pb2.PermitRequest(rollout_id=rollout, attempt=attempt)
+        answer = self._call(lambda stub: stub.Permit(request, timeout=CALL_SECONDS))
+        return PermitAnswer(
+            granted=answer.granted, reason=answer.reason[:MAX_DETAIL], ask_again_seconds=answer.ask_again_seconds
+        )
+
+    def give_permit_back(self, rollout: str) -> None:
+        """As ``Link``."""
+        request = device_pb2.PermitRequest(rollout_id=rollout, give_back=True)
+        self._call(lambda stub: stub.Permit(request, timeout=CALL_SECONDS))
 
     def renew(self, request: bytes) -> bytes:
         """As ``Link``."""

@@ -43,7 +43,7 @@ class Progress(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """One artifact as one decision offered it; ``wave`` and ``attempt`` are the decision's."""
+    """One artifact as one decision offered it; ``wave``, ``attempt`` and ``needs_permit`` are the decision's."""
 
     product: str
     version: str
@@ -54,6 +54,7 @@ class Release:
     group: str
     wave: int
     attempt: int
+    needs_permit: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,10 +98,21 @@ class PendingReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PermitWait:
+    """A permit that was asked for and not given: not to be asked for again before ``until`` (RFC 3339 UTC)."""
+
+    rollout: str
+    attempt: int
+    until: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """Everything that must outlive the process. Times are RFC 3339 UTC text, empty for never.
 
-    ``fetched`` maps a product to the SHA-256 of an artifact that is here and waits for its moment.
+    ``fetched`` maps a product to the SHA-256 of an artifact that is here and waits for its moment, ``permit_waits`` to
+    the permit that it waits for. ``permits_back`` are rollouts whose permit is no longer needed and not given back yet.
     """
 
     groups: tuple[str, ...] = ()
@@ -117,6 +129,8 @@ class State:
     checked_in_at: str = ""
     check_in_due_at: str = ""
     fetched: Mapping[str, str] = field(default_factory=dict)
+    permit_waits: Mapping[str, PermitWait] = field(default_factory=dict)
+    permits_back: tuple[str, ...] = ()
 
     @property
     def step(self) -> Step:
@@ -143,9 +157,22 @@ class State:
         return replace(self, ended=dict(list(kept.items())[-MAX_ENDED:]))
 
     def with_fetched(self, product: str, sha256: str | None) -> State:
-        """Keep an artifact of a product for later, or none."""
+        """Keep an artifact of a product for later, or none; what is not here waits for no permit either."""
         others = {p: digest for p, digest in self.fetched.items() if p != product}
-        return replace(self, fetched=others if sha256 is None else {**others, product: sha256})
+        if sha256 is not None:
+            return replace(self, fetched={**others, product: sha256})
+        return replace(self, fetched=others).with_permit_wait(product, None)
+
+    def with_permit_wait(self, product: str, wait: PermitWait | None) -> State:
+        """Wait for a permit for a product, or for none."""
+        others = {p: other for p, other in self.permit_waits.items() if p != product}
+        return replace(self, permit_waits=others if wait is None else {**others, product: wait})
+
+    def with_permit_back(self, release: Release) -> State:
+        """Have a release's permit given back, if it needed one."""
+        if not release.needs_permit or release.rollout in self.permits_back:
+            return self
+        return replace(self, permits_back=(*self.permits_back, release.rollout)[-MAX_OUTBOX:])
 
     def with_running(self, product: str, release: Release | None, previous: Release | None) -> State:
         """Say what runs of a product, and what ran before it (kept to return to)."""
@@ -214,6 +241,8 @@ def _state_in(stored: Mapping[str, Any]) -> State:
         checked_in_at=stored["checked_in_at"],
         check_in_due_at=stored["check_in_due_at"],
         fetched=dict(stored.get("fetched", {})),
+        permit_waits={product: PermitWait(**wait) for product, wait in stored.get("permit_waits", {}).items()},
+        permits_back=tuple(stored.get("permits_back", ())),
     )
 
 

@@ -21,12 +21,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, Protocol
 
-from agent.choice import Act, Choice, is_same_offer
+from agent.choice import Act, Choice, is_same_offer, what_runs
 from agent.config import AgentConfig
 from agent.errors import DownloadStopped, RepositoryAway, RepositoryRefused
 from agent.home import Home
 from agent.hooks import INSTALL, ROLLBACK, Hooks, Outcome
-from agent.state import Ended, Memory, PendingReport, Progress, Release, State, Step, Work
+from agent.state import Ended, Memory, PendingReport, PermitWait, Progress, Release, State, Step, Work
 from agent.trust import Repository, View
 
 MAX_TRIES: Final = 3  # of one step that keeps being cut off or failing
@@ -57,8 +57,18 @@ class Advice(Protocol):
         """Why this release must not go on; None when it may."""
 
 
+class Server(Protocol):
+    """What a step says to the server; nothing of it raises."""
+
+    def send_reports(self) -> None:
+        """Hand over the reports that should not wait for the end of the poll."""
+
+    def ask_permit(self, release: Release) -> PermitWait | None:
+        """Ask for the permit that the release needs; None when it was given, else when to ask again."""
+
+
 class Steps:
-    """Takes the steps. ``send_reports`` is called where a report should not wait for the end of the poll."""
+    """Takes the steps."""
 
     def __init__(
         self,
@@ -69,7 +79,7 @@ class Steps:
         hooks: Hooks,
         advice: Advice,
         surroundings: Surroundings,
-        send_reports: Callable[[], None],
+        server: Server,
     ) -> None:
         self._home = home
         self._config = config
@@ -78,7 +88,7 @@ class Steps:
         self._hooks = hooks
         self._advice = advice
         self._around = surroundings
-        self._send_reports = send_reports
+        self._server = server
         self.ended: list[Ended] = []
 
     def go_on(self, work: Work, view: View | None) -> None:
@@ -104,7 +114,9 @@ class Steps:
             self._drop(release, _yanked(release))
             return
         work = Work(step=Step.DOWNLOADING, release=release, before=self._memory.state.running.get(release.product))
-        self._record(work, self._report(release, Progress.DOWNLOADING))
+        # Told once, however often what is here has to wait.
+        is_here = self._memory.state.fetched.get(release.product) == release.sha256
+        self._record(work, None if is_here else self._report(release, Progress.DOWNLOADING))
         self._download(work, view)
 
     def adopt(self, release: Release) -> None:
@@ -146,10 +158,21 @@ class Steps:
             # The download may have outlasted the window: what is here is kept, and waits without holding up others.
             choice = self._advice.choose(release.product, view)
             if choice.wait:
-                kept = self._memory.state.with_fetched(release.product, release.sha256)
-                self._memory.write(replace(kept.saying(release.product, choice.words), work=None))
+                self._keep(release, choice.words)
+            elif (wait := self._refused(release)) is not None:
+                running = self._memory.state.running.get(release.product)
+                self._keep(release, what_runs(running, wait.words), wait)
             else:
                 self._install(replace(work, step=Step.INSTALLING, tries=0))
+
+    def _refused(self, release: Release) -> PermitWait | None:
+        return self._server.ask_permit(release) if release.needs_permit else None
+
+    def _keep(self, release: Release, words: str, wait: PermitWait | None = None) -> None:
+        """Let what was fetched wait, without holding up other products."""
+        kept = self._memory.state.with_fetched(release.product, release.sha256)
+        kept = kept.with_permit_wait(release.product, wait)
+        self._memory.write(replace(kept.saying(release.product, words), work=None))
 
     def _try_again_later(self, work: Work, error: RepositoryRefused | OSError) -> None:
         release, tries = work.release, work.tries + 1
@@ -185,8 +208,11 @@ class Steps:
             self._fail(work, "install_failed", f"the install command was cut off {work.tries} times")
             return
         first, work = work.tries == 0, replace(work, tries=work.tries + 1)
+        if not first:
+            # Half installed, it goes on whatever the answer is; asked, its permit lasts for this try, too.
+            self._refused(release)
         self._record(work, self._report(release, Progress.INSTALLING) if first else None)
-        self._send_reports()
+        self._server.send_reports()
         outcome = self._run(release, INSTALL)
         if outcome.ok:
             work = replace(work, step=Step.CONFIRMING, tries=0)
@@ -231,7 +257,7 @@ class Steps:
         """Tell of the failure before going back, so that a bad release stops spreading."""
         work = replace(work, step=Step.ROLLING_BACK, tries=0, ending=Progress.FAILED, code=code, detail=detail)
         self._record(work, self._report(work.release, Progress.FAILED, code, detail))
-        self._send_reports()
+        self._server.send_reports()
         self._roll_back(work)
 
     def _roll_back(self, work: Work) -> None:
@@ -281,13 +307,16 @@ class Steps:
         """Settle the work, remember how it ended and queue the report of it, in one write."""
         ended = replace(ended, at=self._around.clock().isoformat().replace("+00:00", "Z"))
         after = replace(after.with_ended(release.rollout, ended).with_fetched(release.product, None), work=None)
+        if ended.progress is Progress.FAILED:  # other results end the permit by their report
+            after = after.with_permit_back(release)
         if report:
             after = after.with_report(self._report(release, ended.progress, ended.code, ended.detail))
         self._memory.write(after)
         self.ended.append(ended)
 
     def _drop(self, release: Release, words: str) -> None:
-        self._memory.write(replace(self._memory.state.saying(release.product, words), work=None))
+        after = self._memory.state.saying(release.product, words).with_permit_back(release)
+        self._memory.write(replace(after, work=None))
 
     def _record(self, work: Work, report: PendingReport | None = None) -> None:
         after = replace(self._memory.state, work=work)

@@ -14,7 +14,10 @@ from agent.errors import CallRefused, NotRecognised, ServerAway
 from agent.home import Home
 from agent.identity import Credentials, Keypair, load_credentials, replace_credentials
 from agent.link import Facts, Link
-from agent.state import Memory, Release
+from agent.state import Memory, PermitWait, Release
+
+UNANSWERED_SECONDS: Final = 60  # before a permit is asked for again of a server that is away
+REFUSED_SECONDS: Final = 300  # or that knows no permits
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -62,6 +65,40 @@ class Talk:
                 return
             state = self._memory.state
             self._memory.write(replace(state, outbox=tuple(r for r in state.outbox if r.id != report.id)))
+        self._give_permits_back()
+
+    def _give_permits_back(self) -> None:
+        for rollout in self._memory.state.permits_back:
+            try:
+                self._link.give_permit_back(rollout)
+            except CallRefused as error:
+                _LOG.warning("the server does not take the permit of %s back: %s", rollout, error)
+            except (ServerAway, NotRecognised) as error:
+                self._fall_silent(error)
+                return
+            state = self._memory.state
+            self._memory.write(replace(state, permits_back=tuple(r for r in state.permits_back if r != rollout)))
+
+    def _wait(self, release: Release, why: str, seconds: float) -> PermitWait:
+        return PermitWait(
+            rollout=release.rollout,
+            attempt=release.attempt,
+            until=text_of(self._clock() + timedelta(seconds=seconds)),
+            words=f"{release.version} is here and waits for a permit: {why}",
+        )
+
+    def ask_permit(self, release: Release) -> PermitWait | None:
+        """Ask for the permit that the release needs; None when it was given. No answer is a no."""
+        if self._silent:
+            return self._wait(release, "the server does not answer", UNANSWERED_SECONDS)
+        try:
+            answer = self._link.permit(release.rollout, release.attempt)
+        except CallRefused as error:
+            return self._wait(release, f"the server refuses: {error}", REFUSED_SECONDS)
+        except (ServerAway, NotRecognised) as error:
+            self._fall_silent(error)
+            return self._wait(release, "the server does not answer", UNANSWERED_SECONDS)
+        return None if answer.granted else self._wait(release, answer.reason, max(1, answer.ask_again_seconds))
 
     def close(self) -> None:
         """Hang up."""

@@ -12,6 +12,7 @@ from typing import Final
 
 from api.leader import Leader
 from api.life import COLLECT_EVERY, FIRST_COLLECTION, Alarm, canary_job, collect
+from api.metrics import Measurer
 from api.wiring import Wavegate
 from repo_signing.roles import BINS
 from store.leases import Leases
@@ -33,11 +34,13 @@ class Jobs:
         self._stop = threading.Event()
         self._leader = Leader(wiring, Leases(wiring.db))
         settings = wiring.settings
+        self._measurer = Measurer(settings.metric_sources, wiring.rollout_store, wiring.readings)
         self._threads = [
             self._thread("scheduler", settings.scheduler_seconds, self._judge),
             self._thread("refresh", settings.refresh_seconds, self._refresh),
             self._thread("housekeeping", _HOUSEKEEPING_SECONDS, self._tidy),
             self._thread("groups", _SWEEP_SECONDS, self._sweep),
+            self._thread("metrics", settings.scheduler_seconds, self._measure),
         ]
         began = datetime.now(UTC)
         self._alarm = Alarm()
@@ -75,6 +78,10 @@ class Jobs:
 
     def _judge(self) -> None:
         self._leader.turn(datetime.now(UTC))
+
+    def _measure(self) -> None:
+        if self._leader.leads:
+            self._measurer.turn(self._wiring.org, datetime.now(UTC))
 
     def _refresh(self) -> None:
         try:

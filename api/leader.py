@@ -44,6 +44,11 @@ class Leader:
         replace(wiring.rollouts, rollouts=wiring.rollout_store.under(lease)).tick(wiring.org, now)
         return True
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process held the lease at its last turn."""
+        return self._lease is not None
+
     def step_down(self) -> None:
         """Let another take over at once; for a clean end."""
         if self._lease is not None:

@@ -45,6 +45,7 @@ def serve(settings: Settings, config: Path | None = None) -> None:
         ca=wiring.device_ca,
         report=lambda org, device, report, _now: wiring.rollouts.record_report(org, device, report),
         products=wiring.fleet.products_of,
+        permits=wiring.permits,
         settings=DeviceServerSettings(
             listen=str(settings.device_listen),
             names=_names(settings),

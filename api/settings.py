@@ -5,10 +5,12 @@ Nothing is ever read from the working directory.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -29,6 +31,14 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricSource:
+    """Where a source is: the base of a Prometheus server, or the whole URL of a check. The token is read each time."""
+
+    url: str
+    bearer_token_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +75,7 @@ class Settings:
     storage_virtual_host: bool = False
     storage_allow_http: bool = False
     target_downloads: str = "serve"
+    metric_sources: Mapping[str, MetricSource] = field(default_factory=dict)
 
 
 MEANINGS: Final[Mapping[str, str]] = {
@@ -99,6 +110,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     "password_memory_kib": "memory of one password hash (argon2id), in KiB (8192 to 1048576)",
     "log_level": "`debug`, `info`, `warning` or `error`",
     "attestation_keys": "folder of public keys (`*.pem`, `*.pub`) and `sigstore.toml` to verify attestations with",
+    "metric_sources": "where gates may measure: a table of names, each with `url` and perhaps "
+    "`bearer_token_file`; as a variable, JSON",
 }
 
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
@@ -168,9 +181,9 @@ def _build(found: Mapping[str, object]) -> Settings:
     listen = _address("listen", str(found.get("listen", "127.0.0.1:8080")))
     device_listen = _address("device_listen", str(found.get("device_listen", "127.0.0.1:8443")))
     plain: dict[str, object] = {}
-    for field in fields(Settings):
-        if field.name in _RANGES and field.name in found:
-            plain[field.name] = _number(field.name, found[field.name], whole=field.type == "int")
+    for one in fields(Settings):
+        if one.name in _RANGES and one.name in found:
+            plain[one.name] = _number(one.name, found[one.name], whole=one.type == "int")
     level = str(found.get("log_level", "info")).lower()
     if level not in {"debug", "info", "warning", "error"}:
         raise InvalidSettings(f"log_level is {level!r}, expected debug, info, warning or error")
@@ -195,8 +208,33 @@ def _build(found: Mapping[str, object]) -> Settings:
         canary_url=_canary_url(str(found.get("canary_url", ""))),
         log_level=level,
         attestation_keys=_folder(str(found.get("attestation_keys", home / "attestation-keys"))),
+        metric_sources=_metric_sources(found.get("metric_sources", {})),
         **plain,  # type: ignore[arg-type]  # numbers by name, checked just above
     )
+
+
+def _metric_sources(told: object) -> dict[str, MetricSource]:
+    try:
+        sources = json.loads(told) if isinstance(told, str) else told
+    except ValueError:
+        raise InvalidSettings("metric_sources is no JSON; expected an object of names, each with a url") from None
+    if not isinstance(sources, dict):
+        raise InvalidSettings("metric_sources is no table; expected [metric_sources.NAME] with a url")
+    return {name: _metric_source(name, one) for name, one in sources.items()}
+
+
+def _metric_source(name: str, told: object) -> MetricSource:
+    if re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", name) is None:
+        raise InvalidSettings(f"metric_sources has {name!r}, expected a name of 1 to 63 of a-z 0-9 . _ -")
+    if not isinstance(told, dict) or not told.keys() <= {"url", "bearer_token_file"} or "url" not in told:
+        raise InvalidSettings(f"metric_sources.{name} is to have a url, and perhaps a bearer_token_file")
+    parts = urlsplit(str(told["url"]))
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.fragment:
+        raise InvalidSettings(f"metric_sources.{name}.url is not http(s)://host[:port]/… without credentials")
+    token = told.get("bearer_token_file")
+    if token is not None and not Path(str(token)).is_absolute():
+        raise InvalidSettings(f"metric_sources.{name}.bearer_token_file is {token!r}, expected an absolute path")
+    return MetricSource(url=str(told["url"]), bearer_token_file=None if token is None else Path(str(token)))
 
 
 def _folder(text: str) -> Path:

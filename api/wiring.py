@@ -21,6 +21,7 @@ from repo_signing.storage import LocalStorage
 from rollout.errors import RolloutChanged, SignaturesNeeded
 from rollout.excluding import Exclusions
 from rollout.freezing import Freezes
+from rollout.permits import Permits
 from rollout.preview import Previews
 from rollout.rules import Rules
 from rollout.service import RolloutService
@@ -33,6 +34,8 @@ from store.fleet import SqlFleet
 from store.idempotency import IdempotencyKeys
 from store.inventory import SqlInventory
 from store.login_failures import LoginFailures
+from store.permits import SqlPermits
+from store.readings import SqlReadings
 from store.repository_lease import SqlLease
 from store.rollouts import SqlRollouts
 from store.rules import SqlExclusions, SqlFreezes, SqlTemplates
@@ -57,6 +60,8 @@ class Wavegate:
     artifacts: ArtifactIndex
     rollouts: RolloutService
     rollout_store: SqlRollouts
+    permits: Permits
+    readings: SqlReadings
     exclusions: Exclusions
     freezes: Freezes
     templates: SqlTemplates
@@ -211,12 +216,16 @@ def open_wavegate(settings: Settings) -> Wavegate:
         packages_of=lambda artifact: packages_of(repository, artifacts, artifact),
     )
     freezes = Freezes(rows=SqlFreezes(db))
+    readings = SqlReadings(db)
+    permits = Permits(rows=SqlPermits(db), rollouts=rollout_store, groups=fleet)
     service = RolloutService(
         rollouts=rollout_store,
         decisions=decisions,
         releases=SqlReleases(db),
         groups=fleet,
         rules=Rules(exclusions=exclusions, freezes=freezes),
+        updating=permits.words,
+        readings=readings.of,
     )
     return Wavegate(
         version=version("wavegate"),
@@ -227,6 +236,8 @@ def open_wavegate(settings: Settings) -> Wavegate:
         artifacts=artifacts,
         rollouts=service,
         rollout_store=rollout_store,
+        permits=permits,
+        readings=readings,
         exclusions=exclusions,
         freezes=freezes,
         templates=SqlTemplates(db),

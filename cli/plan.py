@@ -37,6 +37,7 @@ _PLAN_FIELDS: Final = frozenset(
         "spread_seconds",
         "retry",
         "ignores_freeze",
+        "budget",
         "priority",
     }
 )
@@ -176,6 +177,29 @@ def retry_policy(text: str) -> dict[str, Any]:
     return {**told, "codes": codes} if codes else told
 
 
+def budget(text: str) -> dict[str, Any]:
+    """``site,max_updating=1`` or ``site,min_available=2,lease=2h``: a label, and how many of its value may update."""
+    label, *more = text.split(",")
+    told: dict[str, Any] = {"label": label}
+    reads = {
+        "max_updating": ("max_updating", _number),
+        "min_available": ("min_available", _number),
+        "lease": ("lease_seconds", span),
+    }
+    for part in more:
+        name, _, value = part.partition("=")
+        if name not in reads or reads[name][0] in told:
+            raise UsageFault(
+                f"{part!r} is no part of a budget, or told twice",
+                hint="write LABEL,max_updating=N or LABEL,min_available=N, and perhaps lease=SPAN",
+            )
+        field, read = reads[name]
+        told[field] = read(value)
+    if ("max_updating" in told) == ("min_available" in told):
+        raise UsageFault(f"{text!r} is no budget", hint="write LABEL,max_updating=N or LABEL,min_available=N")
+    return told
+
+
 def window(text: str) -> dict[str, Any]:
     """``sat,sun 02:00 4h Europe/Berlin``."""
     from rollout.windows import InvalidWindow, parse_window, window_to_dict
@@ -224,6 +248,8 @@ def read_plan(path: Path) -> dict[str, Any]:
         plan["waves"] = [wave(item) if isinstance(item, str) else item for item in waves]
     if isinstance(plan.get("window"), str):
         plan["window"] = window(plan["window"])
+    if isinstance(plan.get("budget"), str):
+        plan["budget"] = budget(plan["budget"])
     plan["requires"] = [requirement(item) if isinstance(item, str) else item for item in plan.get("requires", ())]
     return {name: value for name, value in plan.items() if name != "requires" or value}
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from cli.plan import WAVE_FORM, requirement, retry_policy, span, template_call, window
+from cli.plan import WAVE_FORM, budget, requirement, retry_policy, span, template_call, window
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -70,6 +70,12 @@ def plan_options(command: Command) -> Command:
             metavar="POLICY",
             help="Devices try again: COUNT[,backoff=SPAN][,code=CODE…], e.g. 2,backoff=10m.",
         ),
+        click.option(
+            "--budget",
+            metavar="RULE",
+            help="Devices that may update at once for each value of a label: LABEL,max_updating=N or "
+            "LABEL,min_available=N, e.g. site,max_updating=1; and lease=SPAN. [default: 1h]",
+        ),
         click.option("--ignores-freeze", is_flag=True, default=None, help="Open waves in freeze windows, too."),
         click.option(
             "--priority",
@@ -104,5 +110,6 @@ def fields_of(given: Mapping[str, Any]) -> dict[str, Any]:
     told["window"] = None if told["window"] is None else window(told["window"])
     spread, retry = told.pop("spread"), told["retry"]
     told["spread_seconds"] = None if spread is None else span(spread)
+    told["budget"] = None if told["budget"] is None else budget(told["budget"])
     told["retry"] = None if retry is None else retry_policy(retry)
     return told

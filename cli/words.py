@@ -34,6 +34,9 @@ def gate(rules: Mapping[str, Any]) -> str:
         said.append(f"pauses at {rules['max_failures']} failed")
     if rules.get("max_failure_rate_percent") is not None:
         said.append(f"pauses above {rules['max_failure_rate_percent']}% failed")
+    for one in rules.get("metrics", ()):
+        fails = " or pauses" if one["on"] == "fail" else ""
+        said.append(f"{one['name']} of {one['source']} {one['op']} {one['threshold']:g}{fails}")
     if rules.get("advance") == "manual":
         said.append("then waits for a word")
     if rules.get("deadline_seconds") is not None:
@@ -80,6 +83,10 @@ def device_rules(plan: Mapping[str, Any]) -> list[tuple[str, Any]]:
         retry = plan["retry"]
         codes = f" on {', '.join(retry['codes'])}" if retry["codes"] else ""
         said.append(("retries", f"{retry['count']}, first after {span(retry['backoff_seconds'])}{codes}"))
+    if plan.get("budget"):
+        one = plan["budget"]
+        most = f"all but {one['min_available']}" if one["max_updating"] is None else f"at most {one['max_updating']}"
+        said.append(("updates at once", f"{most} for each {one['label']}, by permit for {span(one['lease_seconds'])}"))
     if plan.get("ignores_freeze"):
         said.append(("freeze windows", "ignored"))
     return said

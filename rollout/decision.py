@@ -13,7 +13,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from rollout.budget import Budget, budget_faults, budget_to_dict, read_budget
+from rollout.errors import InvalidPlan
 from rollout.model import Requirement, RetryPolicy, retry_to_dict
+from rollout.reading import Reader
 from rollout.windows import InvalidWindow, Window, window_faults, window_from_dict, window_to_dict
 
 FORMAT: Final = 1
@@ -81,6 +84,7 @@ class Decision:
     spread_seconds: int = 0
     retry: RetryPolicy | None = None
     is_security: bool = False
+    budget: Budget | None = None
 
     def attempt_for(self, device: str) -> int:
         """The attempt this device is offered, 1 or more."""
@@ -116,7 +120,7 @@ def brake_path(product: str, group: str) -> str:
 def encode_decision(decision: Decision) -> bytes:
     """Canonical JSON: sorted keys, no spaces, UTF-8; the same decision always gives the same bytes."""
     rules = _rules_out(decision)
-    must_be_known = rules.keys() & {"requires", "spread"}
+    must_be_known = rules.keys() & {"requires", "spread", "budget"}
     return _encode(
         rules
         | {
@@ -247,6 +251,8 @@ def _rules_out(decision: Decision) -> dict[str, object]:
         told["spread"] = {"from": _time_out(decision.spread_from), "seconds": decision.spread_seconds}
     if decision.retry is not None:
         told["retry"] = retry_to_dict(decision.retry)
+    if decision.budget is not None:
+        told["budget"] = budget_to_dict(decision.budget)
     return told
 
 
@@ -274,7 +280,22 @@ def _rules_in(fields: dict[str, Any]) -> dict[str, Any]:
             backoff_seconds=_number(retry["backoff_seconds"], 0),
             codes=tuple(_text(code) for code in retry["codes"]),
         )
+    if (budget := fields.get("budget")) is not None:
+        rules["budget"] = _budget_in(budget)
     return rules
+
+
+def _budget_in(told: object) -> Budget:
+    reader = Reader(told, "budget")
+    budget = read_budget(reader)
+    try:
+        reader.finish()
+    except InvalidPlan as error:
+        raise MalformedDocument(f"the budget cannot be read: {error}") from error
+    faults = budget_faults(budget)
+    if faults:
+        raise MalformedDocument(f"the budget cannot be honoured: {'; '.join(what for _, what in faults)}")
+    return budget
 
 
 def _encode(fields: dict[str, object]) -> bytes:

@@ -35,7 +35,7 @@ def documents(rollout: Rollout) -> dict[str, bytes]:
     product = rollout.plan.product
     for group, number in _reached(rollout).items():
         wanted[decision_path(product, group)] = encode_decision(_decision(rollout, group, number))
-        stance, reason = _stop(rollout)
+        stance, reason = stance_of(rollout)
         if stance is not Stance.OPEN:
             brake = Brake(
                 org=rollout.org,
@@ -127,6 +127,7 @@ def _decision(rollout: Rollout, group: str, number: int) -> Decision:
         spread_from=_spread_from(rollout, number) if plan.spread_seconds else None,
         spread_seconds=plan.spread_seconds,
         retry=plan.retry,
+        budget=plan.budget,
     )
 
 
@@ -148,7 +149,8 @@ def widest_reach(rollout: Rollout, group: str) -> int:
     )
 
 
-def _stop(rollout: Rollout) -> tuple[Stance, str]:
+def stance_of(rollout: Rollout) -> tuple[Stance, str]:
+    """What the rollout asks of devices in its present state, and why when it is to stop or go back."""
     if rollout.rolled_back_because is not None:
         return Stance.ROLL_BACK, rollout.rolled_back_because
     match rollout.state:

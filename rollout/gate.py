@@ -5,13 +5,19 @@ Each verdict carries one line that a person can act on.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
 
 from evidence.model import Actor
+from rollout import metrics
 from rollout.model import AbortMode, Advance, Counters, Gate, Rollout, Silent, State, Wave, WaveState
 from rollout.silence import Silence, began, silence, silent_from
+
+_NOTHING_MEASURED: Final[Mapping[str, metrics.Reading]] = MappingProxyType({})
 
 
 class Outcome(StrEnum):
@@ -92,7 +98,14 @@ class _Tally:
 
 
 def judge(
-    rollout: Rollout, counters: Counters, expected: int, now: datetime, *, stalled: int = 0, unsure: int = 0
+    rollout: Rollout,
+    counters: Counters,
+    expected: int,
+    now: datetime,
+    *,
+    stalled: int = 0,
+    unsure: int = 0,
+    readings: Mapping[str, metrics.Reading] = _NOTHING_MEASURED,
 ) -> Verdict:
     """Judge the open wave.
 
@@ -103,6 +116,7 @@ def judge(
         now: Soak, deadline and report timeout run from the opening, or from the last resume.
         stalled: How many devices under way were last heard of before ``silence.stalled_before``.
         unsure: By how many devices ``expected`` may be too high: so many are not missed.
+        readings: Of the gate's metrics, by name.
 
     Failures before the last resume are forgiven: they count for no limit, and the devices that stand failed since
     then are left out of the share that must succeed, until they are retried. Silent devices are failures, or nothing
@@ -115,14 +129,22 @@ def judge(
     number = rollout.wave
     wave, gate = rollout.waves[number - 1], rollout.plan.waves[number - 1].gate
     name = f"wave {number}"
+    unmeasured = metrics.lacking(gate.metrics, readings, since=began(wave), now=now)
+    missed = metrics.violated(gate.metrics, readings, since=began(wave), now=now)
     if expected == 0 and counters.acting == 0:
+        if missed is not None:
+            return Verdict(Outcome.FAIL, f"{name}: {missed}")
+        if unmeasured is not None:
+            return Verdict(Outcome.WAIT, f"{name}: no device is in it; {unmeasured}")
         return Verdict(Outcome.PASS, f"{name}: no device is in it")
     tally = _tally(wave, gate, counters, expected, silence(wave, gate, counters, expected - unsure, stalled, now))
     silent = tally.silence.devices
     failure = _failure(name, gate, tally)
+    if failure is None and missed is not None:
+        failure = f"{name}: {missed}"
     if failure is not None:
         return Verdict(Outcome.FAIL, failure, silent)
-    waiting = _lacking(wave, gate, tally, now)
+    waiting = _lacking(wave, gate, tally, now) or unmeasured
     if waiting is None:
         quiet = f", {silent} silent" if silent else ""
         return Verdict(

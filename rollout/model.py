@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import Final
 
 from evidence.model import Actor
+from rollout.budget import Budget, budget_to_dict
+from rollout.metrics import Metric, metric_to_dict
 from rollout.windows import Window, window_to_dict
 
 BUCKETS: Final = 10_000  # a share of a group is told in hundredths of a percent
@@ -72,6 +74,7 @@ class Gate:
     the wave after this one.
     ``report_timeout_seconds``: a device without a result is silent when that much time has passed since the wave opened
     or was resumed, and since the device's last step; ``silent`` says what it counts as then.
+    ``metrics`` must all hold before the wave passes.
     """
 
     approvals: int = 0
@@ -85,6 +88,7 @@ class Gate:
     advance: Advance = Advance.AUTO
     report_timeout_seconds: int | None = None
     silent: Silent = Silent.FAIL
+    metrics: tuple[Metric, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +157,8 @@ class Plan:
     ``from_versions``: only devices that run a version meeting one of these rules (``rollout.versions``) take it.
     ``requires``: what else a device must run. ``after``: ids of rollouts that must be completed before a wave opens.
     ``window``: when devices may start to install. ``spread_seconds``: devices of a wave start over so long, each at its
-    own moment. ``ignores_freeze``: waves open in freeze windows, too.
+    own moment. ``ignores_freeze``: waves open in freeze windows, too. ``budget``: devices ask for a permit before they
+    install.
     """
 
     product: str
@@ -172,6 +177,7 @@ class Plan:
     retry: RetryPolicy | None = None
     ignores_freeze: bool = False
     priority: Priority = Priority.NORMAL
+    budget: Budget | None = None
 
     @property
     def tries(self) -> int:
@@ -363,6 +369,7 @@ def plan_to_dict(plan: Plan) -> dict[str, object]:
         "retry": None if plan.retry is None else retry_to_dict(plan.retry),
         "ignores_freeze": plan.ignores_freeze,
         "priority": None if plan.priority is Priority.NORMAL else plan.priority.value,
+        "budget": None if plan.budget is None else budget_to_dict(plan.budget),
     }
     return told | {name: value for name, value in later.items() if value}
 
@@ -396,4 +403,6 @@ def gate_to_dict(gate: Gate) -> dict[str, object]:
         told["report_timeout_seconds"] = gate.report_timeout_seconds
     if gate.silent is not Silent.FAIL:
         told["silent"] = gate.silent.value
+    if gate.metrics:
+        told["metrics"] = [metric_to_dict(metric) for metric in gate.metrics]
     return told

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from rollout.budget import Budget, budget_faults, read_budget
 from rollout.errors import InvalidPlan
+from rollout.metrics import metric_faults, read_metric
 from rollout.model import Advance, ArtifactRef, Gate, Plan, Priority, Requirement, RetryPolicy, Silent, WavePlan
 from rollout.reading import Faults, Reader
 from rollout.versions import is_rule
@@ -46,6 +48,7 @@ class PlanRequest:
     retry: RetryPolicy | None = None
     ignores_freeze: bool = False
     priority: Priority = Priority.NORMAL
+    budget: Budget | None = None
 
     def with_artifacts(self, artifacts: Mapping[str, ArtifactRef]) -> Plan:
         """The plan that carries these artifacts, by platform."""
@@ -66,6 +69,7 @@ class PlanRequest:
             retry=self.retry,
             ignores_freeze=self.ignores_freeze,
             priority=self.priority,
+            budget=self.budget,
         )
 
 
@@ -175,6 +179,8 @@ def _check_rules(plan: Plan, faults: Faults) -> None:
         if plan.spread_seconds and timeout is not None and timeout <= plan.spread_seconds:
             where = f"waves.{number}.gate.report_timeout_seconds"
             faults.append((where, "expected more than spread_seconds: devices that begin last would be silent"))
+    if plan.budget is not None:
+        faults.extend(budget_faults(plan.budget))
     if plan.retry is not None:
         _check_range("retry.count", plan.retry.count, 1, MAX_RETRIES, faults)
         _check_range("retry.backoff_seconds", plan.retry.backoff_seconds, 0, MAX_SPAN_SECONDS, faults)
@@ -216,6 +222,7 @@ def plan_from_dict(fields: Mapping[str, object]) -> Plan:
         retry=_read_retry(reader.inner("retry")) if reader.has("retry") else None,
         ignores_freeze=reader.flag("ignores_freeze") if reader.has("ignores_freeze") else False,
         priority=Priority(reader.one_of("priority", list(Priority))) if reader.has("priority") else Priority.NORMAL,
+        budget=read_budget(reader.inner("budget")) if reader.has("budget") else None,
     )
     reader.finish()
     return plan
@@ -275,6 +282,7 @@ def _read_gate(reader: Reader) -> Gate:
         if reader.has("report_timeout_seconds")
         else None,
         silent=Silent(reader.one_of("silent", list(Silent))) if reader.has("silent") else Silent.FAIL,
+        metrics=tuple(read_metric(one) for one in (reader.listed("metrics") if reader.has("metrics") else ())),
     )
 
 
@@ -294,6 +302,7 @@ def _check_gate(where: str, gate: Gate, faults: Faults) -> None:
                 (f"{where}.deadline_seconds", "expected no less than soak_seconds: the wave could never pass")
             )
     _check_silence(where, gate, faults)
+    faults.extend(metric_faults(f"{where}.metrics", gate.metrics))
     if gate.not_before is not None and gate.not_before.utcoffset() != timedelta(0):
         faults.append((f"{where}.not_before", "expected a time in UTC"))
 

@@ -35,6 +35,12 @@ class Reader:
         self.fault(key, f"expected text, found {type(value).__name__}")
         return ""
 
+    def text_or_none(self, key: str) -> str | None:
+        if key in self._left and self._left[key] is None:
+            del self._left[key]
+            return None
+        return self.text(key)
+
     def number(self, key: str) -> int:
         value = self._take(key)
         if isinstance(value, int) and not isinstance(value, bool):

@@ -11,6 +11,7 @@ from evidence.ids import new_id
 from evidence.model import SCHEDULER
 from rollout import audience, gate, silence
 from rollout.gate import Outcome, Verdict
+from rollout.metrics import Reading
 from rollout.model import Counters, Rollout, State
 from rollout.opening import Openings
 from rollout.outlook import Outlook, outlook
@@ -40,7 +41,9 @@ class RolloutView:
 class RolloutViews:
     """All that can be asked of rollouts; nothing here changes one.
 
-    ``make_id`` gets a prefix, ``make_salt`` gives 32 lower-case hex characters.
+    ``make_id`` gets a prefix, ``make_salt`` gives 32 lower-case hex characters. ``updating`` says in
+    words who updates now, with the separator from what is said before it; ``readings`` are those of the open
+    wave's metrics, by name.
     """
 
     rollouts: Rollouts
@@ -50,6 +53,8 @@ class RolloutViews:
     make_id: Callable[[str], str] = new_id
     make_salt: Callable[[], str] = lambda: secrets.token_hex(16)
     rules: HouseRules = field(default_factory=NoRules)
+    updating: Callable[[Rollout, datetime], str] = lambda _rollout, _now: ""
+    readings: Callable[[Rollout], Mapping[str, Reading]] = lambda _rollout: {}
 
     @property
     def precedence(self) -> Precedence:
@@ -84,7 +89,7 @@ class RolloutViews:
     def _why(self, rollout: Rollout, now: datetime) -> str:
         """What can be told without asking the repository for proposals; empty for what the gate, or approvers, say."""
         if rollout.state is State.RUNNING:
-            return f"{self.verdict(rollout, now).reason}{_retry_to_come(rollout)}"
+            return f"{self.verdict(rollout, now).reason}{_retry_to_come(rollout)}{self.updating(rollout, now)}"
         if rollout.state is State.WAITING and gate.may_open(rollout, now).outcome is Outcome.PASS:
             blocked = self.settlement.blocked(rollout, now)
             if blocked:
@@ -164,7 +169,10 @@ class RolloutViews:
     def verdict(self, rollout: Rollout, now: datetime) -> Verdict:
         """How the open wave is judged now."""
         expected, (stalled, unsure) = self.expected(rollout, rollout.wave, now), self._listen(rollout, now)
-        return gate.judge(rollout, self.counters(rollout), expected, now, stalled=stalled, unsure=unsure)
+        readings = self.readings(rollout) if rollout.plan.waves[rollout.wave - 1].gate.metrics else {}
+        return gate.judge(
+            rollout, self.counters(rollout), expected, now, stalled=stalled, unsure=unsure, readings=readings
+        )
 
     def _listen(self, rollout: Rollout, now: datetime) -> tuple[int, int]:
         """Who stands still in the open wave, and by how many it may be smaller than expected; 0 until it matters."""

@@ -23,6 +23,9 @@ from sqlalchemy import (
 from store import account_models
 from store.account_models import org_column
 from store.columns import JsonText, Key, UtcDateTime
+from store.metric_models import metric_readings as metric_readings
+from store.permit_models import permit_places as permit_places
+from store.permit_models import permits as permits
 
 metadata = account_models.metadata
 

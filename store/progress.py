@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, func, select, update
 
 from rollout.model import Counters, DeviceProgress, Progress, Rollout
+from rollout.permits import RETURNED_BY
 from rollout.ports import ProgressChange
 from rollout.progress import moved
 from store.columns import AnyRow, insert_if_absent, upsert
-from store.models import rollout_counters, rollout_devices
+from store.models import permits, rollout_counters, rollout_devices
 
 _COUNTERS: Final = (
     select(rollout_counters).where(rollout_counters.c.rollout == bindparam("of")).order_by(rollout_counters.c.wave)
@@ -45,6 +46,9 @@ def step(connection: Connection, rollout: Rollout, device: str, change: Progress
             break
         # PostgreSQL only: another report of the device was first; its row is visible now, so look at it and ask again.
     _move_counters(connection, rollout, before, after)
+    if rollout.plan.budget is not None and after.progress in RETURNED_BY:
+        gone = delete(permits).where(permits.c.rollout == rollout.id, permits.c.device == device)
+        connection.execute(gone)
     return True
 
 

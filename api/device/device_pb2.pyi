@@ -90,6 +90,28 @@ class ReportResponse(_message.Message):
     counted: bool
     def __init__(self, counted: _Optional[bool] = ...) -> None: ...
 
+class PermitRequest(_message.Message):
+    __slots__ = ("rollout_id", "attempt", "give_back")
+    ROLLOUT_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    GIVE_BACK_FIELD_NUMBER: _ClassVar[int]
+    rollout_id: str
+    attempt: int
+    give_back: bool
+    def __init__(self, rollout_id: _Optional[str] = ..., attempt: _Optional[int] = ..., give_back: _Optional[bool] = ...) -> None: ...
+
+class PermitResponse(_message.Message):
+    __slots__ = ("granted", "reason", "lease_seconds", "ask_again_seconds")
+    GRANTED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    LEASE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ASK_AGAIN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    granted: bool
+    reason: str
+    lease_seconds: int
+    ask_again_seconds: int
+    def __init__(self, granted: _Optional[bool] = ..., reason: _Optional[str] = ..., lease_seconds: _Optional[int] = ..., ask_again_seconds: _Optional[int] = ...) -> None: ...
+
 class RenewCertificateRequest(_message.Message):
     __slots__ = ("certificate_request",)
     CERTIFICATE_REQUEST_FIELD_NUMBER: _ClassVar[int]

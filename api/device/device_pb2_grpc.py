@@ -44,6 +44,11 @@ class DeviceServiceStub:
                 request_serializer=api_dot_device_dot_device__pb2.ReportRequest.SerializeToString,
                 response_deserializer=api_dot_device_dot_device__pb2.ReportResponse.FromString,
                 _registered_method=True)
+        self.Permit = channel.unary_unary(
+                '/wavegate.device.v1.DeviceService/Permit',
+                request_serializer=api_dot_device_dot_device__pb2.PermitRequest.SerializeToString,
+                response_deserializer=api_dot_device_dot_device__pb2.PermitResponse.FromString,
+                _registered_method=True)
         self.RenewCertificate = channel.unary_unary(
                 '/wavegate.device.v1.DeviceService/RenewCertificate',
                 request_serializer=api_dot_device_dot_device__pb2.RenewCertificateRequest.SerializeToString,
@@ -68,6 +73,13 @@ class DeviceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Permit(self, request, context):
+        """Leave to begin to install what a decision with a budget offers; a lease, ended by the report of the result.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RenewCertificate(self, request, context):
         """A fresh certificate for a new request signed by the device's new or same key.
         """
@@ -87,6 +99,11 @@ def add_DeviceServiceServicer_to_server(servicer, server):
                     servicer.Report,
                     request_deserializer=api_dot_device_dot_device__pb2.ReportRequest.FromString,
                     response_serializer=api_dot_device_dot_device__pb2.ReportResponse.SerializeToString,
+            ),
+            'Permit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Permit,
+                    request_deserializer=api_dot_device_dot_device__pb2.PermitRequest.FromString,
+                    response_serializer=api_dot_device_dot_device__pb2.PermitResponse.SerializeToString,
             ),
             'RenewCertificate': grpc.unary_unary_rpc_method_handler(
                     servicer.RenewCertificate,
@@ -148,6 +165,33 @@ class DeviceService:
             '/wavegate.device.v1.DeviceService/Report',
             api_dot_device_dot_device__pb2.ReportRequest.SerializeToString,
             api_dot_device_dot_device__pb2.ReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Permit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wavegate.device.v1.DeviceService/Permit',
+            api_dot_device_dot_device__pb2.PermitRequest.SerializeToString,
+            api_dot_device_dot_device__pb2.PermitResponse.FromString,
             options,
             channel_credentials,
             insecure,

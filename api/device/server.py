@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from api.device import device_pb2, device_pb2_grpc
 from api.device.heartbeats import Heartbeats
 from api.device.identity import DeviceIdentity
-from api.device.service import DeviceService, ProductsOf, RecordReport
+from api.device.service import DevicePermits, DeviceService, ProductsOf, RecordReport
 from fleet.enrol import Issuer
 from fleet.ports import Fleet
 from keys.device_ca import ServerCertificate
@@ -68,6 +68,7 @@ class DeviceServer:
         ca: ServerIssuer,
         report: RecordReport,
         products: ProductsOf,
+        permits: DevicePermits,
         settings: DeviceServerSettings,
         clock: Callable[[], datetime],
     ) -> None:
@@ -101,6 +102,7 @@ class DeviceServer:
             report,
             products,
             self._heartbeats,
+            permits,
             check_in_seconds=settings.check_in_seconds,
             jitter_percent=settings.jitter_percent,
             certificate_days=settings.certificate_days,

@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import grpc
 
@@ -19,6 +19,7 @@ from fleet.model import CheckIn, Running
 from fleet.ports import Fleet
 from fleet.rules import MAX_STATE, told
 from rollout.model import Progress, Report
+from rollout.permits import PermitAnswer
 
 MAX_RUNNING: Final = 64  # products on one device
 MAX_CODE: Final = 64  # characters
@@ -45,6 +46,17 @@ RecordReport = Callable[[str, str, Report, datetime], bool]
 ProductsOf = Callable[[str, frozenset[str]], Sequence[str]]
 """``(org, group names)``: products that have a rollout for one of the groups."""
 
+
+class DevicePermits(Protocol):
+    """What a device asks before it installs; ``rollout.permits.Permits`` fulfils it. Both raise UnknownRollout."""
+
+    def ask(self, org: str, device: str, rollout_id: str, attempt: int, *, now: datetime) -> PermitAnswer:
+        """Leave to install an attempt, or why not."""
+
+    def give_back(self, org: str, device: str, rollout_id: str) -> None:
+        """The device does not install, or has gone back."""
+
+
 PRODUCTS_FOR: Final = timedelta(seconds=5)  # an answer is given again; a device would ask anew in minutes anyway
 MOST_KEPT: Final = 1_024  # sets of groups, of which a fleet has few
 
@@ -59,6 +71,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         report: RecordReport,
         products: ProductsOf,
         heartbeats: Heartbeats,
+        permits: DevicePermits,
         *,
         check_in_seconds: int,
         jitter_percent: int,
@@ -70,6 +83,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         self._report = report
         self._products = products
         self._heartbeats = heartbeats
+        self._permits = permits
         self._known: dict[tuple[str, frozenset[str]], tuple[datetime, Sequence[str]]] = {}
         self._check_in_seconds = check_in_seconds
         self._jitter_percent = jitter_percent
@@ -103,6 +117,28 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         """Count the progress of one decision, once."""
         device, now = CALLER.get(), self._clock()
         return device_pb2.ReportResponse(counted=self._report(device.org, device.id, _told_report(request, now), now))
+
+    def Permit(  # noqa: N802
+        self,
+        request: device_pb2.PermitRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> device_pb2.PermitResponse:
+        """Give leave to install what has a budget, or take it back."""
+        device, now = CALLER.get(), self._clock()
+        if _ID.fullmatch(request.rollout_id) is None:
+            raise InvalidCall("rollout_id is not an id")
+        if request.give_back:
+            self._permits.give_back(device.org, device.id, request.rollout_id)
+            return device_pb2.PermitResponse()
+        if not 1 <= request.attempt <= MAX_ATTEMPT:
+            raise InvalidCall(f"attempt is {request.attempt}, expected 1 to {MAX_ATTEMPT}")
+        answer = self._permits.ask(device.org, device.id, request.rollout_id, request.attempt, now=now)
+        return device_pb2.PermitResponse(
+            granted=answer.granted,
+            reason=answer.reason,
+            lease_seconds=answer.lease_seconds,
+            ask_again_seconds=0 if answer.granted else self._next_check_in(),
+        )
 
     def RenewCertificate(  # noqa: N802
         self,

@@ -9,10 +9,23 @@ from pydantic import AwareDatetime, Field
 
 from api.operator.artifacts import Segment
 from api.operator.routes import Body
-from rollout import model, windows
+from rollout import metrics, model, windows
 from rollout.templates import Call
 
 Percent = Annotated[int | float, Field(ge=0.01, le=100, description="share of the group, up to two decimals")]
+
+
+class Metric(Body):
+    """What a number must be: every sample of it. Sources are named by the server's operator."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    source: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", examples=["production"])
+    query: str | None = Field(None, max_length=2_000, description="PromQL, of a Prometheus server")
+    path: str | None = Field(None, max_length=2_000, description="JSON pointer into the answer of a check, instead")
+    op: metrics.Op
+    threshold: float
+    on: metrics.OnViolation = Field(metrics.OnViolation.WAIT, description="`fail`: pauses the rollout")
+    for_seconds: int = Field(0, ge=0, le=604_800, description="with `on: fail`: only when it did not hold so long")
 
 
 class Gate(Body):
@@ -33,6 +46,8 @@ class Gate(Body):
         None, ge=1, le=31_536_000, description="a device without a result is silent after that long without a word"
     )
     silent: model.Silent = Field(model.Silent.FAIL, description="silent devices are failures, or left out")
+
+    metrics: list[Metric] = Field(default=[], max_length=20, description="all must hold before the wave passes")
 
 
 class WavePlan(Body):
@@ -74,6 +89,17 @@ class RetryPolicy(Body):
     codes: list[str] = Field(default=[], max_length=100, description="failure codes; any when empty")
 
 
+class Budget(Body):
+    """How many devices with one value of a label, such as `site`, may update at once: at most N, or all but N."""
+
+    label: str = Field(pattern=r"^[a-z0-9][a-z0-9._/-]{0,62}$", description="devices without it count together")
+    max_updating: int | None = Field(None, ge=1, le=1_000_000_000)
+    min_available: int | None = Field(None, ge=1, le=1_000_000_000, description="instead of max_updating")
+    lease_seconds: int = Field(
+        3_600, ge=60, le=2_592_000, description="how long a permit lasts that does not come back; longer than an update"
+    )
+
+
 class TemplateCall(Body):
     """A template that makes the waves. `gate` is every wave's."""
 
@@ -87,7 +113,8 @@ class TemplateCall(Body):
 def gate(told: Gate) -> model.Gate:
     """A gate as the engine takes it."""
     not_before = None if told.not_before is None else told.not_before.astimezone(UTC)
-    return model.Gate(**{**told.model_dump(), "not_before": not_before})
+    measured = tuple(metrics.Metric(**one.model_dump()) for one in told.metrics)
+    return model.Gate(**{**told.model_dump(), "not_before": not_before, "metrics": measured})
 
 
 def wave_plan(told: WavePlan) -> model.WavePlan:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
 from api.operator.artifacts import Reason, Segment
-from api.operator.plan_schemas import DeviceRequirement, RetryPolicy, TemplateCall, WavePlan, Window
+from api.operator.plan_schemas import Budget, DeviceRequirement, RetryPolicy, TemplateCall, WavePlan, Window
 from api.operator.rollout_schemas import NewRollout, Rollout, rollout
 from api.operator.rollouts import refuse_ignoring_freezes, request_of, submit_or_keep
 from api.operator.routes import Body, IdPath, Routes, caller, now, reply, services
@@ -18,7 +18,7 @@ from rollout.aftermath import Aftermath
 
 api = Routes("rollout_aftermath", "Rollouts")
 
-_CLEARED_BY_NULL = frozenset({"window", "retry"})
+_CLEARED_BY_NULL = frozenset({"window", "retry", "budget"})
 
 
 class CloneRollout(Body):
@@ -39,6 +39,7 @@ class CloneRollout(Body):
     window: Window | None = Field(None, description="null when named: no window")
     spread_seconds: int | None = Field(None, ge=0, le=31_536_000)
     retry: RetryPolicy | None = Field(None, description="null when named: no retries")
+    budget: Budget | None = Field(None, description="null when named: no budget")
     ignores_freeze: bool | None = None
     submit: bool = False
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, StringConstraints, field_serializer
 
 from api.operator.artifacts import By, Reason, Segment
 from api.operator.plan_schemas import (
+    Budget,
     DeviceRequirement,
     Gate,
     RetryPolicy,
@@ -22,6 +23,7 @@ from api.operator.plan_schemas import (
     window,
 )
 from api.operator.routes import Body, IdPath, PageQuery
+from rollout import budget as budgets
 from rollout import model, templates
 from rollout.errors import InvalidPlan
 from rollout.outlook import Outlook
@@ -54,6 +56,7 @@ class NewRollout(Body):
     priority: model.Priority = Field(
         model.Priority.NORMAL, description="`security`: goes before normal ones, also newer ones"
     )
+    budget: Budget | None = Field(None, description="devices ask for a permit before they install")
 
 
 class CreateRollout(NewRollout):
@@ -90,6 +93,7 @@ class PlanShown(BaseModel):
     retry: RetryPolicy | None = None
     ignores_freeze: bool = False
     priority: model.Priority = model.Priority.NORMAL
+    budget: Budget | None = None
 
 
 class ApprovalShown(BaseModel):
@@ -356,5 +360,6 @@ def plan_request(body: NewRollout, stored: Callable[[str], templates.Template]) 
         if retry is None
         else model.RetryPolicy(count=retry.count, backoff_seconds=retry.backoff_seconds, codes=tuple(retry.codes)),
         ignores_freeze=body.ignores_freeze,
+        budget=None if body.budget is None else budgets.Budget(**body.budget.model_dump()),
         priority=body.priority,
     )

@@ -39,7 +39,7 @@ from api.operator.routes import (
     services,
 )
 from rollout.decision import MalformedDocument, decision_path, decode_decision
-from rollout.errors import RolloutError
+from rollout.errors import InvalidPlan, RolloutError
 from rollout.plan import PlanRequest
 from store.rollout_lists import RolloutFilter, is_place, place
 
@@ -187,8 +187,24 @@ def get_decision(path: WavePath, query: DecisionQuery) -> Response:
 def request_of(body: NewRollout) -> PlanRequest:
     """A body as the engine takes it, with the organisation's own templates."""
     request = plan_request(body, lambda name: services().templates.get(services().org, name))
+    _refuse_unknown_sources(request)
     refuse_ignoring_freezes(request)
     return request
+
+
+def _refuse_unknown_sources(request: PlanRequest) -> None:
+    known = services().settings.metric_sources
+    faults = [
+        (
+            f"waves.{number}.gate.metrics.{place}.source",
+            f"expected one that this server has ({', '.join(sorted(known)) or 'it has none'}), found {metric.source!r}",
+        )
+        for number, wave in enumerate(request.waves, start=1)
+        for place, metric in enumerate(wave.gate.metrics, start=1)
+        if metric.source not in known
+    ]
+    if faults:
+        raise InvalidPlan(faults)
 
 
 def refuse_ignoring_freezes(request: PlanRequest) -> None:

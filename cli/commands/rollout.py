@@ -13,6 +13,7 @@ from cli import seeing, words
 from cli.client import segment
 from cli.commands import rollout_again
 from cli.commands.rollout_devices import devices, failures
+from cli.commands.rollout_permits import permits
 from cli.commands.rollout_rules import freeze, template
 from cli.invocation import Invocation
 from cli.options import list_options, server_options
@@ -42,6 +43,7 @@ def rollout() -> None:
 
 rollout.add_command(template)
 rollout.add_command(freeze)
+rollout.add_command(permits)
 
 
 def _seconds(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:

@@ -27,6 +27,7 @@ from rollout.model import Report
 from tests.simulators.agents import a_decision
 from tests.simulators.devices import utc_now
 from tests.simulators.fleet import FleetSimulator
+from tests.simulators.permits import DevicePermitsSimulator
 from tests.simulators.signed_tree import Mirror, SignedTree, served
 
 ADMIN = Actor(ActorKind.USER, "usr_admin", "Ada")
@@ -99,7 +100,13 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
         gate = Gate(tree, mirror, fleet, ca)
         mirror.enrol = gate.enrol
         server = DeviceServer(
-            fleet, ca, gate.report, lambda *_: ["app"], DeviceServerSettings(listen="127.0.0.1:0"), utc_now
+            fleet,
+            ca,
+            gate.report,
+            lambda *_: ["app"],
+            DevicePermitsSimulator(),
+            DeviceServerSettings(listen="127.0.0.1:0"),
+            utc_now,
         )
         gate.port = server.start()
         yield gate

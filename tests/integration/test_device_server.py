@@ -25,8 +25,10 @@ from fleet.errors import EnrolmentRefused
 from keys.device_ca import DeviceCa, create_device_ca
 from rollout.errors import ReportRefused, UnknownRollout
 from rollout.model import Progress, Report
+from rollout.permits import PermitAnswer
 from tests.simulators.devices import EnrolledDevice, enrol_device, new_key, private_pem, request_for, stub, utc_now
 from tests.simulators.fleet import FleetSimulator
+from tests.simulators.permits import DevicePermitsSimulator
 
 ADMIN = Actor(ActorKind.USER, "usr_admin", "Ada")
 ROOT_SHA256 = "5f" * 32
@@ -43,6 +45,7 @@ class Port:
     token: str
     reports: list[tuple[str, str, Report]] = field(default_factory=list)
     late_by: timedelta = timedelta(0)
+    permits: DevicePermitsSimulator = field(default_factory=DevicePermitsSimulator)
 
     def now(self) -> datetime:
         return utc_now() + self.late_by
@@ -90,6 +93,7 @@ def port(tmp_path: Path) -> Iterator[Port]:
         ca,
         running.report,
         lambda org, device: ["app"],
+        running.permits,
         DeviceServerSettings(listen="127.0.0.1:0", check_in_seconds=100, jitter_percent=20),
         running.now,
     )
@@ -381,6 +385,7 @@ def test_the_port_shows_a_new_certificate_when_two_thirds_of_the_old_ones_life_a
         ca,
         lambda *_: False,
         lambda *_: [],
+        DevicePermitsSimulator(),
         DeviceServerSettings(listen="127.0.0.1:0"),
         lambda: utc_now() + late[0],
     )
@@ -408,12 +413,33 @@ def test_the_port_shows_a_new_certificate_when_two_thirds_of_the_old_ones_life_a
         server.stop(0)
 
 
+def test_a_permit_is_asked_for_and_given_back_under_the_certificates_device(port: Port) -> None:
+    device = port.enrol("press-1")
+    with stub(port.port, port.trusted, private_pem(device.key), device.chain) as caller:
+        no = caller.Permit(device_pb2.PermitRequest(rollout_id="rol_1", attempt=2), timeout=DEADLINE)
+        port.permits.answer = PermitAnswer(granted=True, lease_seconds=600)
+        yes = caller.Permit(device_pb2.PermitRequest(rollout_id="rol_1", attempt=2), timeout=DEADLINE)
+        caller.Permit(device_pb2.PermitRequest(rollout_id="rol_1", give_back=True), timeout=DEADLINE)
+
+        for wrong in ({"rollout_id": "rol 1", "attempt": 1}, {"rollout_id": "rol_1"}):
+            asked = device_pb2.PermitRequest(**wrong)
+            code, why = refused(lambda asked=asked: caller.Permit(asked, timeout=DEADLINE))  # type: ignore[misc]
+            assert code is grpc.StatusCode.INVALID_ARGUMENT, why
+
+    assert (no.granted, no.reason) == (False, "not today")
+    assert 80 <= no.ask_again_seconds <= 120
+    assert (yes.granted, yes.lease_seconds, yes.ask_again_seconds) == (True, 600, 0)
+    assert port.permits.asked == [("acme", device.id, "rol_1", 2)] * 2
+    assert port.permits.back == [("acme", device.id, "rol_1")]
+
+
 def test_a_second_server_on_the_same_port_says_so(port: Port) -> None:
     second = DeviceServer(
         port.fleet,
         port.ca,
         port.report,
         lambda *_: [],
+        DevicePermitsSimulator(),
         DeviceServerSettings(listen=f"127.0.0.1:{port.port}"),
         port.now,
     )

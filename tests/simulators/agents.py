@@ -21,7 +21,7 @@ from agent.errors import CallRefused, NotRecognised, ServerAway
 from agent.home import Home
 from agent.hooks import Outcome
 from agent.identity import Credentials, Identity, Keypair, load_identity, save_identity
-from agent.link import Answer, Facts
+from agent.link import Answer, Facts, PermitAnswer
 from agent.state import PendingReport, Progress, Release, State, StateFile
 from agent.steps import Surroundings
 from agent.trust import Repository
@@ -126,6 +126,10 @@ class Server:
     dials: int = 0
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
+    permit_answer: PermitAnswer = field(default_factory=lambda: PermitAnswer(granted=True))
+    permits_asked: list[tuple[str, int]] = field(default_factory=list)
+    permits_back: list[str] = field(default_factory=list)
+
     @property
     def reports(self) -> list[tuple[str, int, str, str]]:
         """Reports as counted: each id once, in order of arrival."""
@@ -150,6 +154,15 @@ class Server:
         if self.lose_answers:
             raise ServerAway("the answer got lost")
         return True
+
+    def permit(self, rollout: str, attempt: int) -> PermitAnswer:
+        self._answer()
+        self.permits_asked.append((rollout, attempt))
+        return self.permit_answer
+
+    def give_permit_back(self, rollout: str) -> None:
+        self._answer()
+        self.permits_back.append(rollout)
 
     def renew(self, request: bytes) -> bytes:
         self._answer()

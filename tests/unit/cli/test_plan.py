@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.errors import UsageFault
-from cli.plan import body, read_plan, span, wave
+from cli.plan import body, budget, read_plan, span, wave
 
 
 @pytest.mark.parametrize(
@@ -137,3 +137,33 @@ def test_a_plan_without_release_or_waves_is_a_usage_error(
 ) -> None:
     with pytest.raises(UsageFault, match=told):
         body(plan=None, waves=waves, given=given)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("site,max_updating=1", {"label": "site", "max_updating": 1}),
+        ("site,min_available=2,lease=2h", {"label": "site", "min_available": 2, "lease_seconds": 7200}),
+    ],
+)
+def test_a_budget_in_words(text: str, told: dict[str, object], tmp_path: Path) -> None:
+    assert budget(text) == told
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(f"product: app\nversion: '1'\nwaves: [fleet]\nbudget: '{text}'\n")
+    assert read_plan(plan)["budget"] == told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "site",
+        "site,1",
+        "site,max_updating=x",
+        "site,max_updating=1,min_available=1",
+        "site,lease=1h",
+        "site,lease=1h,lease=2h",
+    ],
+)
+def test_what_is_no_budget_never_reaches_the_server(text: str) -> None:
+    with pytest.raises(UsageFault):
+        budget(text)

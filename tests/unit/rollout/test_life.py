@@ -141,9 +141,9 @@ def nobody_waits_for_the_soak(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_pause_brakes_nothing(patch: pytest.MonkeyPatch) -> None:
-    true = documents._stop
+    true = documents.stance_of
     patch.setattr(
-        documents, "_stop", lambda rollout: (Stance.OPEN, "") if rollout.state is State.PAUSED else true(rollout)
+        documents, "stance_of", lambda rollout: (Stance.OPEN, "") if rollout.state is State.PAUSED else true(rollout)
     )
 
 

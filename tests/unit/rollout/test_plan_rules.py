@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from rollout.budget import Budget
 from rollout.cohort import reach, starts_after
 from rollout.decision import MalformedDocument, decode_decision, encode_decision
 from rollout.documents import documents
@@ -26,6 +27,7 @@ EVERY_RULE: dict[str, object] = {
     "spread_seconds": 60,
     "retry": RetryPolicy(count=2, backoff_seconds=60, codes=("health_failed",)),
     "ignores_freeze": True,
+    "budget": Budget(label="site", min_available=2, lease_seconds=60),
 }
 
 
