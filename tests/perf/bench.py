@@ -31,6 +31,7 @@ BENCHES: Final = {  # modules, each with `measure(folder) -> list[Result]`; impo
     "ingest": "tests.perf.ingest",
     "idle": "tests.perf.idle_client",
     "fleet": "tests.perf.fleet_scale",
+    "port": "tests.perf.device_port",
 }
 RESULTS: Final = Path("bench-results.json")
 
