@@ -23,6 +23,7 @@ from fleet.selector import Fact
 from rollout.model import State
 from store import membership
 from store.audit import append
+from store.callers import holder_of
 from store.fleet_rows import (
     certificate_row,
     device_row,
@@ -67,24 +68,8 @@ class SqlFleet(SqlGroups):
 
     def device_by_fingerprint(self, fingerprint: str) -> tuple[Device, Certificate]:
         """The device a certificate was issued to, whatever its status; raises UnknownDevice."""
-        certificate = device_certificates.c
-        shown = (certificate[name] for name in ("fingerprint", "serial", "device", "not_before", "not_after"))
-        query = (
-            select(devices, *(column.label(f"certificate_{column.name}") for column in shown))
-            .join_from(device_certificates, devices, devices.c.id == certificate.device)
-            .where(certificate.fingerprint == fingerprint)
-        )
         with self._database.read() as connection:
-            row = connection.execute(query).first()
-            if row is None:
-                raise UnknownDevice("no device has this certificate")
-            return to_devices(connection, [row])[0], Certificate(
-                fingerprint=row.certificate_fingerprint,
-                serial=row.certificate_serial,
-                device=row.certificate_device,
-                not_before=row.certificate_not_before,
-                not_after=row.certificate_not_after,
-            )
+            return holder_of(connection, fingerprint)
 
     def enrol(
         self, org: str, token_sha256: str, device: Device, certificate: Certificate, event: AuditEvent, *, now: datetime

@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, case, delete, exists, func, insert, literal, null, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    null,
+    select,
+    update,
+)
 
 from evidence.model import AuditEvent
 from rollout.errors import RolloutChanged, UnknownRollout
@@ -184,9 +198,14 @@ def _filters(org: str, state: State | None, product: str | None) -> Sequence[Col
     return filters
 
 
+# Made once: putting it together takes longer than running it.
+_DOCUMENT: Final = select(rollouts.c.document).where(
+    rollouts.c.org == bindparam("of"), rollouts.c.id == bindparam("wanted")
+)
+
+
 def _read(connection: Connection, org: str, rollout_id: str) -> Rollout:
-    query = select(rollouts.c.document).where(rollouts.c.org == org, rollouts.c.id == rollout_id)
-    document = connection.execute(query).scalar_one_or_none()
+    document = connection.execute(_DOCUMENT, {"of": org, "wanted": rollout_id}).scalar_one_or_none()
     if document is None:
         raise UnknownRollout(f"no rollout {rollout_id}")
     return rollout_from_dict(document)

@@ -53,7 +53,7 @@ class Port:
     def enrol(self, name: str, *, now: datetime | None = None) -> EnrolledDevice:
         return enrol_device(self.fleet, self.ca, self.token, name, now=now or self.now())
 
-    def report(self, org: str, device: str, report: Report, now: datetime) -> bool:
+    def report(self, org: str, device: str, report: Report, groups: frozenset[str]) -> bool:
         if report.rollout == "rol_unknown":
             raise UnknownRollout("no rollout rol_unknown in acme")
         if report.rollout == "rol_of_others":

@@ -65,7 +65,7 @@ class Port:
     def now(self) -> datetime:
         return utc_now() + self.late_by
 
-    def report(self, _org: str, _device: str, _report: Report, _now: datetime) -> bool:
+    def report(self, _org: str, _device: str, _report: Report, _groups: frozenset[str]) -> bool:
         self.held.set()
         return self.hold.wait(DEADLINE)
 

@@ -1,6 +1,6 @@
 """What a device's call costs the server, over an open channel, beside a gRPC server that only echoes.
 
-A real ``publish serve`` on SQLite; seconds of CPU of all its processes, so its background jobs are in. Pairs run in turn.
+A real ``publish serve`` on SQLite; seconds of CPU of all its processes, background jobs too. Pairs run in turn.
 """
 
 from __future__ import annotations
