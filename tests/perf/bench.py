@@ -32,6 +32,7 @@ BENCHES: Final = {  # modules, each with `measure(folder) -> list[Result]`; impo
     "idle": "tests.perf.idle_client",
     "fleet": "tests.perf.fleet_scale",
     "port": "tests.perf.device_port",
+    "poll": "tests.perf.poll",
 }
 RESULTS: Final = Path("bench-results.json")
 

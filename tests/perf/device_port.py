@@ -36,7 +36,7 @@ SAID: Final = device_pb2.CheckInRequest(agent_version="0.1.0", hostname="gw", os
 def measure(folder: Path) -> list[Result]:
     with ExitStack() as stack:
         home = stack.enter_context(a_home(folder))
-        server = home.serve()
+        server = home.serve(WAVEGATE_SCHEDULER_SECONDS="1")  # as it is without a setting
         wiring = open_wavegate(read_settings(home.environ))
         stack.callback(wiring.close)
         key, trusted = new_key(), wiring.device_ca.certificate_pem.encode()

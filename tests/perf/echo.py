@@ -17,9 +17,7 @@ from api.device import device_pb2, device_pb2_grpc
 class Echo(device_pb2_grpc.DeviceServiceServicer):
     """Answers what a check-in and a report are answered, always the same."""
 
-    def CheckIn(
-        self, request: device_pb2.CheckInRequest, context: grpc.ServicerContext
-    ) -> device_pb2.CheckInResponse:
+    def CheckIn(self, request: device_pb2.CheckInRequest, context: grpc.ServicerContext) -> device_pb2.CheckInResponse:
         return device_pb2.CheckInResponse(
             device_id="dev_01KAM6P5S0BENCHBENCHBENCH0",
             device_name="gw-0",
@@ -28,9 +26,7 @@ class Echo(device_pb2_grpc.DeviceServiceServicer):
             next_check_in_seconds=300,
         )
 
-    def Report(
-        self, request: device_pb2.ReportRequest, context: grpc.ServicerContext
-    ) -> device_pb2.ReportResponse:
+    def Report(self, request: device_pb2.ReportRequest, context: grpc.ServicerContext) -> device_pb2.ReportResponse:
         return device_pb2.ReportResponse(counted=True)
 
 
