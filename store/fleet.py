@@ -100,7 +100,8 @@ class SqlFleet(SqlGroups):
 
     def check_in(self, org: str, device: str, what: CheckIn) -> None:
         """Store what a device said and when; no audit event, it is a heartbeat. Raises UnknownDevice."""
-        if not self.check_in_many(org, {device: what}):
+        said = {device: what}
+        if not self._database.write_together(lambda connection: _store_check_ins(connection, org, said)):
             raise UnknownDevice(f"no device {device}")
 
     def check_in_many(self, org: str, said: Mapping[str, CheckIn]) -> int:
@@ -111,10 +112,7 @@ class SqlFleet(SqlGroups):
         if not said:
             return 0
         with self._database.write() as connection:
-            moved, stored = write_check_ins(connection, org, said)
-            now = max(what.at for what in said.values())
-            membership.place_after_calls(connection, org, sorted(said), moved, now=now)
-            return stored
+            return _store_check_ins(connection, org, said)
 
     def relabel(
         self, org: str, device: str, change: Callable[[Mapping[str, str]], Mapping[str, str]], event: AuditEvent
@@ -268,6 +266,13 @@ def _insert_device(connection: Connection, device: Device, labels: Mapping[str, 
         if "name" in str(error.orig):
             raise refusal from error
         raise
+
+
+def _store_check_ins(connection: Connection, org: str, said: Mapping[str, CheckIn]) -> int:
+    moved, stored = write_check_ins(connection, org, said)
+    now = max(what.at for what in said.values())
+    membership.place_after_calls(connection, org, sorted(said), moved, now=now)
+    return stored
 
 
 def _filtered(query: Select[Any], org: str, filters: Mapping[str, str]) -> Select[Any]:

@@ -161,12 +161,15 @@ class SqlRollouts:
     def update_progress(self, org: str, rollout_id: str, device: str, change: ProgressChange) -> bool:
         """Read the device's row, ask ``change`` for the new one, write row and counters in one transaction.
 
+        Other devices' may be in the same transaction.
+
         ``change`` gets ``None`` for a device that has not reported, and answers ``None`` when nothing moves (the
         return is then False). It may be asked again when another report of the device came in between.
         Raises UnknownRollout.
         """
-        with self._database.write() as connection:
-            return step(connection, _read(connection, org, rollout_id), device, change)
+        return self._database.write_together(
+            lambda connection: step(connection, _read(connection, org, rollout_id), device, change)
+        )
 
     def devices(
         self,
