@@ -43,7 +43,7 @@ def serve(settings: Settings, config: Path | None = None) -> None:
     device_server = DeviceServer(
         fleet=wiring.fleet,
         ca=wiring.device_ca,
-        report=lambda org, device, report, _now: wiring.rollouts.record_report(org, device, report),
+        report=lambda org, device, report, groups: wiring.rollouts.record_report(org, device, report, groups=groups),
         products=wiring.fleet.products_of,
         permits=wiring.permits,
         settings=DeviceServerSettings(

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    bindparam,
     func,
     literal,
     select,
@@ -75,7 +76,12 @@ class JsonText(TypeDecorator[Any]):
 
 def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     """An INSERT that has ``on_conflict_do_update`` and ``on_conflict_do_nothing``; both databases spell them alike."""
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+    return upsert_for(is_sqlite(connection), table)
+
+
+def upsert_for(is_sqlite: bool, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """As :func:`upsert`, for a statement made once."""
+    return sqlite.insert(table) if is_sqlite else postgresql.insert(table)
 
 
 def among(connection: Connection, column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
@@ -84,6 +90,24 @@ def among(connection: Connection, column: ColumnElement[str], values: Sequence[s
         rows = func.json_each(json.dumps(list(values))).table_valued("value")
         return column.in_(select(rows.c.value))
     return column == func.any(literal(list(values), postgresql.ARRAY(Text)))
+
+
+def among_given(is_sqlite: bool, column: ColumnElement[str]) -> ColumnElement[bool]:
+    """As :func:`among`, for a statement made once: the values come as the parameter ``ids``, see :func:`given`."""
+    if is_sqlite:
+        rows = func.json_each(bindparam("ids", type_=Text)).table_valued("value")
+        return column.in_(select(rows.c.value))
+    return column == func.any(bindparam("ids", type_=postgresql.ARRAY(Text)))
+
+
+def given(connection: Connection, values: Sequence[str]) -> str | list[str]:
+    """What the parameter of :func:`among_given` takes."""
+    return json.dumps(list(values)) if is_sqlite(connection) else list(values)
+
+
+def is_sqlite(connection: Connection) -> bool:
+    """Which of the two databases it is; statements made once are made once for each."""
+    return connection.dialect.name == "sqlite"
 
 
 def insert_if_absent(connection: Connection, table: Table, row: Mapping[str, object]) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -28,12 +28,15 @@ from store.errors import (
     NestedWrite,
     UnstorableValue,
 )
+from store.together import Together
 
 WRITER_PATIENCE_SECONDS: Final = 30  # a writer waits this long for another; transactions last milliseconds
 POOL_SIZE: Final = 10  # kept open in each process
 POOL_OVERFLOW: Final = 30  # opened beside them when all request threads need one at once
 POOL_PATIENCE_SECONDS: Final = 10
 CONNECT_PATIENCE_SECONDS: Final = 10
+
+T = TypeVar("T")
 
 _MIGRATION_LOCK: Final = 0x57617665  # any constant; PostgreSQL's advisory locks are numbers ("Wave")
 _IS_WRITE: Final = "wavegate_write"
@@ -63,6 +66,7 @@ class Database:
         self._writing = threading.local()
         # SQLite lets one writer in and has the others sleep and poll; threads of one process queue here instead.
         self._sqlite_writer = threading.Lock()
+        self._together = Together(self.write, self._translated)
         self._engine = create_engine(
             parsed,
             pool_size=pool_size,
@@ -98,14 +102,28 @@ class Database:
             DatabaseBusy: Another writer held the database for 30 seconds.
             NestedWrite: This thread is in a write transaction already (it would wait for itself).
         """
-        if getattr(self._writing, "now", False):
-            raise NestedWrite("this thread is in a write transaction already; pass its connection on instead")
+        self._refuse_nested()
         self._writing.now = True
         try:
             with self._turn(), self._transaction({_IS_WRITE: True}) as connection:
                 yield connection
         finally:
             self._writing.now = False
+
+    def write_together(self, work: Callable[[Connection], T]) -> T:
+        """The result of ``work`` in a write transaction, which on SQLite it may share with those of other threads.
+
+        For small writes that many ask for at once. What ``work`` raises undoes its own writes alone. The answer comes
+        when all is stored.
+
+        Raises:
+            What ``work`` raises, and what :meth:`write` raises: then nothing is stored.
+        """
+        self._refuse_nested()
+        if self.is_sqlite:
+            return self._together.run(work)
+        with self.write() as connection:
+            return work(connection)
 
     def migrate(self) -> str:
         """Bring the tables to this program's version, in one transaction; returns that version.
@@ -160,6 +178,10 @@ class Database:
     def close(self) -> None:
         """Close all idle connections; the object can be used again afterwards."""
         self._engine.dispose()
+
+    def _refuse_nested(self) -> None:
+        if getattr(self._writing, "now", False):
+            raise NestedWrite("this thread is in a write transaction already; pass its connection on instead")
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

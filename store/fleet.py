@@ -23,6 +23,7 @@ from fleet.selector import Fact
 from rollout.model import State
 from store import membership
 from store.audit import append
+from store.callers import holder_of
 from store.fleet_rows import (
     certificate_row,
     device_row,
@@ -67,24 +68,8 @@ class SqlFleet(SqlGroups):
 
     def device_by_fingerprint(self, fingerprint: str) -> tuple[Device, Certificate]:
         """The device a certificate was issued to, whatever its status; raises UnknownDevice."""
-        certificate = device_certificates.c
-        shown = (certificate[name] for name in ("fingerprint", "serial", "device", "not_before", "not_after"))
-        query = (
-            select(devices, *(column.label(f"certificate_{column.name}") for column in shown))
-            .join_from(device_certificates, devices, devices.c.id == certificate.device)
-            .where(certificate.fingerprint == fingerprint)
-        )
         with self._database.read() as connection:
-            row = connection.execute(query).first()
-            if row is None:
-                raise UnknownDevice("no device has this certificate")
-            return to_devices(connection, [row])[0], Certificate(
-                fingerprint=row.certificate_fingerprint,
-                serial=row.certificate_serial,
-                device=row.certificate_device,
-                not_before=row.certificate_not_before,
-                not_after=row.certificate_not_after,
-            )
+            return holder_of(connection, fingerprint)
 
     def enrol(
         self, org: str, token_sha256: str, device: Device, certificate: Certificate, event: AuditEvent, *, now: datetime
@@ -115,7 +100,8 @@ class SqlFleet(SqlGroups):
 
     def check_in(self, org: str, device: str, what: CheckIn) -> None:
         """Store what a device said and when; no audit event, it is a heartbeat. Raises UnknownDevice."""
-        if not self.check_in_many(org, {device: what}):
+        said = {device: what}
+        if not self._database.write_together(lambda connection: _store_check_ins(connection, org, said)):
             raise UnknownDevice(f"no device {device}")
 
     def check_in_many(self, org: str, said: Mapping[str, CheckIn]) -> int:
@@ -126,10 +112,7 @@ class SqlFleet(SqlGroups):
         if not said:
             return 0
         with self._database.write() as connection:
-            moved, stored = write_check_ins(connection, org, said)
-            now = max(what.at for what in said.values())
-            membership.place_after_calls(connection, org, sorted(said), moved, now=now)
-            return stored
+            return _store_check_ins(connection, org, said)
 
     def relabel(
         self, org: str, device: str, change: Callable[[Mapping[str, str]], Mapping[str, str]], event: AuditEvent
@@ -283,6 +266,13 @@ def _insert_device(connection: Connection, device: Device, labels: Mapping[str, 
         if "name" in str(error.orig):
             raise refusal from error
         raise
+
+
+def _store_check_ins(connection: Connection, org: str, said: Mapping[str, CheckIn]) -> int:
+    moved, stored = write_check_ins(connection, org, said)
+    now = max(what.at for what in said.values())
+    membership.place_after_calls(connection, org, sorted(said), moved, now=now)
+    return stored
 
 
 def _filtered(query: Select[Any], org: str, filters: Mapping[str, str]) -> Select[Any]:

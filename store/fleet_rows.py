@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Select, Update, bindparam, delete, insert, select, update
 
 from fleet.model import Certificate, CheckIn, Device, DeviceStatus, EnrolToken, Group, Running
 from fleet.version_order import order_key
-from store.columns import AnyRow, among, upsert
+from store.columns import AnyRow, among_given, given, is_sqlite, upsert
 from store.held import HELD
 from store.models import device_labels, device_running, devices, group_devices, groups
 
@@ -38,7 +39,7 @@ def to_devices(connection: Connection, rows: Sequence[AnyRow]) -> list[Device]:
         runs = select(device_running).where(device_running.c.device.in_(some)).order_by(device_running.c.product)
         for row in connection.execute(runs):
             running[row.device][row.product] = _to_running(row)
-    return [_to_device(row, tuple(names[row.id]), tuple(back[row.id]), running[row.id]) for row in rows]
+    return [to_device(row, tuple(names[row.id]), tuple(back[row.id]), running[row.id]) for row in rows]
 
 
 def write_labels(connection: Connection, org: str, device: str, labels: Mapping[str, str]) -> None:
@@ -104,8 +105,8 @@ def write_check_ins(connection: Connection, org: str, said: Mapping[str, CheckIn
             gone += [{"gone_device": device, "gone_product": product} for product in programs if product not in runs]
     for at, ids in seen.items():
         for start in range(0, len(ids), _BATCH):
-            same = update(devices).where(among(connection, devices.c.id, ids[start : start + _BATCH]))
-            connection.execute(same.values(last_seen_at=at))
+            these = {"ids": given(connection, ids[start : start + _BATCH]), "seen": at}
+            connection.execute(_statements(is_sqlite(connection)).seen, these)
     if told:
         columns: dict[str, Any] = {name: bindparam(f"new_{name}") for name in (*_SAID, "platform", "last_seen_at")}
         connection.execute(update(devices).where(devices.c.id == bindparam("device_id")).values(columns), told)
@@ -140,25 +141,41 @@ def _write_programs(
         )
 
 
+class _Statements(NamedTuple):
+    """Over devices whose ids are given; putting them together anew takes longer than running them."""
+
+    facts: Select[Any]
+    programs: Select[Any]
+    seen: Update
+
+
+@cache
+def _statements(is_sqlite: bool) -> _Statements:
+    own, running = devices.c, device_running.c
+    runs = select(running.device, running.product, running.version, running.path, running.sha256, running.rollout)
+    return _Statements(
+        # By the primary key alone: given the organisation too, SQLite reads all of its devices through another index.
+        facts=select(own.id, own.org, own.platform, *(own[name] for name in _SAID)).where(
+            among_given(is_sqlite, own.id)
+        ),
+        programs=runs.where(among_given(is_sqlite, running.device)),
+        seen=update(devices).where(among_given(is_sqlite, own.id)).values(last_seen_at=bindparam("seen")),
+    )
+
+
 _Present = tuple[tuple[str, ...], dict[str, tuple[str, str, str, str]]]
 
 
 def _present(connection: Connection, org: str, ids: Sequence[str]) -> dict[str, _Present]:
     """Of the devices that are the organisation's: platform and what it says of itself; and by product what it runs."""
     present: dict[str, _Present] = {}
-    own = devices.c
-    running = device_running.c
+    made = _statements(is_sqlite(connection))
     for start in range(0, len(ids), _BATCH):
-        some = ids[start : start + _BATCH]
-        # By the primary key alone: given the organisation too, SQLite reads all of its devices through another index.
-        query = select(own.id, own.org, own.platform, *(own[name] for name in _SAID))
-        for device, owner, *facts in connection.execute(query.where(among(connection, own.id, some))).all():
+        these = {"ids": given(connection, ids[start : start + _BATCH])}
+        for device, owner, *facts in connection.execute(made.facts, these).all():
             if owner == org:
                 present[device] = (tuple(facts), {})
-        programs = select(
-            running.device, running.product, running.version, running.path, running.sha256, running.rollout
-        )
-        for device, product, *release in connection.execute(programs.where(among(connection, running.device, some))):
+        for device, product, *release in connection.execute(made.programs, these):
             if device in present:
                 present[device][1][product] = tuple(release)
     return present
@@ -224,9 +241,10 @@ def token_row(token: EnrolToken) -> dict[str, object]:
     }
 
 
-def _to_device(
+def to_device(
     row: AnyRow, in_groups: tuple[str, ...], held_back: tuple[str, ...], running: Mapping[str, Running]
 ) -> Device:
+    """A row of ``devices``, with names of groups in order."""
     return Device(
         id=row.id,
         org=row.org,

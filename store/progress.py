@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Insert, bindparam, case, delete, func, select, update
+from sqlalchemy.sql.dml import ReturningInsert
 
 from rollout.model import Counters, DeviceProgress, Progress, Rollout
 from rollout.permits import RETURNED_BY
 from rollout.ports import ProgressChange
 from rollout.progress import moved
-from store.columns import AnyRow, insert_if_absent, upsert
+from store.columns import AnyRow, is_sqlite, upsert_for
 from store.models import permits, rollout_counters, rollout_devices
 
 _COUNTERS: Final = (
     select(rollout_counters).where(rollout_counters.c.rollout == bindparam("of")).order_by(rollout_counters.c.wave)
 )
+
+# Made once, as below: putting these together for each report takes longer than running them.
+_PLACE: Final = (rollout_devices.c.rollout == bindparam("of")) & (rollout_devices.c.device == bindparam("on"))
+_ROW: Final = select(rollout_devices).where(_PLACE).with_for_update()
+_MOVING: Final = (
+    *("wave", "attempt", "progress", "at", "code", "detail"),
+    *("failures", "finishes", "last_report"),
+)
+_MOVE: Final = update(rollout_devices).where(_PLACE).values({name: bindparam(f"new_{name}") for name in _MOVING})
 
 
 def step(connection: Connection, rollout: Rollout, device: str, change: ProgressChange) -> bool:
@@ -26,23 +37,18 @@ def step(connection: Connection, rollout: Rollout, device: str, change: Progress
 
     A device stays in the wave it first reported in.
     """
-    query = (
-        select(rollout_devices)
-        .where(rollout_devices.c.rollout == rollout.id, rollout_devices.c.device == device)
-        .with_for_update()
-    )
+    made, place = _statements(is_sqlite(connection)), {"of": rollout.id, "on": device}
     while True:
-        row = connection.execute(query).first()
+        row = connection.execute(_ROW, place).first()
         before = None if row is None else to_progress(row)
         after = change(rollout, before)
         if after is None:
             return False
         columns = _columns(rollout, after)
         if before is not None:
-            place = (rollout_devices.c.rollout == rollout.id) & (rollout_devices.c.device == device)
-            connection.execute(update(rollout_devices).where(place).values(**columns))
+            connection.execute(_MOVE, place | {f"new_{name}": columns[name] for name in _MOVING})
             break
-        if insert_if_absent(connection, rollout_devices, columns):
+        if connection.execute(made.begin, columns).first() is not None:
             break
         # PostgreSQL only: another report of the device was first; its row is visible now, so look at it and ask again.
     _move_counters(connection, rollout, before, after)
@@ -142,12 +148,28 @@ def _move_counters(
     # What is inserted for the first device of a wave is, for the others, what is added: one statement for both.
     difference = asdict(moved(Counters(), before, after))
     if any(difference.values()):
-        add = upsert(connection, rollout_counters)
-        add = add.on_conflict_do_update(
-            index_elements=["rollout", "wave"],
-            set_={name: rollout_counters.c[name] + add.excluded[name] for name in difference},
-        )
+        add = _statements(is_sqlite(connection)).add
         connection.execute(add, {"rollout": rollout.id, "wave": after.wave, "org": rollout.org, **difference})
+
+
+class _Statements(NamedTuple):
+    """``begin`` answers a row unless another report of the device was first; ``add`` adds to a wave's counters."""
+
+    begin: ReturningInsert[Any]
+    add: Insert
+
+
+@cache
+def _statements(is_sqlite: bool) -> _Statements:
+    first, counters = upsert_for(is_sqlite, rollout_devices), upsert_for(is_sqlite, rollout_counters)
+    names = [field.name for field in fields(Counters)]
+    return _Statements(
+        begin=first.on_conflict_do_nothing().returning(rollout_devices.c.rollout),
+        add=counters.on_conflict_do_update(
+            index_elements=["rollout", "wave"],
+            set_={name: rollout_counters.c[name] + counters.excluded[name] for name in names},
+        ),
+    )
 
 
 def _how_many(progress: Progress) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, case, delete, exists, insert, literal, null, select, update
+from sqlalchemy import Connection, bindparam, case, delete, exists, insert, literal, null, select, update
 
 from evidence.model import AuditEvent
 from rollout.errors import RolloutChanged, UnknownRollout
@@ -209,12 +209,15 @@ class SqlRollouts:
     def update_progress(self, org: str, rollout_id: str, device: str, change: ProgressChange) -> bool:
         """Read the device's row, ask ``change`` for the new one, write row and counters in one transaction.
 
+        Other devices' may be in the same transaction.
+
         ``change`` gets ``None`` for a device that has not reported, and answers ``None`` when nothing moves (the
         return is then False). It may be asked again when another report of the device came in between.
         Raises UnknownRollout.
         """
-        with self._database.write() as connection:
-            return step(connection, _read(connection, org, rollout_id), device, change)
+        return self._database.write_together(
+            lambda connection: step(connection, _read(connection, org, rollout_id), device, change)
+        )
 
     def devices(
         self, org: str, rollout_id: str, wanted: DeviceFilter | None = None, *, after: str | None, limit: int
@@ -246,9 +249,14 @@ class SqlRollouts:
             raise RolloutChanged(f"the lease {self._lease.name} was lost; its next holder looks anew")
 
 
+# Made once: putting it together takes longer than running it.
+_DOCUMENT: Final = select(rollouts.c.document).where(
+    rollouts.c.org == bindparam("of"), rollouts.c.id == bindparam("wanted")
+)
+
+
 def _read(connection: Connection, org: str, rollout_id: str) -> Rollout:
-    query = select(rollouts.c.document).where(rollouts.c.org == org, rollouts.c.id == rollout_id)
-    document = connection.execute(query).scalar_one_or_none()
+    document = connection.execute(_DOCUMENT, {"of": org, "wanted": rollout_id}).scalar_one_or_none()
     if document is None:
         raise UnknownRollout(f"no rollout {rollout_id}")
     return rollout_from_dict(document)

@@ -35,6 +35,7 @@ class DeviceIdentity(grpc.ServerInterceptor):
     def __init__(self, fleet: Fleet, clock: Callable[[], datetime]) -> None:
         self._fleet = fleet
         self._clock = clock
+        self._wrapped: dict[str, tuple[Handler, Handler | None]] = {}  # by method, of which there are a handful
         self._streams = threading.BoundedSemaphore(MAX_STREAMS)
 
     def caller(self, context: grpc.ServicerContext) -> Device:
@@ -63,6 +64,14 @@ class DeviceIdentity(grpc.ServerInterceptor):
         handler = continuation(handler_call_details)
         if handler is None:
             return None
+        # gRPC asks at every call, in the one thread that takes all calls in.
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None or wrapped[0] is not handler:
+            wrapped = self._wrapped[method] = (handler, self._checked(handler))
+        return wrapped[1]
+
+    def _checked(self, handler: Handler) -> Handler | None:
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
                 self._once(handler.unary_unary), handler.request_deserializer, handler.response_serializer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from keys.device_ca import ServerCertificate
 MAX_MESSAGE_LENGTH: Final = 64 * 1024  # bytes
 HANDSHAKE_MILLISECONDS: Final = 10_000  # gRPC's own two minutes let silent connections pile up
 CONNECTION_AGE_MILLISECONDS: Final = 30 * 60 * 1000  # ends calls that never send their message, and moves load
+RENEWAL_LOOK_SECONDS: Final = 60.0  # between looks at the age of the port's certificate, which lasts for weeks
+RENEWAL_GRACE_SECONDS: Final = 30.0  # for calls under way on connections of the certificate before
+LISTEN_AGAIN_SECONDS: Final = 10.0  # the port is free again within milliseconds
 SERVICE: Final = device_pb2.DESCRIPTOR.services_by_name["DeviceService"].full_name
 
 _LOG: Final = logging.getLogger(__name__)
@@ -60,7 +64,12 @@ class DeviceServerSettings:
 
 
 class DeviceServer:
-    """Serves devices until stopped. ``clock`` answers aware UTC; the certificate it shows renews itself."""
+    """Serves devices until stopped. ``clock`` answers aware UTC; the certificate it shows renews itself.
+
+    The certificate of a listening port never changes: a new one gets a new listener. gRPC can ask for a certificate at
+    each handshake instead, but frees the old one's TLS context under handshakes that other threads begin (grpc issue
+    36693): the process dies. Source: docs/adr/0097-a-certificate-for-each-listener.md
+    """
 
     def __init__(
         self,
@@ -76,12 +85,98 @@ class DeviceServer:
         self._settings = settings
         self._clock = clock
         self._certificate = ca.server_certificate(settings.names, now=clock())
-        self._rotating = threading.Lock()
         self._health = health.HealthServicer()
         self._heartbeats = Heartbeats(fleet)
-        self._server = grpc.server(
-            futures.ThreadPoolExecutor(settings.workers, thread_name_prefix="device-call"),
-            interceptors=[DeviceIdentity(fleet, clock)],
+        self._calls = futures.ThreadPoolExecutor(settings.workers, thread_name_prefix="device-call")
+        self._identity = DeviceIdentity(fleet, clock)
+        self._service = DeviceService(
+            fleet,
+            ca,
+            report,
+            products,
+            self._heartbeats,
+            permits,
+            check_in_seconds=settings.check_in_seconds,
+            jitter_percent=settings.jitter_percent,
+            certificate_days=settings.certificate_days,
+            clock=clock,
+        )
+        self._changing = threading.Lock()  # of which server listens
+        self._server: grpc.Server | None = None
+        self._listen = settings.listen  # with the port that was found, once there is one
+        self._end = threading.Event()
+        self._renewing = threading.Thread(target=self._renew_in_time, name="wavegate-device-certificate", daemon=True)
+
+    def start(self) -> int:
+        """Listen, and return the port.
+
+        Raises:
+            DevicePortTaken: The address is in use or not this machine's.
+        """
+        self._server, port = self._listening(self._certificate)
+        self._listen = f"{self._settings.listen.rpartition(':')[0]}:{port}"
+        self._heartbeats.start()
+        self._renewing.start()
+        for name in ("", SERVICE):
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return port
+
+    def stop(self, grace: float = 5.0) -> None:
+        """Take no new calls, let running ones finish for ``grace`` seconds, then cut them; returns when it is over."""
+        self._end.set()
+        self._health.enter_graceful_shutdown()
+        with self._changing:
+            if self._server is not None:
+                self._server.stop(grace).wait()
+        self._heartbeats.stop()
+        self._calls.shutdown(wait=False)
+
+    def renew_certificate(self) -> bool:
+        """Show a new certificate if two thirds of this one's life are over; whether it was time.
+
+        Devices' connections are closed once their calls have ended, and dialled again. Calls that begin in the
+        milliseconds between the two listeners are refused (UNAVAILABLE).
+
+        Raises:
+            DevicePortTaken: Somebody else listens now. Nothing does for us; the next call tries again.
+        """
+        with self._changing:
+            shown, now = self._certificate, self._clock()
+            is_time = now >= shown.not_before + (shown.not_after - shown.not_before) * 2 / 3
+            if self._end.is_set() or (self._server is not None and not is_time):
+                return False
+            if is_time:
+                self._certificate = self._ca.server_certificate(self._settings.names, now=now)
+            before, self._server = self._server, None
+            if before is not None:
+                before.stop(RENEWAL_GRACE_SECONDS)  # the listener ends now, calls under way later
+            self._server = self._listening_again()
+        _LOG.info("the device port shows a new certificate until %s", self._certificate.not_after)
+        return True
+
+    def _renew_in_time(self) -> None:
+        # A new certificate at two thirds of its life leaves days to notice a failure.
+        while not self._end.wait(RENEWAL_LOOK_SECONDS if self._server is not None else 1):
+            try:
+                self.renew_certificate()
+            except Exception:  # noqa: BLE001  (the outermost frame of this thread)
+                _LOG.exception("the device port's certificate could not be renewed; it is tried again")
+
+    def _listening_again(self) -> grpc.Server:
+        deadline = time.monotonic() + LISTEN_AGAIN_SECONDS
+        while True:
+            try:
+                return self._listening(self._certificate)[0]
+            except DevicePortTaken:
+                if time.monotonic() > deadline or self._end.is_set():
+                    raise
+                time.sleep(0.01)
+
+    def _listening(self, shown: ServerCertificate) -> tuple[grpc.Server, int]:
+        """A server that answers already, and its port."""
+        server = grpc.server(
+            self._calls,
+            interceptors=[self._identity],
             options=(
                 ("grpc.max_receive_message_length", MAX_MESSAGE_LENGTH),
                 ("grpc.max_send_message_length", MAX_MESSAGE_LENGTH),
@@ -94,66 +189,22 @@ class DeviceServer:
                 # Without this a second server on the same port starts without a word and gets half of the calls.
                 ("grpc.so_reuseport", 0),
             ),
-            maximum_concurrent_rpcs=settings.max_concurrent_calls,
+            maximum_concurrent_rpcs=self._settings.max_concurrent_calls,
         )
-        service = DeviceService(
-            fleet,
-            ca,
-            report,
-            products,
-            self._heartbeats,
-            permits,
-            check_in_seconds=settings.check_in_seconds,
-            jitter_percent=settings.jitter_percent,
-            certificate_days=settings.certificate_days,
-            clock=clock,
-        )
-        device_pb2_grpc.add_DeviceServiceServicer_to_server(service, self._server)  # type: ignore[no-untyped-call]
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
-            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME),
-            self._server,
-        )
-
-    def start(self) -> int:
-        """Listen, and return the port.
-
-        Raises:
-            DevicePortTaken: The address is in use or not this machine's.
-        """
-        credentials = grpc.dynamic_ssl_server_credentials(
-            self._configuration(), self._fetch_configuration, require_client_authentication=True
+        device_pb2_grpc.add_DeviceServiceServicer_to_server(self._service, server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        credentials = grpc.ssl_server_credentials(
+            [(shown.private_key_pem, shown.chain_pem)],
+            root_certificates=self._ca.certificate_pem.encode(),
+            require_client_auth=True,
         )
         try:
-            port = self._server.add_secure_port(self._settings.listen, credentials)
+            port = server.add_secure_port(self._listen, credentials)
         except RuntimeError as error:
             raise DevicePortTaken(
-                f"the device port {self._settings.listen} cannot be listened on; "
+                f"the device port {self._listen} cannot be listened on; "
                 "end what holds it or set another WAVEGATE_DEVICE_LISTEN"
             ) from error
-        self._heartbeats.start()
-        self._server.start()
-        for name in ("", SERVICE):
-            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        return port
-
-    def stop(self, grace: float = 5.0) -> None:
-        """Take no new calls, let running ones finish for ``grace`` seconds, then cut them; returns when it is over."""
-        self._health.enter_graceful_shutdown()
-        self._server.stop(grace).wait()
-        self._heartbeats.stop()
-
-    def _fetch_configuration(self) -> grpc.ServerCertificateConfiguration:
-        # Asked at every handshake. A new certificate at two thirds of its life leaves days to notice a failure.
-        with self._rotating:
-            now, shown = self._clock(), self._certificate
-            if now >= shown.not_before + (shown.not_after - shown.not_before) * 2 / 3:
-                self._certificate = self._ca.server_certificate(self._settings.names, now=now)
-                _LOG.info("the device port shows a new certificate until %s", self._certificate.not_after)
-            return self._configuration()
-
-    def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        shown = self._certificate
-        return grpc.ssl_server_certificate_configuration(
-            [(shown.private_key_pem, shown.chain_pem)], root_certificates=self._ca.certificate_pem.encode()
-        )
+        server.start()
+        return server, port

@@ -15,7 +15,7 @@ from api.device.errors import InvalidCall
 from api.device.heartbeats import Heartbeats
 from api.device.identity import CALLER
 from fleet.enrol import Issuer, renew
-from fleet.model import CheckIn, Running
+from fleet.model import CheckIn, Device, Running
 from fleet.ports import Fleet
 from fleet.rules import MAX_STATE, told
 from rollout.model import Progress, Report
@@ -40,8 +40,8 @@ PROGRESS: Final = {
     device_pb2.PROGRESS_ROLLED_BACK: Progress.ROLLED_BACK,
 }
 
-RecordReport = Callable[[str, str, Report, datetime], bool]
-"""``(org, device id, report, now)``: whether the report changed anything; raises rollout errors."""
+RecordReport = Callable[[str, str, Report, frozenset[str]], bool]
+"""``(org, device id, report, names of its groups)``: whether the report changed anything; raises rollout errors."""
 
 ProductsOf = Callable[[str, frozenset[str]], Sequence[str]]
 """``(org, group names)``: products that have a rollout for one of the groups."""
@@ -98,7 +98,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         """Store what the device says; answer its groups, products to look for, and when to call again."""
         device = CALLER.get()
         now = self._clock()
-        groups = frozenset(device.groups).difference(device.held_back)
+        groups = _groups(device)
         if self._heartbeats.take(device, _check_in(request, now)):
             groups = self._fleet.of_device(device.org, device.id)  # what is news may have moved it
         return device_pb2.CheckInResponse(
@@ -116,7 +116,8 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
     ) -> device_pb2.ReportResponse:
         """Count the progress of one decision, once."""
         device, now = CALLER.get(), self._clock()
-        return device_pb2.ReportResponse(counted=self._report(device.org, device.id, _told_report(request, now), now))
+        counted = self._report(device.org, device.id, _told_report(request, now), _groups(device))
+        return device_pb2.ReportResponse(counted=counted)
 
     def Permit(  # noqa: N802
         self,
@@ -170,6 +171,10 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         # Spread, or a fleet that was switched on together would call together for ever.
         spread = self._check_in_seconds * self._jitter_percent / 100
         return max(1, round(self._check_in_seconds + random.uniform(-spread, spread)))
+
+
+def _groups(device: Device) -> frozenset[str]:
+    return frozenset(device.groups).difference(device.held_back)
 
 
 def _check_in(request: device_pb2.CheckInRequest, now: datetime) -> CheckIn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -57,7 +56,7 @@ class Port:
     def enrol(self, name: str, *, now: datetime | None = None) -> EnrolledDevice:
         return enrol_device(self.fleet, self.ca, self.token, name, now=now or self.now())
 
-    def report(self, org: str, device: str, report: Report, now: datetime) -> bool:
+    def report(self, org: str, device: str, report: Report, groups: frozenset[str]) -> bool:
         if report.rollout == "rol_unknown":
             raise UnknownRollout("no rollout rol_unknown in acme")
         if report.rollout == "rol_of_others":
@@ -366,51 +365,6 @@ def test_twenty_racers_for_one_place_of_a_token_give_one_device(port: Port) -> N
 
     with ThreadPoolExecutor(20) as racers:
         assert sorted(racers.map(race, range(20))) == [False] * 19 + [True]
-
-
-def test_the_port_shows_a_new_certificate_when_two_thirds_of_the_old_ones_life_are_over(tmp_path: Path) -> None:
-    late = [timedelta(0)]
-    issued: list[str] = []
-
-    class Watched(DeviceCa):
-        def server_certificate(self, *args: object, **kwargs: object):  # type: ignore[no-untyped-def]
-            made = super().server_certificate(*args, **kwargs)  # type: ignore[arg-type]
-            issued.append(hashlib.sha256(made.chain_pem).hexdigest())
-            return made
-
-    create_device_ca(tmp_path / "ca", now=utc_now())
-    ca = Watched.open(tmp_path / "ca")
-    server = DeviceServer(
-        FleetSimulator(),
-        ca,
-        lambda *_: False,
-        lambda *_: [],
-        DevicePermitsSimulator(),
-        DeviceServerSettings(listen="127.0.0.1:0"),
-        lambda: utc_now() + late[0],
-    )
-    number = server.start()
-    key = new_key()
-    shown = ca.issue(request_for(key), "dev_1", now=utc_now()).chain_pem.encode()
-
-    def call() -> None:
-        with stub(number, ca.certificate_pem.encode(), private_pem(key), shown) as caller:
-            assert refused(lambda: caller.CheckIn(device_pb2.CheckInRequest(), timeout=DEADLINE))[0] is (
-                grpc.StatusCode.UNAUTHENTICATED
-            )
-
-    try:
-        call()
-        late[0] = timedelta(days=19)
-        call()
-        assert len(issued) == 1
-        late[0] = timedelta(days=21)
-        # The certificate made then is valid on the server's clock only, which runs ahead of this machine's.
-        with stub(number, ca.certificate_pem.encode(), private_pem(key), shown) as caller:
-            refused(lambda: caller.CheckIn(device_pb2.CheckInRequest(), timeout=DEADLINE))
-        assert len(issued) >= 2
-    finally:
-        server.stop(0)
 
 
 def test_a_permit_is_asked_for_and_given_back_under_the_certificates_device(port: Port) -> None:

@@ -31,6 +31,8 @@ BENCHES: Final = {  # modules, each with `measure(folder) -> list[Result]`; impo
     "ingest": "tests.perf.ingest",
     "idle": "tests.perf.idle_client",
     "fleet": "tests.perf.fleet_scale",
+    "port": "tests.perf.device_port",
+    "poll": "tests.perf.poll",
 }
 RESULTS: Final = Path("bench-results.json")
 

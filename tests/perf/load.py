@@ -73,7 +73,7 @@ def main() -> int:
     arguments.add_argument("--seconds", type=int, default=60, help="the agents' calls are spread over so many")
     arguments.add_argument("--processes", type=int, default=2, help="that play agents")
     chosen = arguments.parse_args()
-    with tempfile.TemporaryDirectory(prefix="wavegate-load-") as folder, _home(Path(folder)) as home:
+    with tempfile.TemporaryDirectory(prefix="wavegate-load-") as folder, a_home(Path(folder)) as home:
         return _run(home, chosen.agents, chosen.seconds, chosen.processes)
 
 
@@ -81,8 +81,8 @@ def _run(home: Home, agents: int, seconds: int, processes: int) -> int:
     server = home.serve(WAVEGATE_SCHEDULER_SECONDS="1")  # as it is without a setting
     wiring = open_wavegate(read_settings(home.environ))
     key = new_key()
-    chains = _put_devices(wiring, agents, request_for(key))
-    rollout = _open_rollout(home)
+    chains = put_devices(wiring, agents, request_for(key))
+    rollout = open_rollout(home)
     told = f"{agents:,} agents over {seconds} s"
     sys.stderr.write(f"load: {told}, {processes} processes of {THREADS} threads\n")
     start = time.time() + 3
@@ -156,7 +156,7 @@ def _one_agent(playing: Playing, chain: bytes, took: dict[str, list[float]]) -> 
         took["report"].append(time.perf_counter() - began)
 
 
-def _put_devices(wiring: Wavegate, agents: int, request: bytes) -> list[bytes]:
+def put_devices(wiring: Wavegate, agents: int, request: bytes) -> list[bytes]:
     """Devices with certificates, all in the group ``field``; the certificates, in order."""
     now = datetime.now(UTC)
     ids = [new_id("dev") for _ in range(agents)]
@@ -188,7 +188,7 @@ def _put_devices(wiring: Wavegate, agents: int, request: bytes) -> list[bytes]:
     return [one.chain_pem.encode() for one in issued]
 
 
-def _open_rollout(home: Home) -> str:
+def open_rollout(home: Home) -> str:
     """A rollout of one wave that every device is in and that stays open for as long as this runs."""
     artifact = home.folder.parent / "app.bin"
     artifact.write_bytes(b"app")
@@ -220,7 +220,7 @@ def _at(seconds: Sequence[float], percent: int) -> float:
 
 
 @contextmanager
-def _home(folder: Path) -> Iterator[Home]:
+def a_home(folder: Path) -> Iterator[Home]:
     home = Home(folder / "home" / "wavegate")
     try:
         yield home

@@ -78,12 +78,14 @@ def session_members(leader: int) -> list[int]:
 
 def cpu_of_session(leader: int) -> float:
     """Seconds of CPU that a session's living processes have used so far, with the children they waited for."""
-    total = 0
-    for pid in session_members(leader):
-        # The command's name may hold spaces, so fields are counted from behind its closing bracket.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += sum(int(fields[index]) for index in (11, 12, 13, 14))  # utime, stime, cutime, cstime
-    return total / _TICKS
+    return sum(cpu_of(pid) for pid in session_members(leader))
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU that a living process has used so far, with the children it waited for."""
+    # The command's name may hold spaces, so fields are counted from behind its closing bracket.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(fields[index]) for index in (11, 12, 13, 14)) / _TICKS  # utime, stime, cutime, cstime
 
 
 def forget_peaks_of_session(leader: int) -> None:
