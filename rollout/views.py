@@ -137,15 +137,23 @@ class RolloutViews:
         return [
             RolloutView(
                 rollout=rollout,
-                why=gate.glance(rollout, told.get(rollout.id, {}).get(rollout.wave, Counters()))
-                if rollout.state is State.RUNNING
-                else self._why(rollout, now) or self._from_gate(rollout, now),
+                why=self._glimpse(rollout, told.get(rollout.id, {}), now, signed=signed[rollout.plan.product]),
                 counters=told.get(rollout.id, {}),
                 expected={},
                 signed=signed[rollout.plan.product],
             )
             for rollout in found
         ]
+
+    def _glimpse(self, rollout: Rollout, counters: Mapping[int, Counters], now: datetime, *, signed: bool) -> str:
+        if rollout.state is State.RUNNING:
+            return gate.glance(rollout, counters.get(rollout.wave, Counters()))
+        why = self._why(rollout, now)
+        if why or not signed or rollout.state is not State.WAITING:
+            return why or self._from_gate(rollout, now)
+        # How many have signed only the proposals tell, and looking there for each of a list would be too much.
+        passes = gate.may_open(rollout, now).outcome is Outcome.PASS
+        return f"{self._from_gate(rollout, now)}{' once approvers have signed it' if passes else ''}"
 
     def _outlooks(
         self, rollout: Rollout, counters: Mapping[int, Counters], expected: Mapping[int, int], now: datetime

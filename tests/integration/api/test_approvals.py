@@ -214,6 +214,57 @@ def test_another_decision_of_the_product_in_between_is_told_as_moved(signers: Si
     assert signers.told()["state"] == "running"
 
 
+def test_a_security_rollout_of_the_plan_is_shown_as_one_and_can_be_foreseen(signers: Signers) -> None:
+    home, plan = signers.home, signers.told()["plan"]
+    assert "priority" not in plan, "at its default it is not in what is hashed"
+    urgent = {"product": "fw", "version": "1.0.0", "waves": [{"group": "everyone"}], "priority": "security"}
+    made = home.call("POST", "/rollouts", urgent)
+    assert made.status_code == 201, made.text
+    signers.id = made.get_json()["id"]
+    assert signers.told()["plan"]["priority"] == "security"
+    [lines] = signers.explain(signers.asked())
+    assert "security: it goes before normal rollouts, also newer ones" in lines["priority"]
+    [block] = home.call("GET", f"/rollouts/{signers.id}/preview").get_json()["blocks"]
+    assert block == {
+        "code": "signatures_needed",
+        "message": "wave 1 waits for signatures: 0 of 2 signatures by approvers of fw given",
+        "wave": 1,
+    }
+    lie: Lie = lambda body, decision: decision.pop("priority")  # noqa: E731
+    with pytest.raises(VerificationFailed, match="priority of wave 1"):
+        signers.explain(forged(signers.asked(), lie))
+    for name in ("ann", "ben"):
+        assert signers.sign(name, signers.asked()).status_code == 200
+    assert home.call("GET", f"/rollouts/{signers.id}/preview").get_json()["blocks"] == []
+    signers.tick()
+    assert signers.told()["state"] == "running"
+    served = json.loads(home.call("GET", f"/rollouts/{signers.id}/waves/1/decision").data)
+    assert (served["priority"], served["revision"]) == ("security", 1)
+
+
+def test_a_retry_is_refused_now_and_for_later_and_a_rerun_asks_for_signatures_anew(signers: Signers) -> None:
+    home = signers.home
+    for name in ("ann", "ben"):
+        signers.sign(name, signers.asked())
+    signers.tick()
+    for body in ({}, {"after_seconds": 60}):
+        refused = home.call("POST", f"/rollouts/{signers.id}/retry", body)
+        assert (refused.status_code, refused.get_json()["error"]["code"]) == (409, "signatures_needed")
+    assert signers.told()["retry_at"] is None
+    ended = home.call("POST", f"/rollouts/{signers.id}/abort", {"reason": "bad"})
+    assert ended.status_code == 200, ended.text
+    called = home.call("POST", f"/rollouts/{signers.id}/roll-back", {"reason": "bad"})
+    assert called.get_json()["rolled_back_because"] == "bad"
+    again = home.call("POST", f"/rollouts/{signers.id}/rerun", {}).get_json()
+    assert (again["state"], again["mode"], again["cloned_from"]) == ("waiting", "signed", signers.id)
+    signers.id = again["id"]
+    assert len(signers.explain(signers.asked())) == 1
+    for name in ("ann", "ben"):
+        assert signers.sign(name, signers.asked()).status_code == 200
+    signers.tick()
+    assert signers.told()["state"] == "running"
+
+
 def test_a_managed_product_takes_no_signatures(signers: Signers) -> None:
     asked = signers.asked()
     draft = signers.home.call("POST", "/repository/products/fw/managed", {}).get_json()
@@ -328,6 +379,7 @@ LIES: dict[str, tuple[Lie, str]] = {
         lambda body, decision: decision["version_policy"].update(downgrade=True),
         "word on downgrades of wave 1",
     ),
+    "a priority": (lambda body, decision: decision.update(priority="security"), "priority of wave 1"),
     "another attempt": (lambda body, decision: decision.update(attempt=2), "attempt of wave 1"),
     "a field that nobody knows": (lambda body, decision: decision.update(more=1), "more than this program can read"),
     "a later format": (lambda body, decision: decision.update(format=3), "no decision that this program knows"),
