@@ -11,7 +11,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from dataclasses import fields as fields_of
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -20,7 +20,7 @@ import click
 
 from cli.errors import NotApproved, UsageFault, VerificationFailed
 from cli.text import fields, moment, size, styled, visible
-from cli.words import span
+from cli.words import budget, span
 
 if TYPE_CHECKING:
     from cli.client import Client
@@ -36,7 +36,7 @@ EXPLAINED: Final = frozenset(
         *("org", "product", "channel", "group", "rollout", "plan_hash", "wave", "revision", "submitted_at", "version"),
         *("artifacts", "salt", "cohort_from", "cohort_to", "attempt", "device_attempts", "not_before", "expires"),
         *("allow_downgrade", "from_versions", "requires", "window", "spread_from", "spread_seconds", "retry"),
-        "is_security",
+        *("is_security", "budget"),
     }
 )
 
@@ -277,6 +277,7 @@ def _check_plan(
         ("maintenance window", decision.window, plan.window),
         ("spread", (decision.spread_from, decision.spread_seconds), (spread_from, plan.spread_seconds)),
         ("retry policy", decision.retry, plan.retry),
+        ("budget", decision.budget, plan.budget),
         ("priority", "security" if decision.is_security else "normal", plan.priority),
         ("attempt", decision.attempt, told["attempt"]),
         ("time of submission", decision.submitted_at, datetime.fromisoformat(told["submitted_at"])),
@@ -334,6 +335,8 @@ def _words(decision: Decision, known: Decision | None, plan: Plan, body: Mapping
         codes = f" with {visible(' or '.join(decision.retry.codes))}" if decision.retry.codes else ""
         pause = f"first after {span(decision.retry.backoff_seconds)}, then twice as long each time"
         lines.append(("retries", f"up to {decision.retry.count} more after a failure{codes}, {pause}"))
+    if decision.budget is not None:
+        lines.append(("budget", f"{visible(budget(asdict(decision.budget)))}; the server counts"))
     if decision.attempt > 1:
         lines.append(("attempt", f"{decision.attempt}: devices that failed an earlier one try again"))
     if decision.device_attempts:
@@ -343,6 +346,8 @@ def _words(decision: Decision, known: Decision | None, plan: Plan, body: Mapping
     lines += [("not signed", f"that it waits for {visible(one)}: the server keeps that") for one in plan.after]
     if decision.wave > 1 and plan.waves[decision.wave - 2].gate.advance == "manual":
         lines.append(("not signed", "that it waits for an operator's word: the server keeps that"))
+    if plan.waves[decision.wave - 1].gate.metrics:
+        lines.append(("not signed", "what is measured before it passes: the server keeps that"))
     lines.append(("instead of", "nothing: no decision stands for this group" if known is None else _short(known)))
     if known is not None and known.rollout == decision.rollout:
         lines.append(("difference", _difference(known, decision)))

@@ -84,12 +84,16 @@ def device_rules(plan: Mapping[str, Any]) -> list[tuple[str, Any]]:
         codes = f" on {', '.join(retry['codes'])}" if retry["codes"] else ""
         said.append(("retries", f"{retry['count']}, first after {span(retry['backoff_seconds'])}{codes}"))
     if plan.get("budget"):
-        one = plan["budget"]
-        most = f"all but {one['min_available']}" if one["max_updating"] is None else f"at most {one['max_updating']}"
-        said.append(("updates at once", f"{most} for each {one['label']}, by permit for {span(one['lease_seconds'])}"))
+        said.append(("updates at once", budget(plan["budget"])))
     if plan.get("ignores_freeze"):
         said.append(("freeze windows", "ignored"))
     return said
+
+
+def budget(told: Mapping[str, Any]) -> str:
+    """How many devices may update at once, as ``at most 1 for each site, by permit for 1h``."""
+    most = f"all but {told['min_available']}" if told["max_updating"] is None else f"at most {told['max_updating']}"
+    return f"{most} for each {told['label']}, by permit for {span(told['lease_seconds'])}"
 
 
 def rollout(told: Mapping[str, Any]) -> str:

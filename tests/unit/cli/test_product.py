@@ -16,6 +16,7 @@ from securesystemslib.signer import SSlibKey
 from cli.approving import EXPLAINED
 from keys.holders import new_holder_key, open_signer
 from repo_signing.canonical import encode
+from rollout.budget import Budget
 from rollout.decision import Decision, DecisionArtifact, encode_decision
 from rollout.model import ArtifactRef, Gate, Plan, Requirement, RetryPolicy, WavePlan, plan_to_dict
 from rollout.windows import Window
@@ -183,6 +184,7 @@ RULES: dict[str, Any] = {
     "window": Window(days=("sat", "sun"), start="02:00", minutes=240, zone="local"),
     "spread_seconds": 5400,
     "retry": RetryPolicy(count=2, backoff_seconds=600, codes=("download_failed", "install_failed")),
+    "budget": Budget(label="site", max_updating=1),
 }
 SPREAD = WavePlan(group="canary", count=5, gate=Gate(not_before=LATER))
 SAID: dict[str, Any] = {**RULES, "spread_from": LATER, "not_before": LATER, "cohort_to": 12}
@@ -208,6 +210,7 @@ def test_every_rule_of_a_plan_is_told_in_words_out_of_the_bytes(
         "only beside    base-os 11.2 or later",
         "installs       begin only sat,sun 02:00 4h local",
         "spread         each device at its own moment within 1h30m of not before",
+        "budget         at most 1 for each site, by permit for 1h; the server counts",
         "retries        up to 2 more after a failure with download_failed or install_failed, "
         "first after 10m, then twice as long each time",
         "not signed     that it waits for rol_00: the server keeps that",
@@ -225,6 +228,8 @@ def test_every_rule_of_a_plan_is_told_in_words_out_of_the_bytes(
         ({"spread_seconds": 0}, "spread of wave 1"),
         ({"retry": RetryPolicy(count=9)}, "retry policy of wave 1"),
         ({"retry": None}, "retry policy of wave 1"),
+        ({"budget": None}, "budget of wave 1"),
+        ({"budget": Budget(label="site", max_updating=2)}, "budget of wave 1"),
         ({"not_before": None}, "not_before of wave 1"),
         ({"cohort_from": 3}, "share of the group of wave 1"),
         ({"cohort_to": 10_001}, "share of the group of wave 1"),
