@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Final, TypeVar
 
 from alembic import command
@@ -28,6 +28,7 @@ from store.errors import (
     NestedWrite,
     UnstorableValue,
 )
+from store.lookup import Lookup
 from store.together import Together
 
 WRITER_PATIENCE_SECONDS: Final = 30  # a writer waits this long for another; transactions last milliseconds
@@ -109,6 +110,24 @@ class Database:
                 yield connection
         finally:
             self._writing.now = False
+
+    def look_up(self, lookup: Lookup, value: str) -> Any:
+        """The row of one statement at the moment it runs, or None; sees every transaction that is committed.
+
+        Raises:
+            DatabaseBusy, DatabaseUnreachable: As any transaction.
+        """
+        if not self.is_sqlite:
+            with self.read() as connection:
+                return lookup.run(connection, value)
+        with self._translated():
+            try:
+                with closing(self._engine.raw_connection()) as pooled, closing(pooled.cursor()) as cursor:
+                    cursor.execute(lookup.sql, lookup.bound(value))  # without BEGIN it is a transaction of its own
+                    found = cursor.fetchone()
+            except sqlite3.OperationalError as error:
+                raise OperationalError(None, None, error) from error
+        return None if found is None else lookup.row(found)
 
     def write_together(self, work: Callable[[Connection], T]) -> T:
         """The result of ``work`` in a write transaction, which on SQLite it may share with those of other threads.

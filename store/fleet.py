@@ -68,8 +68,7 @@ class SqlFleet(SqlGroups):
 
     def device_by_fingerprint(self, fingerprint: str) -> tuple[Device, Certificate]:
         """The device a certificate was issued to, whatever its status; raises UnknownDevice."""
-        with self._database.read() as connection:
-            return holder_of(connection, fingerprint)
+        return holder_of(self._database, fingerprint)
 
     def enrol(
         self, org: str, token_sha256: str, device: Device, certificate: Certificate, event: AuditEvent, *, now: datetime

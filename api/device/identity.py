@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -23,6 +24,7 @@ from fleet.ports import Fleet
 
 STREAM_SECONDS: Final = 60  # reflection and health watches end by then, so that a revoked device holds none for long
 MAX_STREAMS: Final = 4  # each holds a worker thread
+MOST_FINGERPRINTS: Final = 4_096  # kept, with certificates of about 1 KB; whose they are is never kept
 
 CALLER: ContextVar[Device] = ContextVar("wavegate_device")
 
@@ -44,9 +46,8 @@ class DeviceIdentity(grpc.ServerInterceptor):
         shown: Any = context.auth_context().get("x509_pem_cert")
         if not shown:
             raise NotAuthenticated("the call shows no client certificate; enrol the device")
-        der = ssl.PEM_cert_to_DER_cert(shown[0].decode())
         try:
-            device, certificate = self._fleet.device_by_fingerprint(hashlib.sha256(der).hexdigest())
+            device, certificate = self._fleet.device_by_fingerprint(_fingerprint(shown[0]))
         except UnknownDevice as error:
             raise NotAuthenticated("the certificate is not one of an active device; enrol it again") from error
         if device.status is not DeviceStatus.ACTIVE or not certificate.not_before <= self._clock() < (
@@ -121,6 +122,11 @@ class DeviceIdentity(grpc.ServerInterceptor):
                 self._streams.release()
 
         return checked
+
+
+@lru_cache(MOST_FINGERPRINTS)
+def _fingerprint(pem: bytes) -> str:
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.decode())).hexdigest()
 
 
 def _abort(context: grpc.ServicerContext, failure: Exception) -> Any:

@@ -100,7 +100,9 @@ class Scene:
 
     def seen(self, device: str) -> tuple[frozenset[str], tuple[str, ...]]:
         """Groups it is told, and those it is held back from."""
-        return self.fleet.of_device("acme", device), self.fleet.device("acme", device).held_back
+        shown, _ = self.fleet.device_by_fingerprint(f"{int(device.removeprefix('dev_')):064x}")
+        assert shown == self.fleet.device("acme", device)
+        return self.fleet.of_device("acme", device), shown.held_back
 
 
 @pytest.fixture

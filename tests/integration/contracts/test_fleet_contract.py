@@ -133,6 +133,27 @@ def test_a_renewed_certificate_stands_beside_the_old_one(fleet: Fleet) -> None:
         fleet.add_certificate(replace(a_certificate(3), device="dev_1"), an_event("x"), "rival")
 
 
+def test_a_device_is_found_by_its_certificate_with_all_its_groups_and_programs_whatever_they_are_called(
+    fleet: Fleet,
+) -> None:
+    for number in (3, 1, 2):
+        fleet.add_group(a_group(number), an_event("group.created"))
+    fleet.add_token(replace(TOKEN, labels={"site": 'Köln "Süd"'}), an_event("token.created"))
+    enrol(fleet, a_device(1))
+    for number in (3, 1):
+        fleet.join("acme", f"grp_{number}", "dev_1", an_event("group.device.added"))
+    odd = Running(product="zeit", version="1 \"β\" \\ 'x', [null]", path="zeit/⏱/p", sha256="ab" * 32, rollout="")
+    plain = Running(product="app", version="2", path="app/2/any/a", sha256="cd" * 32, rollout="rol_1")
+    fleet.check_in("acme", "dev_1", replace(SAID, running=(odd, plain)))
+
+    found, certificate = fleet.device_by_fingerprint("f1" * 32)
+
+    assert certificate == a_certificate(1)
+    assert (found.groups, found.held_back) == (("group-1", "group-3"), ())
+    assert list(found.running.items()) == [("app", plain), ("zeit", odd)]
+    assert found == fleet.device("acme", "dev_1")
+
+
 def test_a_check_in_replaces_what_the_device_said_before(subject: Subject) -> None:
     fleet = subject.fleet
     fleet.add_token(TOKEN, an_event("token.created"))
@@ -143,6 +164,7 @@ def test_a_check_in_replaces_what_the_device_said_before(subject: Subject) -> No
     newer = replace(player, version="3")
     fleet.check_in("acme", "dev_1", replace(SAID, running=(newer,), state="idle", at=NOON + timedelta(hours=1)))
     shown = fleet.device("acme", "dev_1")
+    assert fleet.device_by_fingerprint("f1" * 32) == (shown, a_certificate(1))
     assert shown.running == {"player": newer}
     assert (shown.state, shown.last_seen_at) == ("idle", NOON + timedelta(hours=1))
     assert (shown.hostname, shown.os_family, shown.os_name, shown.agent_version) == ("h", "linux", "Debian 12", "0.1.0")
