@@ -41,6 +41,10 @@ class Fleet(Protocol):
     def check_in_many(self, org: str, said: Mapping[str, CheckIn]) -> int:
         """As :meth:`check_in` for many devices by id; those that are gone are passed over. How many were kept."""
 
+    def seen_many(self, org: str, seen: Mapping[str, datetime]) -> int:
+        """Devices by id that said what they had said before, and when; those that are gone are passed over. How many
+        were kept."""
+
     def of_device(self, org: str, device: str) -> frozenset[str]:
         """Names of the groups the device is told it is in: all but those it is held back from."""
 

@@ -32,6 +32,7 @@ from store.fleet_rows import (
     token_row,
     write_check_ins,
     write_labels,
+    write_seen,
 )
 from store.groups import SqlGroups, require_device
 from store.models import (
@@ -112,6 +113,19 @@ class SqlFleet(SqlGroups):
             return 0
         with self._database.write() as connection:
             return _store_check_ins(connection, org, said)
+
+    def seen_many(self, org: str, seen: Mapping[str, datetime]) -> int:
+        """Store when devices, by id, last called, and nothing else of them, in one transaction; those that are gone
+        are passed over.
+
+        Returns how many were stored.
+        """
+        if not seen:
+            return 0
+        with self._database.write() as connection:
+            stored = write_seen(connection, org, seen)
+            membership.place_after_calls(connection, org, sorted(seen), frozenset(), now=max(seen.values()))
+            return stored
 
     def relabel(
         self, org: str, device: str, change: Callable[[Mapping[str, str]], Mapping[str, str]], event: AuditEvent

@@ -79,7 +79,7 @@ def write_check_ins(connection: Connection, org: str, said: Mapping[str, CheckIn
     there = _present(connection, org, list(said))
     # In order of id, so that two batches on PostgreSQL that share devices cannot lock each other out.
     kept = {device: said[device] for device in sorted(said) if device in there}
-    seen: dict[datetime, list[str]] = {}
+    seen: dict[str, datetime] = {}
     told: list[dict[str, object]] = []
     put: list[dict[str, object]] = []
     gone: list[dict[str, object]] = []
@@ -88,7 +88,7 @@ def write_check_ins(connection: Connection, org: str, said: Mapping[str, CheckIn
         facts, programs = there[device]
         platform = what.platform or facts[0]
         if (platform, *_facts(what)) == facts:
-            seen.setdefault(what.at, []).append(device)
+            seen[device] = what.at
         else:
             new = dict(zip(_SAID, _facts(what), strict=True))
             told.append(
@@ -103,15 +103,25 @@ def write_check_ins(connection: Connection, org: str, said: Mapping[str, CheckIn
                 _running_row(org, device, one) for one in what.running if programs.get(one.product) != runs[one.product]
             ]
             gone += [{"gone_device": device, "gone_product": product} for product in programs if product not in runs]
-    for at, ids in seen.items():
-        for start in range(0, len(ids), _BATCH):
-            these = {"ids": given(connection, ids[start : start + _BATCH]), "seen": at}
-            connection.execute(_statements(is_sqlite(connection)).seen, these)
+    write_seen(connection, org, seen)
     if told:
         columns: dict[str, Any] = {name: bindparam(f"new_{name}") for name in (*_SAID, "platform", "last_seen_at")}
         connection.execute(update(devices).where(devices.c.id == bindparam("device_id")).values(columns), told)
     _write_programs(connection, put, gone)
     return frozenset(moved), len(kept)
+
+
+def write_seen(connection: Connection, org: str, seen: Mapping[str, datetime]) -> int:
+    """Store when devices that exist last called, one statement for each time; how many there were."""
+    at_once: dict[datetime, list[str]] = {}
+    # In order of id, as above; on SQLite neighbours also share a page.
+    for device in sorted(seen):
+        at_once.setdefault(seen[device], []).append(device)
+    written = 0
+    for at, ids in sorted(at_once.items()):
+        these = {"ids": given(connection, ids), "owner": org, "seen": at}
+        written += connection.execute(_statements(is_sqlite(connection)).seen, these).rowcount
+    return written
 
 
 _SAID: Final = ("agent_version", "hostname", "os_family", "os_name", "state")
@@ -159,7 +169,10 @@ def _statements(is_sqlite: bool) -> _Statements:
             among_given(is_sqlite, own.id)
         ),
         programs=runs.where(among_given(is_sqlite, running.device)),
-        seen=update(devices).where(among_given(is_sqlite, own.id)).values(last_seen_at=bindparam("seen")),
+        # For the same reason the organisation is compared as what has no index.
+        seen=update(devices)
+        .where(among_given(is_sqlite, own.id), own.org + "" == bindparam("owner"))
+        .values(last_seen_at=bindparam("seen")),
     )
 
 

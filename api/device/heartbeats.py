@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from fleet.model import CheckIn, Device
@@ -16,7 +19,7 @@ from fleet.ports import Fleet
 from fleet.rules import ONLINE_WITHIN
 
 FLUSH_SECONDS: Final = 1.0
-MOST: Final = 1_000  # held back; more than that are written at once
+MOST: Final = 5_000  # held back; more than that are written at once, in a tenth of a second
 
 log: Final = logging.getLogger(__name__)
 
@@ -32,6 +35,17 @@ def is_news(device: Device, what: CheckIn) -> bool:
     )
 
 
+def is_the_same(device: Device, what: CheckIn) -> bool:
+    """Whether a call that is no news says what is stored, but for its time."""
+    return (what.agent_version, what.hostname, what.os_family, what.os_name, what.state) == (
+        device.agent_version,
+        device.hostname,
+        device.os_family,
+        device.os_name,
+        device.state,
+    )
+
+
 class Heartbeats:
     """Takes check-ins; a thread writes those that can wait. Times of these are kept to the second."""
 
@@ -41,7 +55,7 @@ class Heartbeats:
         self._lock = threading.Lock()  # of what waits
         self._writing = threading.Lock()  # of a batch under way
         self._under_way: frozenset[str] = frozenset()
-        self._waiting: dict[str, dict[str, CheckIn]] = {}  # by organisation and device
+        self._waiting: dict[str, dict[str, CheckIn | datetime]] = {}  # by organisation and device; a time: just seen
         self._wake = threading.Event()
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="wavegate-heartbeats", daemon=True)
@@ -62,17 +76,18 @@ class Heartbeats:
         """Store now what is news, else within a second; whether it was news. Raises what the fleet raises."""
         if self._ended or is_news(device, what):
             # An older call of the device, still waiting or being written, must not overwrite this one.
-            with self._lock:
-                self._waiting.get(device.org, {}).pop(device.id, None)
-                is_under_way = device.id in self._under_way
-            if is_under_way:
+            if self._forget(device):
                 with self._writing:
                     pass
+                self._forget(device)  # a batch that failed waits again
             self._fleet.check_in(device.org, device.id, what)
             return True
         with self._lock:
             waiting = self._waiting.setdefault(device.org, {})
-            waiting[device.id] = _to_the_second(what)
+            at = what.at.replace(microsecond=0)  # devices that call within one second share a statement
+            # While a batch holds the device, what was read of it may be about to change.
+            is_seen = is_the_same(device, what) and device.id not in self._under_way
+            waiting[device.id] = at if is_seen else replace(what, at=at)
             if len(waiting) >= MOST:
                 self._wake.set()
         return False
@@ -87,7 +102,10 @@ class Heartbeats:
             try:
                 while batches:
                     org = next(iter(batches))
-                    written += self._fleet.check_in_many(org, batches[org])
+                    said, seen = _sorted_out(batches[org])
+                    written += self._fleet.check_in_many(org, said)
+                    batches[org] = dict(seen)
+                    written += self._fleet.seen_many(org, seen)
                     del batches[org]
             finally:
                 with self._lock:
@@ -95,6 +113,12 @@ class Heartbeats:
                     for org, left in batches.items():
                         self._waiting[org] = {**left, **self._waiting.get(org, {})}
         return written
+
+    def _forget(self, device: Device) -> bool:
+        """Drop what waits of a device; whether a batch under way holds it."""
+        with self._lock:
+            self._waiting.get(device.org, {}).pop(device.id, None)
+            return device.id in self._under_way
 
     def _run(self) -> None:
         while not self._ended:
@@ -107,15 +131,12 @@ class Heartbeats:
                 log.exception("heartbeats could not be written; they wait")
 
 
-def _to_the_second(what: CheckIn) -> CheckIn:
-    # Devices that call within one second share a statement.
-    return CheckIn(
-        agent_version=what.agent_version,
-        hostname=what.hostname,
-        os_family=what.os_family,
-        os_name=what.os_name,
-        platform=what.platform,
-        running=what.running,
-        state=what.state,
-        at=what.at.replace(microsecond=0),
-    )
+def _sorted_out(waiting: Mapping[str, CheckIn | datetime]) -> tuple[dict[str, CheckIn], dict[str, datetime]]:
+    said: dict[str, CheckIn] = {}
+    seen: dict[str, datetime] = {}
+    for device, what in waiting.items():
+        if isinstance(what, datetime):
+            seen[device] = what
+        else:
+            said[device] = what
+    return said, seen

@@ -122,6 +122,29 @@ def test_a_thousand_check_ins_are_one_transaction(fleet: SqlFleet, database: Dat
     assert fleet.count_devices("acme", filters={}) == 1_000
 
 
+def test_times_of_calls_are_stored_together_and_those_of_gone_devices_passed_over(
+    fleet: SqlFleet, database: Database
+) -> None:
+    told = AuditLog(database).count("acme")
+    before = fleet.device("acme", "dev_1")
+    seen = {"dev_3": NOON, "dev_1": NOON + timedelta(seconds=1), "dev_9": NOON}
+    assert fleet.seen_many("acme", seen) == 2
+    assert fleet.device("acme", "dev_1") == replace(before, last_seen_at=NOON + timedelta(seconds=1))
+    assert fleet.device("acme", "dev_3").last_seen_at == NOON
+    assert fleet.device("acme", "dev_2").last_seen_at is None
+    assert fleet.seen_many("rival", {"dev_1": NOON}) == 0
+    assert fleet.seen_many("acme", {}) == 0
+    assert fleet.device("acme", "dev_1").last_seen_at == NOON + timedelta(seconds=1)
+    assert AuditLog(database).count("acme") == told
+
+
+def test_a_device_that_is_seen_joins_the_group_of_those_seen_lately(fleet: SqlFleet) -> None:
+    lately = Group(id="grp_4", org="acme", name="lately", description="", created_at=NOON, selector="last_seen < 5m")
+    fleet.add_group(lately, EVENT)
+    assert fleet.seen_many("acme", {"dev_1": NOON}) == 1
+    assert fleet.members("acme", "lately") == ["dev_1"]
+
+
 def test_names_are_told_for_devices_that_are_there(fleet: SqlFleet) -> None:
     assert fleet.names("acme", ["dev_1", "dev_9", "dev_2"]) == {"dev_1": "device-1", "dev_2": "device-2"}
     assert fleet.names("rival", ["dev_1"]) == {}

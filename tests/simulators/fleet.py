@@ -113,6 +113,14 @@ class FleetSimulator:
                 self.check_in(org, device, what)
             return len(there)
 
+    def seen_many(self, org: str, seen: Mapping[str, datetime]) -> int:
+        with self._lock:
+            there = {device: at for device, at in seen.items() if self._is_owned(org, device)}
+            for device, at in there.items():
+                self._devices[device] = replace(self._devices[device], last_seen_at=at)
+                self._now = max(self._now, at)
+            return len(there)
+
     def _is_owned(self, org: str, device: str) -> bool:
         return device in self._devices and self._devices[device].org == org
 
