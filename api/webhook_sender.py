@@ -118,7 +118,7 @@ class GuardedSender:
                 try:
                     stream = self._secured(raw, place) if place.secure else raw
                     with closing(stream):
-                        return _ask(stream, place, headers, body)
+                        return _ask(stream, place, headers, body, deadline)
                 finally:
                     watchdog.cancel()
                     watchdog.join()  # else it might cut a connection of somebody who has the number next
@@ -142,7 +142,9 @@ class GuardedSender:
         return context.wrap_socket(raw, server_hostname=place.host)
 
 
-def _ask(stream: socket.socket, place: Place, headers: Mapping[str, str], body: bytes) -> tuple[int, int | None, str]:
+def _ask(
+    stream: socket.socket, place: Place, headers: Mapping[str, str], body: bytes, deadline: float
+) -> tuple[int, int | None, str]:
     connection = http.client.HTTPConnection(place.host, place.port)
     connection.auto_open = 0  # it would resolve the name a second time
     connection.sock = stream
@@ -156,6 +158,8 @@ def _ask(stream: socket.socket, place: Place, headers: Mapping[str, str], body: 
     }
     connection.request("POST", place.path, body, sent)
     response = connection.getresponse()
+    if time.monotonic() >= deadline:
+        raise TimeoutError  # cut off, headers look as if they had ended
     answer = b""
     # It has said yes or no; an answer that drips or breaks off changes nothing.
     with suppress(OSError, http.client.HTTPException, ValueError):

@@ -59,6 +59,10 @@ class SealingKey:
         except (InvalidTag, ValueError, binascii.Error) as error:
             raise KeyDamaged(f"a secret was not sealed with {self._path.name} of this home; make a new one") from error
 
+    def prepare(self) -> None:
+        """Make the key file unless there is one; a new home has it before anybody copies it to another server."""
+        self._key(make=True)
+
     def _key(self, *, make: bool) -> bytes:
         try:
             key = self._path.read_bytes()

@@ -21,13 +21,13 @@ def webhook() -> None:
 
 
 @webhook.command()
-@click.argument("url")
+@click.argument("receiver", metavar="RECEIVER_URL")
 @click.option("--event", "events", multiple=True, metavar="TAG", help=_EVENT_HELP)
 @click.option("--description", default="", metavar="TEXT", help="What it is for.")
 @server_options
-def create(invocation: Invocation, url: str, events: tuple[str, ...], description: str) -> None:
-    """Send events to URL from now on."""
-    body = {"url": url, "events": list(events) or ["*"], "description": description}
+def create(invocation: Invocation, receiver: str, events: tuple[str, ...], description: str) -> None:
+    """Send events to RECEIVER_URL from now on."""
+    body = {"url": receiver, "events": list(events) or ["*"], "description": description}
     made = invocation.client(as_person=True).post("/webhooks", body)
     invocation.emit(made, lambda: _told(made) + _SHOWN_ONCE)
 
@@ -59,7 +59,7 @@ def show(invocation: Invocation, webhook_id: str) -> None:
 
 @webhook.command()
 @click.argument("webhook_id", metavar="WEBHOOK")
-@click.option("--url", "address", metavar="URL", help="Where to send.")
+@click.option("--receiver", metavar="RECEIVER_URL", help="Where to send.")
 @click.option("--event", "events", multiple=True, metavar="TAG", help="These in place of those before. Repeat.")
 @click.option("--description", metavar="TEXT", help="What it is for.")
 @click.option("--enable/--disable", "enabled", default=None, help="Send again, from now on, or no more.")
@@ -67,13 +67,13 @@ def show(invocation: Invocation, webhook_id: str) -> None:
 def change(
     invocation: Invocation,
     webhook_id: str,
-    address: str | None,
+    receiver: str | None,
     events: tuple[str, ...],
     description: str | None,
     enabled: bool | None,
 ) -> None:
     """Change a webhook, disable it, or enable it again."""
-    asked: dict[str, Any] = {"url": address, "events": list(events) or None, "description": description}
+    asked: dict[str, Any] = {"url": receiver, "events": list(events) or None, "description": description}
     body = {name: value for name, value in {**asked, "enabled": enabled}.items() if value is not None}
     if not body:
         raise click.UsageError("nothing to change; name an option")
