@@ -39,6 +39,7 @@ from api.operator import (
     rollouts,
     selectors,
     uploads,
+    webhooks,
 )
 from api.operator.routes import PREFIX, Declaration, Error, Routes, now, services
 from api.wiring import Wavegate
@@ -67,6 +68,7 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     repository_life.api,
     drafts.api,
     selectors.api,
+    webhooks.api,
 )
 
 SECURITY_HEADERS: Final = {

@@ -8,6 +8,7 @@ from typing import Final
 import orjson
 from flask import Response, g
 
+from evidence import errors as evidence
 from evidence.ids import new_id
 from fleet import errors as fleet
 from keys import errors as custody
@@ -126,6 +127,13 @@ STATUS: Final[Mapping[type[Exception], int]] = {
     sboms.UnsupportedAttestation: 415,
     sboms.AttestationTooLarge: 413,
     sboms.InvalidTrust: 503,  # the trust is the server's own; whoever sent the attestation cannot mend it
+    evidence.UnknownWebhook: 404,
+    evidence.UnknownDelivery: 404,
+    evidence.InvalidWebhook: 400,
+    evidence.TooManyWebhooks: 409,
+    evidence.WebhookChanged: 409,
+    evidence.WebhookDisabled: 409,
+    evidence.SecretUnreadable: 503,
     custody.UnknownKey: 503,
     custody.KeyNotHere: 503,
     custody.KeyLocked: 503,

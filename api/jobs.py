@@ -13,6 +13,7 @@ from typing import Final
 from api.leader import Leader
 from api.life import COLLECT_EVERY, FIRST_COLLECTION, Alarm, canary_job, collect
 from api.metrics import Measurer
+from api.webhook_round import KEEP_DELIVERIES, WebhookRound
 from api.wiring import Wavegate
 from repo_signing.roles import BINS
 from store.leases import Leases
@@ -35,12 +36,14 @@ class Jobs:
         self._leader = Leader(wiring, Leases(wiring.db))
         settings = wiring.settings
         self._measurer = Measurer(settings.metric_sources, wiring.rollout_store, wiring.readings)
+        self._round = WebhookRound(wiring)
         self._threads = [
             self._thread("scheduler", settings.scheduler_seconds, self._judge),
             self._thread("refresh", settings.refresh_seconds, self._refresh),
             self._thread("housekeeping", _HOUSEKEEPING_SECONDS, self._tidy),
             self._thread("groups", _SWEEP_SECONDS, self._sweep),
             self._thread("metrics", settings.scheduler_seconds, self._measure),
+            self._thread("webhooks", settings.scheduler_seconds, self._tell),
         ]
         began = datetime.now(UTC)
         self._alarm = Alarm()
@@ -83,6 +86,10 @@ class Jobs:
         if self._leader.leads:
             self._measurer.turn(self._wiring.org, datetime.now(UTC))
 
+    def _tell(self) -> None:
+        if self._leader.leads:
+            self._round.turn(clock=lambda: datetime.now(UTC), stop=self._stop.is_set)
+
     def _refresh(self) -> None:
         try:
             signed = self._wiring.repository.refresh(now=datetime.now(UTC))
@@ -103,6 +110,7 @@ class Jobs:
     def _tidy(self) -> None:
         now = datetime.now(UTC)
         self._wiring.idempotency.forget(now=now)
+        self._wiring.deliveries.forget(self._wiring.org, now - KEEP_DELIVERIES)
         self._wiring.repository.recover(now=now)  # also drops uploads that nobody signed within a day
         self._wiring.exclusions.sync(self._wiring.org, now)
         if self._wiring.repository.layout == BINS:

@@ -15,6 +15,7 @@ from api.app import BLUEPRINTS
 from api.auth.permissions import HOLDS, SESSION_ONLY, Permission, of_key
 from api.errors import OURS, STATUS
 from api.settings import MEANINGS, read_settings
+from evidence.errors import EvidenceError
 from evidence.people import Role
 from fleet.errors import FleetError
 from keys.errors import CustodyError
@@ -24,6 +25,7 @@ from sbom.errors import SbomError
 from store.errors import StoreError
 
 ROOTS: Final[tuple[type[Exception], ...]] = (
+    EvidenceError,
     FleetError,
     CustodyError,
     RepositoryError,

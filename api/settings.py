@@ -17,6 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 from platformdirs import user_data_path
 
+from evidence.webhooks.addresses import Allowed
+
 
 class InvalidSettings(ValueError):
     """A setting is unknown or its value cannot work; the message names it, what was found and what is expected."""
@@ -76,6 +78,7 @@ class Settings:
     storage_allow_http: bool = False
     target_downloads: str = "serve"
     metric_sources: Mapping[str, MetricSource] = field(default_factory=dict)
+    webhook_allow: Allowed = field(default_factory=Allowed)
 
 
 MEANINGS: Final[Mapping[str, str]] = {
@@ -112,6 +115,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     "attestation_keys": "folder of public keys (`*.pem`, `*.pub`) and `sigstore.toml` to verify attestations with",
     "metric_sources": "where gates may measure: a table of names, each with `url` and perhaps "
     "`bearer_token_file`; as a variable, JSON",
+    "webhook_allow": "networks (`10.0.0.0/8`) and hosts that webhooks may reach although they are private, with or "
+    "without TLS: a list; as a variable, with commas between",
 }
 
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
@@ -209,8 +214,19 @@ def _build(found: Mapping[str, object]) -> Settings:
         log_level=level,
         attestation_keys=_folder(str(found.get("attestation_keys", home / "attestation-keys"))),
         metric_sources=_metric_sources(found.get("metric_sources", {})),
+        webhook_allow=_webhook_allow(found.get("webhook_allow", ())),
         **plain,  # type: ignore[arg-type]  # numbers by name, checked just above
     )
+
+
+def _webhook_allow(told: object) -> Allowed:
+    entries = told.split(",") if isinstance(told, str) else told
+    if not isinstance(entries, list | tuple) or not all(isinstance(one, str) for one in entries):
+        raise InvalidSettings("webhook_allow is no list of networks and host names")
+    try:
+        return Allowed.parse([one.strip() for one in entries if one.strip()])
+    except ValueError as error:
+        raise InvalidSettings(f"webhook_allow: {error}") from None
 
 
 def _metric_sources(told: object) -> dict[str, MetricSource]:

@@ -10,9 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from api.settings import Settings
+from evidence.errors import SecretUnreadable
+from evidence.webhooks.service import Webhooks
 from keys.device_ca import DeviceCa
+from keys.errors import KeyDamaged, KeyNotHere
 from keys.keyring import Keyring
 from keys.password import Passwords, PasswordSettings
+from keys.seal import KEY_FILE, SealingKey
 from repo_signing.bucket import Bucket, BucketAddress
 from repo_signing.errors import ApproversSign, CommitRefused, NoRepository
 from repo_signing.repository import SignedRepository
@@ -39,6 +43,8 @@ from store.readings import SqlReadings
 from store.repository_lease import SqlLease
 from store.rollouts import SqlRollouts
 from store.rules import SqlExclusions, SqlFreezes, SqlTemplates
+from store.webhook_deliveries import SqlDeliveries
+from store.webhooks import SqlWebhooks
 
 ROOT_FILE = "root.json"  # the copy of the first root to carry to devices and auditors by a way of its own
 MARKER = "initialised"  # written last by `publish init`: its absence tells a half-made home
@@ -71,6 +77,8 @@ class Wavegate:
     failures: LoginFailures
     audit: AuditLog
     idempotency: IdempotencyKeys
+    webhooks: Webhooks
+    deliveries: SqlDeliveries
     device_ca: DeviceCa
     passwords: Passwords
 
@@ -119,6 +127,24 @@ class SignedDecisions:
     def exclusively(self, action: Callable[[], None]) -> None:
         """Run under the repository lock."""
         self._repository.exclusively(action)
+
+
+class SealedSecrets:
+    """The ``Seal`` port of webhooks, fulfilled by the home's sealing key."""
+
+    def __init__(self, key: SealingKey) -> None:
+        self._key = key
+
+    def seal(self, text: str, *, bound_to: str) -> str:
+        """What to store."""
+        return self._key.seal(text, bound_to=bound_to)
+
+    def open(self, sealed: str, *, bound_to: str) -> str:
+        """The text again."""
+        try:
+            return self._key.open(sealed, bound_to=bound_to)
+        except (KeyDamaged, KeyNotHere) as error:
+            raise SecretUnreadable(f"the secret cannot be opened, rotate it: {error}") from error
 
 
 def packages_of(repository: SignedRepository, artifacts: ArtifactIndex, artifact: str) -> frozenset[str]:
@@ -218,6 +244,7 @@ def open_wavegate(settings: Settings) -> Wavegate:
     freezes = Freezes(rows=SqlFreezes(db))
     readings = SqlReadings(db)
     permits = Permits(rows=SqlPermits(db), rollouts=rollout_store, groups=fleet)
+    deliveries = SqlDeliveries(db)
     service = RolloutService(
         rollouts=rollout_store,
         decisions=decisions,
@@ -255,6 +282,13 @@ def open_wavegate(settings: Settings) -> Wavegate:
         failures=LoginFailures(db),
         audit=AuditLog(db),
         idempotency=IdempotencyKeys(db),
+        webhooks=Webhooks(
+            rows=SqlWebhooks(db),
+            deliveries=deliveries,
+            seal=SealedSecrets(SealingKey(keys_folder(settings, org) / KEY_FILE)),
+            allowed=settings.webhook_allow,
+        ),
+        deliveries=deliveries,
         device_ca=DeviceCa.open(settings.home / "device-ca"),
         passwords=Passwords(PasswordSettings(memory_kib=settings.password_memory_kib)),
     )

@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "audit": Entry("cli.commands.audit", "audit", "Read what happened, and who did it."),
     "key": Entry("cli.commands.key", "key", "Make, list and revoke API keys."),
     "user": Entry("cli.commands.user", "user", "Make, list and disable people's accounts."),
+    "webhook": Entry("cli.commands.webhook", "webhook", "Have events sent to programs of yours, signed."),
     "repo": Entry("cli.commands.repo", "repo", "Look after the signed repository."),
     "product": Entry("cli.commands.product", "product", "Let teams and approvers sign with their own keys."),
     "signer": Entry("cli.commands.signer", "signer", "Hold the online keys in a process of their own."),

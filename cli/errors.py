@@ -143,6 +143,15 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "unsupported_attestation": FAILURE,
     "attestation_too_large": FAILURE,
     "invalid_attestation_trust": FAILURE,
+    # evidence
+    "evidence_error": FAILURE,
+    "webhook_not_found": CONFLICT,
+    "webhook_delivery_not_found": CONFLICT,
+    "invalid_webhook": USAGE,
+    "too_many_webhooks": CONFLICT,
+    "webhook_changed": CONFLICT,
+    "webhook_disabled": CONFLICT,
+    "webhook_secret_unreadable": FAILURE,
     # keys
     "custody_error": FAILURE,
     "key_unknown": FAILURE,
@@ -198,6 +207,7 @@ HINTS: Final[dict[str, str]] = {
     "draft_not_found": "`publish repo draft list` shows what waits for signatures",
     "draft_moved": "`publish repo draft rebase` makes it anew; it has to be signed again",
     "draft_expired": "`publish repo draft rebase` makes it anew with a new deadline",
+    "webhook_not_found": "`publish webhook list` shows the webhooks there are",
     "product_claimed": "push with --key URI, one of the product's own keys",
 }
 

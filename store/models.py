@@ -26,6 +26,8 @@ from store.columns import JsonText, Key, UtcDateTime
 from store.metric_models import metric_readings as metric_readings
 from store.permit_models import permit_places as permit_places
 from store.permit_models import permits as permits
+from store.webhook_models import webhook_deliveries as webhook_deliveries
+from store.webhook_models import webhooks as webhooks
 
 metadata = account_models.metadata
 

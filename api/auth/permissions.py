@@ -41,6 +41,7 @@ class Permission(StrEnum):
     REPOSITORY_WRITE = "repository:write"
     USERS_ADMIN = "users:admin"
     API_KEYS_ADMIN = "api-keys:admin"
+    WEBHOOKS_ADMIN = "webhooks:admin"
 
 
 _VIEWER: Final = frozenset(p for p in Permission if p.value.endswith(":read"))
@@ -70,8 +71,15 @@ HOLDS: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.ADMIN: frozenset(Permission),
 }
 
-# A key can never mint keys, users or enrolment tokens, nor be a person's yes.
-SESSION_ONLY: Final = frozenset({Permission.ENROLL_TOKENS_ADMIN, Permission.USERS_ADMIN, Permission.API_KEYS_ADMIN})
+# A key can never mint keys, users or enrolment tokens, nor be a person's yes; nor have all that happens sent elsewhere.
+SESSION_ONLY: Final = frozenset(
+    {
+        Permission.ENROLL_TOKENS_ADMIN,
+        Permission.USERS_ADMIN,
+        Permission.API_KEYS_ADMIN,
+        Permission.WEBHOOKS_ADMIN,
+    }
+)
 
 
 def of_key(owner: Role) -> frozenset[Permission]:

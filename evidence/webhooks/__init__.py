@@ -1,0 +1,1 @@
+"""Webhooks out: stored events told to receivers outside, signed, again until they answer."""
