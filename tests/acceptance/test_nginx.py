@@ -283,17 +283,9 @@ def test_a_device_enrols_and_polls_through_it(site: Site, tmp_path: Path) -> Non
     site.home.log_in()
     site.home.publish("group", "create", "field")
     token = site.home.publish("enroll-token", "create", "line", "--group", "field", key=False)["token"]
-    call: list[str | Path] = [
-        BIN / "wavegate-agent",
-        "enroll",
-        "--url",
-        site.nginx.url,
-        "--token",
-        token,
-        "--name",
-        "press-1",
-    ]
-    enrolled = subprocess.run([*call, "--home", tmp_path / "device", "-o", "json"], capture_output=True, text=True)
+    call: list[str | Path] = [BIN / "wavegate-agent", "enroll", "--url", site.nginx.url, "--token", token]
+    call += ["--name", "press-1", "--home", tmp_path / "device", "-o", "json"]
+    enrolled = subprocess.run(call, capture_output=True, text=True)
     assert enrolled.returncode == 0, enrolled.stderr
     polled = subprocess.run(
         [BIN / "wavegate-agent", "run", "--once", "--home", tmp_path / "device"], capture_output=True, text=True
