@@ -23,6 +23,14 @@ _HASHED_FOLDER: Final = re.compile(r"([0-9a-f]{64})\.([a-z0-9][a-z0-9._+-]{0,99}
 _HASHED_NAME: Final = re.compile(r"([0-9a-f]{64})\.[a-z0-9][a-z0-9._+-]{0,199}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
+# The same for web servers that hand out the folder by themselves: plain syntax that Perl's expressions share, to be
+# matched whole, the first that fits. The group `sha256` names the blob, `ab` its folder.
+VERSIONED_PATTERN: Final = r"[1-9][0-9]{0,15}\.[a-z0-9][a-z0-9._+-]{0,119}\.json"
+TARGET_PATTERNS: Final = (
+    r"(?:[a-z0-9][a-z0-9._+-]{0,99}/){2,3}(?P<sha256>(?P<ab>[0-9a-f]{2})[0-9a-f]{62})\.[a-z0-9][a-z0-9._+-]{0,199}",
+    r"(?P<sha256>(?P<ab>[0-9a-f]{2})[0-9a-f]{62})\.(?:[a-z0-9][a-z0-9._+-]{0,99}/){2,3}[a-z0-9][a-z0-9._+-]{0,199}",
+)
+
 
 class ArtifactPath(NamedTuple):
     """The four segments of an artifact's target path."""

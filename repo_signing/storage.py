@@ -166,6 +166,9 @@ class LocalStorage:
     def replace(self, path: Path, content: bytes, *, base: bytes | None) -> None:
         """Put ``content`` in the place of ``base`` at once: readers see the one or the other, whole.
 
+        Each state has a second of its own as its time of change, ahead of the clock if need be: web servers make the
+        file's ETag of that second and the length, and states of one second must not look like one.
+
         Raises:
             RepositoryMoved: What stands at ``path`` is not ``base`` (None: nothing); it is untouched.
             OSError: The disk failed. If only the last step did, ``content`` stands but may not outlive a power cut.
@@ -177,6 +180,8 @@ class LocalStorage:
                     f"{path} was replaced by somebody who does not hold the repository's lock; "
                     "find out who writes there, then try again"
                 )
+            if base is not None:
+                _make_younger(temporary, than=path)
             self.rename(temporary, path)
         except BaseException:
             self._discard(temporary)
@@ -282,6 +287,12 @@ class LocalStorage:
         # What cannot be removed now is removed by the next recovery; the first error is the one to tell.
         with suppress(OSError):
             self.remove(temporary)
+
+
+def _make_younger(path: Path, *, than: Path) -> None:
+    earliest = int(than.stat().st_mtime) + 1
+    if path.stat().st_mtime < earliest:
+        os.utime(path, (earliest, earliest))
 
 
 def _can_sync_together() -> bool:

@@ -8,6 +8,7 @@ import click
 
 from cli.commands import repo_home, repo_life
 from cli.commands.repo_drafts import draft, key, rotate, sign
+from cli.commands.repo_nginx import nginx
 from cli.commands.repo_rebin import rebin
 from cli.invocation import Invocation
 from cli.options import server_options
@@ -128,6 +129,7 @@ for _command in (
     repo_life.gc,
     repo_life.bundle,
     repo_home.sync,
+    nginx,
     repo_home.backup,
     repo_home.restore,
     repo_home.rebuild_db,

@@ -77,9 +77,8 @@ def _show(results: list[Result]) -> None:
     table = Table("what", "measured", "goal", "", "detail")
     for result in results:
         met = "[green]met[/]" if result.is_met else "[red]missed[/]"
-        table.add_row(
-            result.name, f"{result.value:.2f} {result.unit}", f"≤ {result.goal:g} {result.unit}", met, result.detail
-        )
+        goal, met = ("none", "") if result.goal is None else (f"≤ {result.goal:g} {result.unit}", met)
+        table.add_row(result.name, f"{result.value:.2f} {result.unit}", goal, met, result.detail)
     console = Console(width=None if sys.stdout.isatty() else 180)
     console.print(table)
     console.print(f"written to {RESULTS}")

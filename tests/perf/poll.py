@@ -1,78 +1,98 @@
-"""A device's poll when nothing is new: two requests to ``publish serve``, beside nginx that serves the same folder.
+"""A device's poll when nothing is new, two requests: nginx as ``publish repo nginx`` says, and ``publish serve`` alone.
 
-nginx is looked for on the path, or named in ``BENCH_NGINX``; without it there is no yardstick and no row. Seconds of
-CPU of the process that answers HTTP alone (what runs beside it has rows of its own), with connections kept open.
+The yardstick is nginx over a plain folder with the same files. Seconds of CPU of the process that answers HTTP alone
+(what runs beside it has rows of its own), with connections kept open. nginx comes as tests.simulators.nginx says, or is
+named in ``BENCH_NGINX``; without it there is no yardstick and no row.
 """
 
 from __future__ import annotations
 
-import http.client
-import os
 import shutil
-import subprocess
+import socket
 import sys
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Final
 
-from tests.acceptance.conftest import Home, free_port
+from api.nginx import nginx_locations
+from api.settings import read_settings
+from tests.acceptance.conftest import Home
 from tests.perf.load import a_home
-from tests.perf.measure import Result, cpu_of, cpu_of_session, paired, session_members
+from tests.perf.measure import Result, cpu_of, exact_cpu_of_session, paired, session_members
+from tests.simulators.nginx import NotToBeHad, running_nginx
 
 CONNECTIONS: Final = 4
-POLLS: Final = 2_000  # in one measurement
+POLLS: Final = 2_000  # in one measurement of the server
+NGINX_POLLS: Final = 10_000  # of nginx, which takes a tenth of the time
 PAIRS: Final = 5
+NGINX_PAIRS: Final = 9
 GOAL: Final = 1.1
-
-CONFIG: Final = """
-daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 64; }}
-http {{
-  access_log off; keepalive_requests 1000000; default_type application/octet-stream; log_not_found off;
-  types {{ application/json json; }} sendfile on; etag on;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  server {{ listen 127.0.0.1:{port}; location / {{ root {root}; }} }}
-}}
-"""
+QUIET: Final = "log_not_found off;"  # a line of the log for each 404 would be its largest cost
 
 
 def measure(folder: Path) -> list[Result]:
-    binary = os.environ.get("BENCH_NGINX") or shutil.which("nginx")
-    if binary is None:
-        sys.stderr.write("bench: poll has no row: no nginx on the path, and BENCH_NGINX names none\n")
-        return []
     with ExitStack() as stack:
         home = stack.enter_context(a_home(folder))
         server = home.serve(WAVEGATE_SCHEDULER_SECONDS="1")  # as it is without a setting
         org = _push(home)
-        root = home.folder / "orgs" / org / "repository" / "metadata"
-        nginx, port = stack.enter_context(_nginx(binary, folder, root))
+        metadata = home.folder / "orgs" / org / "repository" / "metadata"
+        plain = shutil.copytree(metadata, folder / "plain")
+        try:
+            made = nginx_locations(read_settings(home.environ))
+            ours = stack.enter_context(running_nginx(folder / "ours", made))
+            theirs = stack.enter_context(
+                running_nginx(folder / "theirs", f"location / {{ root {plain}; }}", more=QUIET)
+            )
+        except NotToBeHad as why:
+            sys.stderr.write(f"bench: poll has no row: {why}\n")
+            return []
         worker = next(
             pid
             for pid in session_members(server.process.pid)
             if b"multiprocessing.spawn" in Path(f"/proc/{pid}/cmdline").read_bytes()
         )
-        own = int(server.url.rpartition(":")[2])
+        prefix, port = f"/tuf/{org}/metadata", int(server.url.rpartition(":")[2])
 
-        def ours() -> float:
+        def configured() -> float:
+            before = exact_cpu_of_session(ours.pid)
+            _polls(ours.port, prefix, NGINX_POLLS)
+            return (exact_cpu_of_session(ours.pid) - before) / NGINX_POLLS
+
+        def yardstick(polls: int = NGINX_POLLS) -> float:
+            before = exact_cpu_of_session(theirs.pid)
+            _polls(theirs.port, "", polls)
+            return (exact_cpu_of_session(theirs.pid) - before) / polls
+
+        def embedded() -> float:
             before = cpu_of(worker)
-            _polls(own, f"/tuf/{org}/metadata")
+            _polls(port, prefix, POLLS)
             return (cpu_of(worker) - before) / POLLS
 
-        def theirs() -> float:
-            before = cpu_of_session(nginx)
-            _polls(port, "")
-            return (cpu_of_session(nginx) - before) / POLLS
+        configured(), yardstick(), embedded()
+        behind, static, whole = paired(configured, yardstick, NGINX_PAIRS)
+        alone, served, beside = paired(embedded, lambda: yardstick(POLLS), PAIRS)
+    return [
+        Result(
+            "a poll with nothing new by `publish repo nginx` / nginx, plain folder",
+            behind,
+            GOAL,
+            "x",
+            _told(static, whole),
+        ),
+        Result(
+            "the same by `publish serve` alone (embedded) / nginx, plain folder",
+            alone,
+            None,
+            "x",
+            _told(served, beside),
+        ),
+    ]
 
-        ours(), theirs()
-        ratio, served, static = paired(ours, theirs, PAIRS)
-    detail = f"{median(served) * 1e6:.0f} us CPU against {median(static) * 1e6:.0f} us, for two requests"
-    return [Result("a poll with nothing new / nginx serving the same files", ratio, GOAL, "x", detail)]
+
+def _told(ours: list[float], theirs: list[float]) -> str:
+    return f"{median(ours) * 1e6:.1f} us CPU against {median(theirs) * 1e6:.1f} us, for two requests"
 
 
 def _push(home: Home) -> str:
@@ -82,43 +102,31 @@ def _push(home: Home) -> str:
     return str(home.made["org"])
 
 
-def _polls(port: int, prefix: str) -> None:
+def _polls(port: int, prefix: str, polls: int) -> None:
+    requests = [
+        (f"GET {prefix}/{name} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode(), b"HTTP/1.1 %d " % status)
+        for name, status in (("2.root.json", 404), ("timestamp.json", 200))
+    ]
+
     def some(_: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        for _turn in range(POLLS // CONNECTIONS):
-            for name, expected in (("2.root.json", 404), ("timestamp.json", 200)):
-                connection.request("GET", f"{prefix}/{name}")
-                answer = connection.getresponse()
-                answer.read()
-                assert answer.status == expected, (name, answer.status)
-        connection.close()
+        # Bytes alone: a client library would use the cores more than what is measured.
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for _turn in range(polls // CONNECTIONS):
+                for request, start in requests:
+                    line.sendall(request)
+                    _take_answer(line, start)
 
     with ThreadPoolExecutor(CONNECTIONS) as threads:
         list(threads.map(some, range(CONNECTIONS)))
 
 
-@contextmanager
-def _nginx(binary: str, folder: Path, root: Path) -> Iterator[tuple[int, int]]:
-    """Process id and port."""
-    port, config = free_port(), folder / "nginx.conf"
-    # Its worker gives up root, and the bench's folders are their owner's alone.
-    user = "user root; " if os.geteuid() == 0 else ""
-    config.write_text(user + CONFIG.format(folder=folder, port=port, root=root))
-    command = [binary, "-p", str(folder), "-c", str(config)]
-    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as process:
-        try:
-            _wait_for(port)
-            yield process.pid, port
-        finally:
-            process.terminate()
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            http.client.HTTPConnection("127.0.0.1", port, timeout=1).connect()
-            return
-        except OSError:
-            assert time.monotonic() < deadline, "nginx does not listen"
-            time.sleep(0.05)
+def _take_answer(line: socket.socket, start: bytes) -> None:
+    got = line.recv(65_536)
+    while b"\r\n\r\n" not in got:
+        got += line.recv(65_536)
+    assert got.startswith(start), got
+    head, _, body = got.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    while len(body) < length:
+        body += line.recv(65_536)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Protocol
 from unittest import mock
 
 from tuf.ngclient import Updater
@@ -20,13 +21,24 @@ from agent.home import Home
 from agent.trust import Repository
 from agent.web import Limits
 from tests.acceptance.tuf_js.reader import fetch
-from tests.simulators.lying_mirror import LyingMirror
 
 CLOCK = "tuf.ngclient._internal.trusted_metadata_set.datetime"
 
 
 class Refused(Exception):
     """The client did not take what it was served; the message is its own."""
+
+
+class Mirror(Protocol):
+    """Where a repository is read."""
+
+    @property
+    def metadata_url(self) -> str:
+        """Ends with a slash, as the other."""
+
+    @property
+    def targets_url(self) -> str:
+        """Of the files that the metadata names."""
 
 
 class Client(ABC):
@@ -37,7 +49,7 @@ class Client(ABC):
         self.root = root
 
     @abstractmethod
-    def poll(self, mirror: LyingMirror, paths: Sequence[str], *, ahead: timedelta = timedelta(0)) -> dict[str, bytes]:
+    def poll(self, mirror: Mirror, paths: Sequence[str], *, ahead: timedelta = timedelta(0)) -> dict[str, bytes]:
         """Bytes of the targets that are there; raises Refused."""
 
     @abstractmethod
@@ -84,7 +96,7 @@ class PythonTuf(Client):
     def stored(self) -> list[bytes]:
         return [path.read_bytes() for path in (self.folder / "targets").iterdir()]
 
-    def poll(self, mirror: LyingMirror, paths: Sequence[str], *, ahead: timedelta = timedelta(0)) -> dict[str, bytes]:
+    def poll(self, mirror: Mirror, paths: Sequence[str], *, ahead: timedelta = timedelta(0)) -> dict[str, bytes]:
         for name in ("metadata", "targets"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         fetcher = Urllib3Fetcher(socket_timeout=3)
@@ -120,7 +132,7 @@ class TufJs(Client):
     def stored(self) -> list[bytes]:
         return [path.read_bytes() for path in (self.folder / "targets").rglob("*") if path.is_file()]
 
-    def poll(self, mirror: LyingMirror, paths: Sequence[str], *, ahead: timedelta = timedelta(0)) -> dict[str, bytes]:
+    def poll(self, mirror: Mirror, paths: Sequence[str], *, ahead: timedelta = timedelta(0)) -> dict[str, bytes]:
         self.metadata().mkdir(parents=True, exist_ok=True)
         root = self.folder / "given-root.json"
         # The reader starts from a root in its cache; one that it trusted since stays.
@@ -155,7 +167,7 @@ class Agent(Client):
         folders = (self.home.artifacts, self.home.downloads, self.home.documents)
         return [path.read_bytes() for folder in folders for path in folder.iterdir()]
 
-    def poll(self, mirror: LyingMirror, paths: Sequence[str], *, ahead: timedelta = timedelta(0)) -> dict[str, bytes]:
+    def poll(self, mirror: Mirror, paths: Sequence[str], *, ahead: timedelta = timedelta(0)) -> dict[str, bytes]:
         self.home.create()
         self.home.identity.mkdir(exist_ok=True)
         (self.home.identity / "root.json").write_bytes(self.root)

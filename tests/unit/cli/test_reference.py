@@ -47,7 +47,13 @@ def test_every_command_takes_minus_o_except_those_whose_answer_is_no_data() -> N
         for path, command in commands()
         if not isinstance(command, click.Group) and not any("-o" in parameter.opts for parameter in command.params)
     ]
-    assert without == ["publish serve", "publish demo", "publish signer serve", "publish completion"]
+    assert without == [
+        "publish serve",
+        "publish demo",
+        "publish repo nginx",
+        "publish signer serve",
+        "publish completion",
+    ]
 
 
 @pytest.mark.parametrize(

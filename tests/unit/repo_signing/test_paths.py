@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import re
+from itertools import product
+
 import pytest
 
 from repo_signing.errors import InvalidRecord, InvalidTargetPath
 from repo_signing.paths import (
+    TARGET_PATTERNS,
+    VERSIONED_PATTERN,
     ArtifactPath,
     artifact_path,
     attestation_path,
@@ -17,6 +22,7 @@ from repo_signing.paths import (
 )
 
 DIGEST = "ab" * 32
+ROLES = ("root", "releases-app_2.x+y", "", ".", "..", "a/b", "Root", "a" * 120, "a" * 121, "root.json\n")
 
 
 def test_an_artifact_path_joins_four_segments() -> None:
@@ -152,3 +158,30 @@ def test_served_names_give_their_digest() -> None:
         f"a/b/c/{DIGEST}.x\n",
     ):
         assert served_sha256(name) is None
+
+
+def by_pattern(name: str) -> str | None:
+    """The digest that a web server with the patterns finds, the first that fits."""
+    found = (re.fullmatch(pattern, name) for pattern in TARGET_PATTERNS)
+    return next((match["sha256"] for match in found if match and match["sha256"].startswith(match["ab"])), None)
+
+
+def test_the_patterns_for_web_servers_find_what_the_server_itself_finds() -> None:
+    other = "cd" * 32
+    parts = ["a", "1.0", "", "..", "A", "a" * 100, "a" * 101, f"{DIGEST}.a", f"{DIGEST}.", DIGEST, f"{other}.app.bin"]
+    parts += [f"{other}.{'b' * 200}", f"{other}.{'b' * 201}", f"{other}.x\n"]
+    found = set()
+    for length in (1, 2, 3, 4):
+        for segments in product(parts, repeat=length):
+            name = "/".join(segments)
+            assert by_pattern(name) == served_sha256(name), name
+            found.add(served_sha256(name))
+    assert found == {None, DIGEST, other}
+
+
+def test_the_pattern_of_versioned_names_is_that_of_the_server() -> None:
+    for number, dot, role, end in product(
+        ("1", "0", "01", "9" * 16, "9" * 17), (".", ""), ROLES, (".json", "json", "")
+    ):
+        name = f"{number}{dot}{role}{end}"
+        assert (re.fullmatch(VERSIONED_PATTERN, name) is not None) == (versioned_name(name) is not None), name

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import time
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -53,6 +54,23 @@ def test_a_file_is_replaced_only_when_it_is_what_was_read(tmp_path: Path) -> Non
         LocalStorage().replace(file, b"three", base=None)
     assert file.read_bytes() == b"two"
     assert leftovers(tmp_path) == ["timestamp.json"]
+
+
+def test_each_state_of_a_file_has_a_second_of_its_own(tmp_path: Path) -> None:
+    # nginx makes the ETag of a file of this second and the length, and all states here have one length.
+    file = tmp_path / "timestamp.json"
+    file.write_bytes(b"0")
+    ahead = int(file.stat().st_mtime) + 100
+    os.utime(file, (ahead, ahead))
+    seconds = []
+    for number in range(4):
+        LocalStorage().replace(file, str(number + 1).encode(), base=str(number).encode())
+        seconds.append(int(file.stat().st_mtime) - ahead)
+    assert seconds == [1, 2, 3, 4]
+    os.utime(file, (5, 5))
+    began = int(time.time())
+    LocalStorage().replace(file, b"5", base=b"4")
+    assert file.stat().st_mtime >= began, "no further from the clock than need be"
 
 
 def test_all_bytes_are_written_though_the_system_takes_few_at_a_time(

@@ -1,0 +1,124 @@
+"""A real nginx from Debian's package, without root, around the ``location`` blocks that a test gives it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_CACHE: Final = Path(__file__).resolve().parents[2] / ".cache" / "nginx"
+_START_SECONDS: Final = 30
+
+_CONFIG: Final = """
+{user}daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{ worker_connections 256; }}
+http {{
+  access_log off; keepalive_requests 1000000; default_type text/plain; sendfile on;
+  types {{ application/json json; text/html html; }}
+  {more}
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port};
+    {locations}
+  }}
+}}
+"""
+
+
+class NotToBeHad(Exception):
+    """Why there is no nginx here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nginx:
+    """One that is running; ``pid`` leads a session that its worker is in, too."""
+
+    pid: int
+    port: int
+    errors: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def running_nginx(folder: Path, locations: str, *, more: str = "", port: int | None = None) -> Iterator[Nginx]:
+    """nginx with its files in ``folder``, a new one; ``more`` stands in its ``http`` block. Raises NotToBeHad."""
+    program, port = _program(), port or _free_port()
+    folder.mkdir()
+    config = folder / "nginx.conf"
+    # Its worker gives up root, and the folders of tests are their owner's alone.
+    user = "user root; " if os.geteuid() == 0 else ""
+    config.write_text(_CONFIG.format(user=user, folder=folder, port=port, more=more, locations=locations))
+    errors = folder / "error.log"
+    command = [str(program), "-e", str(errors), "-p", str(folder), "-c", str(config)]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        _wait_until_listening(process, port, errors)
+        yield Nginx(process.pid, port, errors)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _program() -> Path:
+    found = os.environ.get("BENCH_NGINX") or shutil.which("nginx")
+    if found is not None:
+        return Path(found)
+    program = _CACHE / "usr" / "sbin" / "nginx"
+    if not program.is_file():
+        _fetch()
+    return program
+
+
+def _fetch() -> None:
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise NotToBeHad("NGINX WAS NOT TESTED: there is no apt to fetch it with")
+    _CACHE.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=_CACHE.parent) as scratch:
+        try:
+            for command in (
+                ["apt-get", "-qq", "-o", "APT::Sandbox::User=", "download", "nginx"],
+                ["sh", "-c", "dpkg-deb -x nginx_*.deb tree"],
+                ["tree/usr/sbin/nginx", "-v"],  # which shows that the libraries it needs are here
+            ):
+                subprocess.run(command, cwd=scratch, check=True, capture_output=True, timeout=300)
+        except (subprocess.SubprocessError, OSError) as error:
+            told = getattr(error, "stderr", b"") or b""
+            why = f"NGINX WAS NOT TESTED: it could not be fetched: {error} {told.decode(errors='replace')}"
+            raise NotToBeHad(why) from error
+        try:
+            (Path(scratch) / "tree").rename(_CACHE)
+        except OSError:
+            if not _CACHE.is_dir():  # else another test process was faster
+                raise
+
+
+def _wait_until_listening(process: subprocess.Popen[bytes], port: int, errors: Path) -> None:
+    end = time.monotonic() + _START_SECONDS
+    while True:
+        # A configuration that it does not take is a fault of ours, not a machine without nginx.
+        assert process.poll() is None, f"nginx ended with {process.returncode}: {errors.read_text()}"
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=2).close()
+            return
+        except OSError:
+            assert time.monotonic() < end, f"nginx does not listen: {errors.read_text()}"
+            time.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
