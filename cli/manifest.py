@@ -51,7 +51,10 @@ def read_manifest(path: Path) -> list[Listed]:
     Raises:
         UsageFault: Unreadable, an unknown field, a field missing or of another kind, or more than 10,000 artifacts.
     """
-    text = path.read_text("utf-8-sig")
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageFault(f"{path} is no text in UTF-8: {error}") from error
     entries = _from_csv(text) if path.suffix.lower() == ".csv" else _from_document(path, text)
     if not 1 <= len(entries) <= LARGEST:
         raise UsageFault(f"{path} lists {len(entries)} artifacts, 1 to {LARGEST} go into one commit")

@@ -230,8 +230,8 @@ def read_plan(path: Path) -> dict[str, Any]:
     Raises:
         UsageFault: The file is neither JSON nor YAML, or holds a field that no plan has.
     """
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8-sig")
         told = json.loads(text) if path.suffix == ".json" else _yaml(text)
     except ValueError as error:
         raise UsageFault(f"{path} cannot be read as a plan: {error}") from error

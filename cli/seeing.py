@@ -91,9 +91,12 @@ def next_step(told: Mapping[str, Any]) -> str:
             return f"`publish rollout submit {rollout}`"
         case "paused":
             who = "an approver: " if "an approver must resume" in told["why"] else ""
-            return f"{who}`publish rollout resume {rollout}`, or `publish rollout abort {rollout}`"
+            on, off = (f"`publish rollout {verb} {rollout} --reason WHY`" for verb in ("resume", "abort"))
+            return f"{who}{on}, or {off}"
         case "waiting":
             wave = told["waves"][told["wave"] - 1]
+            if "waits for signatures" in told["why"]:
+                return f"its approvers: `publish rollout approve {rollout} --wave {wave['number']} --key URI`"
             missing = wave["approvals_needed"] - len(wave["approvals"])
             if missing > 0:
                 return f"{missing} more of you: `publish rollout approve {rollout} --wave {wave['number']}`"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,11 +20,13 @@ from cli.text import COLOURS, moment, visible
 from cli.words import share
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.measure import Measurement
 
 _STOPPED: Final = frozenset({"paused", "aborted", "superseded"})
 _LONGEST_SILENCE: Final = 60.0  # seconds without any answer; a restart takes a few
 _BAR: Final = 30  # columns of a wave's bar
+_NARROWEST: Final = 8  # columns of it on a narrow terminal
 _REASONS: Final = 5  # of failures that a view or a line names
 _COUNTERS: Final = ("expected", "acting", "succeeded", "failed", "rolled_back")
 
@@ -95,7 +98,7 @@ def watch(
             return told
         if told["state"] in _STOPPED:
             raise RolloutStopped(
-                f"rollout {told['id']} is {told['state']}: {told['why']}", hint=_next_step(told["state"], told["id"])
+                f"rollout {told['id']} is {_state_and_why(told)}", hint=_next_step(told["state"], told["id"])
             )
         left = None if timeout is None else timeout - (clock() - started)
         if left is not None and left <= 0:
@@ -184,7 +187,7 @@ def view(told: Mapping[str, Any], at: datetime | None = None) -> RenderableType:
         waves.add_row(
             Text(str(wave["number"]), style="bold"),
             Text(f"{visible(wave['group'])} {share(wave)}"),
-            _bar(counters),
+            _Bar(counters),
             Text(f"{counters['succeeded']}/{counters['expected']}"),
             Text(f"{counters['failed']} failed" if counters["failed"] else "", style="red"),
             Text(wave["state"], style=COLOURS.get(wave["state"], "").replace("bright_black", "dim")),
@@ -195,25 +198,49 @@ def view(told: Mapping[str, Any], at: datetime | None = None) -> RenderableType:
     return Group(heading, waves, Text(visible(told["why"] or ""), style="italic"), *reasons)
 
 
-def _bar(counters: Mapping[str, int]) -> RenderableType:
-    """Succeeded, failed, under way and not yet begun, in proportion; a wave of no devices is an empty bar."""
-    from rich.text import Text
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    """Succeeded, failed, under way and not yet begun, in proportion; a wave of no devices is an empty bar.
 
-    expected = max(counters["expected"], counters["acting"])
-    done, failed = counters["succeeded"], counters["failed"] + counters["rolled_back"]
-    under_way = max(counters["acting"] - done - failed, 0)
-    bar = Text()
-    left = _BAR
-    for count, style in ((done, "green"), (failed, "red"), (under_way, "yellow")):
-        # Whoever is there is seen: one failed device of ten thousand still gets a column.
-        columns = min(left, max(1, round(_BAR * count / expected))) if count and expected else 0
-        bar.append("━" * columns, style=style)
-        left -= columns
-    bar.append("─" * left, style="dim")
-    return bar
+    Drawn as wide as the terminal has room for: cut off, it would say less than is done.
+    """
+
+    counters: Mapping[str, int]
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        from rich.measure import Measurement
+
+        return Measurement(min(_NARROWEST, options.max_width), min(_BAR, options.max_width))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        yield self._drawn(min(_BAR, options.max_width))
+
+    def _drawn(self, width: int) -> RenderableType:
+        from rich.text import Text
+
+        counters = self.counters
+        expected = max(counters["expected"], counters["acting"])
+        done, failed = counters["succeeded"], counters["failed"] + counters["rolled_back"]
+        under_way = max(counters["acting"] - done - failed, 0)
+        bar = Text(no_wrap=True)
+        left = width
+        for count, style in ((done, "green"), (failed, "red"), (under_way, "yellow")):
+            # Whoever is there is seen: one failed device of ten thousand still gets a column.
+            columns = min(left, max(1, round(width * count / expected))) if count and expected else 0
+            bar.append("━" * columns, style=style)
+            left -= columns
+        bar.append("─" * left, style="dim")
+        return bar
+
+
+def _state_and_why(told: Mapping[str, Any]) -> str:
+    """``paused: why``; most reasons begin with the state already."""
+    state, why = told["state"], told["why"] or ""
+    return why if why.startswith(state) else f"{state}: {why}"
 
 
 def _next_step(state: str, rollout_id: str) -> str:
     if state == "paused":
-        return f"`publish rollout resume {rollout_id}` goes on, `publish rollout abort {rollout_id}` ends it"
+        on, off = (f"`publish rollout {verb} {rollout_id} --reason WHY`" for verb in ("resume", "abort"))
+        return f"{on} goes on, {off} ends it"
     return ""

@@ -63,7 +63,7 @@ def window(told: Mapping[str, Any]) -> str:
 def share(wave: Mapping[str, Any]) -> str:
     """How much of its group a wave reaches."""
     count = wave.get("count")
-    return f"{wave['percent']:g}%" if count is None else f"{count} devices"
+    return f"{wave['percent']:g}%" if count is None else f"{count} device{'' if count == 1 else 's'}"
 
 
 def device_rules(plan: Mapping[str, Any]) -> list[tuple[str, Any]]:

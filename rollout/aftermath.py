@@ -10,11 +10,11 @@ from typing import Protocol
 from evidence.model import Actor
 from rollout import machine
 from rollout.commands import RollBack
-from rollout.documents import documents
+from rollout.documents import documents, reached
 from rollout.errors import BrokenHistory, TransitionNotAllowed
-from rollout.model import FINAL_STATES, Counters, Rollout
+from rollout.model import FINAL_STATES, Counters, Rollout, State
 from rollout.plan import PlanRequest
-from rollout.precedence import outranks
+from rollout.precedence import outranks, place
 from rollout.service import RolloutService
 
 
@@ -103,11 +103,14 @@ class Aftermath:
         return Recount(rollout=rollout, kept=kept, counted=counted, faults=faults)
 
     def overtaken_by(self, rollout: Rollout, reported_in: Mapping[str, Sequence[Rollout]]) -> Mapping[str, Rollout]:
-        """Of devices and the other rollouts of the product they reported in: those that follow another one now."""
+        """Of devices and the other rollouts of the product they reported in: those that follow another one now.
+
+        An earlier one that was stopped, or whose every group this one has reached, has nothing to say any more.
+        """
         found: dict[str, Rollout] = {}
         for device, others in reported_in.items():
             for other in others:
-                if outranks(other, found.get(device, rollout)):
+                if outranks(other, found.get(device, rollout)) and not _silenced(other, rollout):
                     found[device] = other
         return found
 
@@ -133,3 +136,11 @@ class Aftermath:
             for path, document in documents(rollout).items()
             if self.service.decisions.served(path) != document and not self._moved_since(rollout)
         ]
+
+
+def _silenced(earlier: Rollout, rollout: Rollout) -> bool:
+    """Whether it was submitted before ``rollout`` and is stopped, or has lost the word in every group it reached."""
+    if place(earlier) >= place(rollout):
+        return False
+    stopped = earlier.state in {State.ABORTED, State.SUPERSEDED}
+    return stopped or reached(earlier).keys() <= reached(rollout).keys()

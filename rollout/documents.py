@@ -33,7 +33,7 @@ def documents(rollout: Rollout) -> dict[str, bytes]:
     """
     wanted: dict[str, bytes] = {}
     product = rollout.plan.product
-    for group, number in _reached(rollout).items():
+    for group, number in reached(rollout).items():
         wanted[decision_path(product, group)] = encode_decision(_decision(rollout, group, number))
         stance, reason = stance_of(rollout)
         if stance is not Stance.OPEN:
@@ -82,7 +82,7 @@ def opened(wave: Wave) -> bool:
     return wave.opened_at is not None
 
 
-def _reached(rollout: Rollout) -> dict[str, int]:
+def reached(rollout: Rollout) -> dict[str, int]:
     """Group to its widest opened wave. Shares grow along a group's waves, so the last opened counts."""
     return {
         plan.group: number

@@ -186,7 +186,7 @@ class Previews:
         found += [
             Finding(
                 code="approvals_missing",
-                message=f"wave {wave.number} needs {wave.approvals_needed} approvals, {wave.approvals_given} given",
+                message=f"wave {wave.number} needs {_approvals(wave.approvals_needed)}, {wave.approvals_given} given",
                 wave=wave.number,
             )
             for wave in waves
@@ -392,12 +392,22 @@ def _notes(plan: Plan, waves: Sequence[WaveForecast]) -> list[Finding]:
         if wave.number > 1 and plan.waves[wave.number - 2].gate.advance is Advance.MANUAL:
             found.append(_note("advance", wave, "opens only by an operator's word"))
         if wave.already:
-            found.append(_note("already_there", wave, f"{_devices(wave.already)} run this version already"))
+            found.append(
+                _note(
+                    "already_there",
+                    wave,
+                    f"{_devices(wave.already)} run this version already",
+                )
+            )
     return found
 
 
 def _note(code: str, wave: WaveForecast, message: str) -> Finding:
     return Finding(code=code, message=f"wave {wave.number}: {message}", wave=wave.number)
+
+
+def _approvals(count: int) -> str:
+    return "1 approval" if count == 1 else f"{count} approvals"
 
 
 def _devices(count: int) -> str:

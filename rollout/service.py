@@ -194,14 +194,15 @@ class RolloutService(RolloutViews):
         """
         rollout = self.settlement.current(org, rollout_id, now)
         retry = Retry(by=by, devices=tuple(dict.fromkeys(devices)))
-        if after is None:
-            return self.settlement.perform(rollout, retry, now)
-        later = RetryLater(by=by, devices=retry.devices, at=now + after)
-        machine.apply(rollout, later, now=now)  # Whether it can be planned at all is the first thing to say.
+        command = retry if after is None else RetryLater(by=by, devices=retry.devices, at=now + after)
+        machine.apply(rollout, command, now=now)  # Whether it can be done at all is the first thing to say.
         lacking = self.settlement.lacking(rollout, retry, now)
         if lacking:
-            raise SignaturesNeeded(f"a retry of {rollout_id} is another decision, which approvers sign: {lacking}")
-        return self.settlement.perform(rollout, later, now)
+            raise SignaturesNeeded(
+                f"a retry of {rollout_id} is another decision, which approvers sign: {lacking}; "
+                "abort it and run it again, or have the plan say how often devices retry"
+            )
+        return self.settlement.perform(rollout, command, now)
 
     def abort(
         self, org: str, rollout_id: str, *, reason: str, by: Actor, now: datetime, mode: AbortMode = AbortMode.STOP

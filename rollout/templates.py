@@ -18,6 +18,8 @@ from rollout.plan import MAX_WAVES, SLUG, is_plain_text, wave_faults
 
 MAX_DESCRIPTION_LENGTH: Final = 500  # characters
 MAX_TEMPLATES: Final = 200  # per organisation
+_EXPONENTIAL: Final = "exponential"
+_MOST_STEPS: Final = 1_000  # of exponential growth; whoever takes more would have more than 100 waves
 THE_GROUP: Final = "*"  # in a stored template: each of the groups that the rollout names
 
 
@@ -25,13 +27,14 @@ THE_GROUP: Final = "*"  # in a stored template: each of the groups that the roll
 class Call:
     """What a rollout asks of a template. ``gate`` is every wave's, None for the template's own or the defaults.
 
-    ``start`` is a share in percent (0.01 to 100), ``factor`` above 1; both are for ``exponential`` alone.
+    ``start`` is a share in percent (0.01 to 100), ``factor`` above 1; both are for ``exponential`` alone, which takes
+    1 and 10 for None.
     """
 
     groups: tuple[str, ...]
     gate: Gate | None = None
-    start: float = 1
-    factor: float = 10
+    start: float | None = None
+    factor: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +74,15 @@ def exponential_shares(start: float, factor: float) -> tuple[float, ...]:
         raise InvalidTemplate(f"exponential starts at 0.01 to 100 % and grows by more than 1; found {start}, {factor}")
     shares: list[float] = []
     exact = float(start)
-    while exact < 100 and len(shares) <= 100:
+    # Steps are counted, not shares: a factor of hardly more than 1 makes millions of them within one hundredth.
+    for _ in range(_MOST_STEPS):
         share = round(exact, 2)
         if share < 100 and share not in shares:
             shares.append(share)
         exact *= factor
-    if len(shares) > 100:
+        if exact >= 100:
+            break
+    if exact < 100 or len(shares) > 100:
         raise InvalidTemplate(f"growing from {start} % by {factor} takes more than 100 waves; take a larger factor")
     return (*shares, 100)
 
@@ -88,6 +94,8 @@ def expand(call: Call, name: str, stored: Callable[[str], Template]) -> tuple[Wa
         UnknownTemplate: Neither built in nor stored.
         InvalidTemplate: No group, or numbers out of bounds.
     """
+    if name != _EXPONENTIAL and (call.start, call.factor) != (None, None):
+        raise InvalidTemplate(f"start and factor are for the template {_EXPONENTIAL}, found them with {name[:120]!r}")
     gate = call.gate or Gate()
     shares = _BUILT_IN.get(name)
     if shares is not None:
@@ -160,7 +168,7 @@ def _own(call: Call, template: Template) -> tuple[WavePlan, ...]:
 _BUILT_IN: Final[Mapping[str, Callable[[Call], Sequence[float]]]] = {
     "canary": lambda _: (1, 10, 50, 100),
     "all-at-once": lambda _: (100,),
-    "exponential": lambda call: exponential_shares(call.start, call.factor),
+    _EXPONENTIAL: lambda call: exponential_shares(call.start or 1, call.factor or 10),
     "rings": lambda _: (100,),
 }
 BUILT_IN: Final[Mapping[str, str]] = {

@@ -39,6 +39,7 @@ class Permission(StrEnum):
     AUDIT_READ = "audit:read"
     REPOSITORY_READ = "repository:read"
     REPOSITORY_WRITE = "repository:write"
+    REPOSITORY_SIGN = "repository:sign"
     USERS_ADMIN = "users:admin"
     API_KEYS_ADMIN = "api-keys:admin"
     WEBHOOKS_ADMIN = "webhooks:admin"
@@ -62,12 +63,20 @@ _OPERATOR: Final = _VIEWER | {
     Permission.EXCLUSIONS_WRITE,
     Permission.FREEZES_WRITE,
     Permission.REPOSITORY_WRITE,
+    Permission.REPOSITORY_SIGN,
 }
 
 HOLDS: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.VIEWER: _VIEWER,
     Role.OPERATOR: _OPERATOR,
-    Role.APPROVER: _VIEWER | {Permission.ROLLOUTS_APPROVE, Permission.ROLLOUTS_PAUSE, Permission.ROLLOUTS_RESUME},
+    # Approvers sign drafts of what they take over or renew; a signature proves itself, and drafting is another thing.
+    Role.APPROVER: _VIEWER
+    | {
+        Permission.ROLLOUTS_APPROVE,
+        Permission.ROLLOUTS_PAUSE,
+        Permission.ROLLOUTS_RESUME,
+        Permission.REPOSITORY_SIGN,
+    },
     Role.ADMIN: frozenset(Permission),
 }
 

@@ -165,7 +165,7 @@ def get_payload(path: PayloadPath) -> Response:
     raise UnknownDraft(f"the draft {path.id} has no role {path.role!r}; `publish repo draft show` names its roles")
 
 
-@api.on("POST", "/repository/drafts/{id}/signatures", Signed, permission=Permission.REPOSITORY_WRITE)
+@api.on("POST", "/repository/drafts/{id}/signatures", Signed, permission=Permission.REPOSITORY_SIGN)
 def sign_draft(path: IdPath, body: Signatures) -> Response:
     """Add signatures; the last one that was missing commits the change"""
     draft, serial = services().repository.drafts.sign(path.id, body.signatures, now=now())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from flask import Response
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
 from api.errors import ApiError
@@ -13,6 +13,7 @@ from api.operator.artifacts import By, Segment
 from api.operator.routes import (
     Body,
     IdPath,
+    Moment,
     Page,
     PageQuery,
     Routes,
@@ -57,7 +58,7 @@ class NewExclusion(Body):
     product: Segment | None = Field(None, description="every product when left out")
     version: Segment | None = None
     package: str | None = Field(None, max_length=200, description="name or purl, as SBOMs of releases have it")
-    until: AwareDatetime | None = None
+    until: Moment | None = None
     reason: str = Field(max_length=100)
 
 
@@ -66,7 +67,7 @@ class Pin(Body):
 
     product: Segment
     version: Segment
-    until: AwareDatetime | None = None
+    until: Moment | None = None
     reason: str = Field(max_length=100)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from flask import Response
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
 from api.operator.artifacts import By, Segment
@@ -13,6 +13,7 @@ from api.operator.plan_schemas import TemplateWave, Window, wave_plan, window, w
 from api.operator.routes import (
     Body,
     IdPath,
+    Moment,
     Page,
     PageQuery,
     Routes,
@@ -48,8 +49,8 @@ class NewFreeze(Body):
     """One span (`starts`, `ends`), or every week (`weekly`); of one product, or of all."""
 
     product: Segment | None = None
-    starts: AwareDatetime | None = Field(None, description="now when left out")
-    ends: AwareDatetime | None = None
+    starts: Moment | None = Field(None, description="now when left out")
+    ends: Moment | None = None
     weekly: Window | None = None
     reason: str = Field(max_length=500)
 
@@ -97,8 +98,8 @@ def create_freeze(body: NewFreeze) -> Response:
         by=caller().actor,
         now=now(),
         product=body.product,
-        starts=None if body.starts is None else body.starts.astimezone(UTC),
-        ends=None if body.ends is None else body.ends.astimezone(UTC),
+        starts=body.starts,
+        ends=body.ends,
         weekly=None if body.weekly is None else window(body.weekly),
     )
     return reply(_freeze(made), 201)

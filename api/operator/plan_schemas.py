@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from typing import Annotated
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from api.operator.artifacts import Segment
-from api.operator.routes import Body
+from api.operator.routes import Body, Moment
 from rollout import metrics, model, windows
 from rollout.templates import Call
 
@@ -32,7 +31,7 @@ class Gate(Body):
     """What must hold before a wave opens, passes, or pauses the rollout; `null` switches a rule off."""
 
     approvals: int = Field(0, ge=0, le=20, description="distinct people, the creator excluded")
-    not_before: AwareDatetime | None = None
+    not_before: Moment | None = None
     soak_seconds: int = Field(0, ge=0, le=31_536_000, description="least time the wave runs before it may pass")
     success_percent: int = Field(90, ge=1, le=100, description="of the wave's acting devices")
     min_reports: int = Field(1, ge=1, le=1_000_000, description="results needed before judging")
@@ -106,15 +105,14 @@ class TemplateCall(Body):
     name: Segment
     groups: list[Segment] = Field(default=[], max_length=500)
     gate: Gate | None = None
-    start: Percent = 1
-    factor: float = Field(10, gt=1, le=10_000, description="of `exponential`")
+    start: Percent | None = Field(None, description="of `exponential` alone, which begins at 1 %")
+    factor: float | None = Field(None, gt=1, le=10_000, description="of `exponential` alone: 10")
 
 
 def gate(told: Gate) -> model.Gate:
     """A gate as the engine takes it."""
-    not_before = None if told.not_before is None else told.not_before.astimezone(UTC)
     measured = tuple(metrics.Metric(**one.model_dump()) for one in told.metrics)
-    return model.Gate(**{**told.model_dump(), "not_before": not_before, "metrics": measured})
+    return model.Gate(**{**told.model_dump(), "metrics": measured})
 
 
 def wave_plan(told: WavePlan) -> model.WavePlan:

@@ -8,12 +8,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Annotated, Any, Final, Generic, TypeVar, cast
 
 import orjson
 from flask import Response, current_app, g, request
 from flask_openapi import APIBlueprint
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.auth.gate import Caller
 from api.auth.permissions import SESSION_ONLY, Permission
@@ -25,6 +25,18 @@ MAX_PAGE: Final = 200
 
 View = TypeVar("View", bound=Callable[..., Response])
 Item = TypeVar("Item")
+
+
+def _in_utc(told: datetime) -> datetime:
+    try:
+        return told.astimezone(UTC)
+    except OverflowError:
+        # Zones move the first and the last day of the calendar out of it.
+        raise ValueError("in UTC it is no date of the years 1 to 9999") from None
+
+
+# A time that a caller names, whatever zone it is told in; everything behind the routes is in UTC.
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class Body(BaseModel):

@@ -65,6 +65,7 @@ def login(
         fresh = click.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
     if fresh:
         person = Client(base_url, Credential(told["token"], "this login"))
+        user = user | {"password_change_required": False}
         person.patch("/profile", {"password": fresh, "current_password": password}, etag=None)
     elif must_change:
         click.echo(

@@ -95,7 +95,7 @@ def show(invocation: Invocation, name: str) -> None:
             [
                 ("product", told["name"]),
                 ("waves", "signed by approvers" if told["mode"] == "signed" else "signed by the server (managed)"),
-                ("approvers", "\n".join(approvers.get("keyids", ()))),
+                ("approvers", list(approvers.get("keyids", ()))),
                 ("threshold", approvers.get("threshold")),
                 ("signed until", moment(approvers.get("expires"))),
                 ("artifacts", "signed by its team" if told["claimed"] else "signed by the server"),

@@ -48,8 +48,10 @@ class Signers:
         answer = self.home.call("POST", "/repository/products/fw/approvers", body)
         assert answer.status_code == 201, answer.text
         draft: dict[str, Any] = answer.get_json()
-        for holder in (self.targets, *(self.keys[name] for name in names)):
-            done = self.home.call("POST", f"/repository/drafts/{draft['id']}/signatures", signed(holder, draft))
+        holders = [(self.targets, None), *((self.keys[name], self.tokens[name]) for name in names)]
+        for holder, token in holders:
+            path = f"/repository/drafts/{draft['id']}/signatures"
+            done = self.home.call("POST", path, signed(holder, draft), token=token)
             if done.get_json()["serial"] is not None:
                 return draft
         raise AssertionError("the draft was not finished")

@@ -94,6 +94,26 @@ def test_an_exclusion_that_names_nothing_or_too_much_is_refused(fleet: Home) -> 
     assert listed(fleet) == []
 
 
+def test_a_time_is_taken_in_any_zone_and_told_in_utc(fleet: Home) -> None:
+    body = {"group": "canary", "until": "2100-01-01T00:00:00+05:00", "reason": "why"}
+    assert fleet.call("POST", "/exclusions", body).get_json()["until"] == "2099-12-31T19:00:00Z"
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_utc_has_no_date_for_is_refused(fleet: Home, moment: str) -> None:
+    waves = [{"group": "canary", "gate": {"not_before": moment}}]
+    for path, body, loc in (
+        ("/rollouts", plan() | {"waves": waves}, "waves.0.gate.not_before"),
+        ("/freeze-windows", {"ends": moment, "reason": "why"}, "ends"),
+        ("/exclusions", {"group": "canary", "until": moment, "reason": "why"}, "until"),
+    ):
+        answer = fleet.call("POST", path, body)
+        assert (answer.status_code, answer.get_json()["error"]["details"]) == (
+            400,
+            [{"loc": loc, "message": "Value error, in UTC it is no date of the years 1 to 9999"}],
+        ), answer.text
+
+
 @pytest.mark.parametrize("package", ["libfoo", "pkg:deb/debian/libfoo", "pkg:deb/debian/libfoo@1.2"])
 def test_a_package_blocks_what_contains_it(fleet: Home, package: str) -> None:
     made = fleet.call("GET", "/artifacts").get_json()["items"]

@@ -112,6 +112,13 @@ def test_a_plan_file_in_another_form_is_told_what_is_wrong(tmp_path: Path, name:
         read_plan(path)
 
 
+def test_a_plan_file_of_bytes_that_are_no_text_is_no_fault_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_bytes(b"\xf0\x00\xff")
+    with pytest.raises(UsageFault, match="cannot be read as a plan: 'utf-8' codec can't decode byte 0xf0"):
+        read_plan(path)
+
+
 def test_the_command_line_goes_before_the_plan_file(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text('{"product": "app", "version": "1", "channel": "beta", "waves": ["canary"]}')

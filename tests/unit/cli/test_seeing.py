@@ -41,7 +41,7 @@ PREVIEW: dict[str, Any] = {
     ],
     "blocks": [
         {"code": "group_unknown", "message": "no group is named x", "wave": None},
-        {"code": "approvals_missing", "message": "wave 1 needs 1 approvals, 0 given", "wave": 1},
+        {"code": "approvals_missing", "message": "wave 1 needs 1 approval, 0 given", "wave": 1},
     ],
     "notes": [{"code": "supersedes", "message": "submitting it ends rol_00", "wave": None}],
 }
@@ -77,7 +77,7 @@ def test_a_preview_in_words_says_who_when_how_many_and_what_blocks(
     assert "2026-11-21 10:00:00Z" in lines[7]
     assert lines[-4:] == [
         "blocks  no group is named x",
-        "        wave 1 needs 1 approvals, 0 given",
+        "        wave 1 needs 1 approval, 0 given",
         "",
         "note  submitting it ends rol_00",
     ]
@@ -155,11 +155,20 @@ def test_show_answers_why_it_does_not_move(publish: Publish, server: ApiServerSi
     ("state", "why", "step"),
     [
         ("draft", "a draft", "`publish rollout submit rol_01`"),
-        ("paused", "paused: hot", "`publish rollout resume rol_01`, or `publish rollout abort rol_01`"),
+        (
+            "paused",
+            "paused: hot",
+            "`publish rollout resume rol_01 --reason WHY`, or `publish rollout abort rol_01 --reason WHY`",
+        ),
         (
             "paused",
             "paused: hot (an approver must resume)",
-            "an approver: `publish rollout resume rol_01`, or `publish rollout abort rol_01`",
+            "an approver: `publish rollout resume rol_01 --reason WHY`, or `publish rollout abort rol_01 --reason WHY`",
+        ),
+        (
+            "waiting",
+            "wave 1 waits for signatures: 0 of 2 signatures by approvers of app given",
+            "its approvers: `publish rollout approve rol_01 --wave 1 --key URI`",
         ),
         ("completed", "done", "nothing: it is over"),
     ],

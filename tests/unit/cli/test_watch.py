@@ -150,6 +150,19 @@ def test_the_view_has_a_bar_for_each_wave_and_says_why() -> None:
     ]
 
 
+def test_bars_shrink_to_a_narrow_terminal_and_a_full_one_stays_full() -> None:
+    told = rollout("running", why="wave 2 is open")
+    told["waves"] = [wave(1, "canary", 10, "passed", succeeded=4), wave(2, "everybody-else", 100, "open", succeeded=2)]
+    paper = io.StringIO()
+    Console(file=paper, width=60).print(view(told))
+    lines = [line.rstrip() for line in paper.getvalue().splitlines()]
+    assert lines[1:4] == [
+        "1  canary 10%         ━━━━━━━━━━━━━━━━━━  4/4    passed",
+        "2  everybody-else     ━━━━━━━━━─────────  2/4    open",
+        "   100%",
+    ]
+
+
 OUTLOOK = {
     "success": {"hits": 3, "results": 4, "percent": 75.0, "low": 30.1, "high": 95.4},
     "failure": {"hits": 1, "results": 4, "percent": 25.0, "low": 4.6, "high": 69.9},

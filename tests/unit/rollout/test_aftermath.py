@@ -262,3 +262,13 @@ def test_of_the_rollouts_a_device_reported_in_it_follows_the_highest() -> None:
     found = after(world).overtaken_by(world.get(first), reported)
     assert {device: one.id for device, one in found.items()} == {"dev_1": urgent.id, "dev_2": last.id}
     assert after(world).overtaken_by(urgent, {"dev_1": [first, last]}) == {}
+
+
+def test_a_security_rollout_that_has_lost_its_groups_to_a_later_one_is_followed_by_nobody() -> None:
+    world = World()
+    urgent = completed(world, priority=Priority.SECURITY)
+    elsewhere = world.running("3.0", (WavePlan(group="fleet"),))
+    instead = world.running("2.0", CANARY_ONLY)
+    found = after(world)
+    assert found.overtaken_by(world.get(elsewhere), {"dev_1": [urgent]}) == {"dev_1": urgent}
+    assert found.overtaken_by(world.get(instead), {"dev_1": [urgent]}) == {}

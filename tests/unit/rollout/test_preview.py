@@ -50,8 +50,8 @@ def test_a_plan_is_foreseen_and_nothing_of_it_is_stored() -> None:
         (NOW + HOUR, NOW + 2 * HOUR),
     ]
     assert messages(found.blocks) == [
-        ("approvals_missing", "wave 1 needs 1 approvals, 0 given"),
-        ("approvals_missing", "wave 2 needs 1 approvals, 0 given"),
+        ("approvals_missing", "wave 1 needs 1 approval, 0 given"),
+        ("approvals_missing", "wave 2 needs 1 approval, 0 given"),
     ]
     assert found.notes == []
     assert world.rollouts.stored == {}

@@ -43,7 +43,9 @@ def test_exponential_growth(start: float, factor: float, shares: tuple[float, ..
     assert exponential_shares(start, factor) == shares
 
 
-@pytest.mark.parametrize(("start", "factor"), [(0, 2), (101, 2), (1, 1), (1, float("nan")), (0.01, 1.01)])
+@pytest.mark.parametrize(
+    ("start", "factor"), [(0, 2), (101, 2), (1, 1), (1, float("nan")), (0.01, 1.01), (1, 1 + 1e-12)]
+)
 def test_growth_that_never_arrives_is_refused(start: float, factor: float) -> None:
     with pytest.raises(InvalidTemplate):
         exponential_shares(start, factor)
@@ -54,3 +56,9 @@ def test_a_template_is_for_groups() -> None:
         expand(Call(groups=()), "canary", nothing_stored)
     with pytest.raises(UnknownTemplate):
         expand(Call(groups=("a",)), "bold", nothing_stored)
+
+
+@pytest.mark.parametrize("call", [Call(groups=("a",), start=2), Call(groups=("a",), factor=3)])
+def test_start_and_factor_are_not_silently_left_out_of_other_templates(call: Call) -> None:
+    with pytest.raises(InvalidTemplate, match="for the template exponential, found them with 'canary'"):
+        expand(call, "canary", nothing_stored)
