@@ -19,6 +19,7 @@ from api.errors import ApiError, from_domain, request_id
 from api.idempotency import once_only
 from api.operator import (
     accounts,
+    api_keys,
     approvals,
     artifacts,
     attestations,
@@ -47,6 +48,7 @@ log: Final = logging.getLogger("wavegate.api")
 
 BLUEPRINTS: Final[tuple[Routes, ...]] = (
     accounts.api,
+    api_keys.api,
     approvals.api,
     artifacts.api,
     attestations.api,

@@ -151,6 +151,7 @@ STATUS: Final[Mapping[type[Exception], int]] = {
     store.UnknownUser: 404,
     store.UserExists: 409,
     store.UnknownApiKey: 404,
+    store.ApiKeyReplaced: 409,
     store.UnknownSession: 404,
     store.UnknownOrg: 404,
     store.OrgExists: 409,

@@ -32,7 +32,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "device": Entry("cli.commands.device", "device", "List, show, revoke and delete devices."),
     "enroll-token": Entry("cli.commands.enroll_token", "enroll_token", "Make the tokens that let devices in."),
     "audit": Entry("cli.commands.audit", "audit", "Read what happened, and who did it."),
-    "key": Entry("cli.commands.key", "key", "Make, list and revoke API keys."),
+    "key": Entry("cli.commands.key", "key", "Make, list, rotate and revoke API keys."),
     "user": Entry("cli.commands.user", "user", "Make, list and disable people's accounts."),
     "repo": Entry("cli.commands.repo", "repo", "Look after the signed repository."),
     "product": Entry("cli.commands.product", "product", "Let teams and approvers sign with their own keys."),

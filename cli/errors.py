@@ -57,6 +57,9 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "session_required": PERMISSION,
     "wrong_organization": PERMISSION,
     "own_account": CONFLICT,
+    "scope_too_wide": PERMISSION,
+    "not_your_key": PERMISSION,
+    "account_disabled": CONFLICT,
     "precondition_failed": CONFLICT,
     # rollout
     "rollout_error": FAILURE,
@@ -174,6 +177,7 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "user_not_found": CONFLICT,
     "user_exists": CONFLICT,
     "api_key_not_found": CONFLICT,
+    "api_key_replaced": CONFLICT,
     "session_not_found": CONFLICT,
     "org_not_found": CONFLICT,
     "org_exists": CONFLICT,

@@ -55,7 +55,11 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key that speaks for ``user``. ``prefix`` is the first characters of its text, to recognise it in a list."""
+    """A key that speaks for ``user``. ``prefix`` is the first characters of its text, to recognise it in a list.
+
+    ``scope`` names the permissions it was narrowed to, None for all that a key of its owner has; it takes away and
+    never adds. ``replaced_by`` is the key that rotation put in its place.
+    """
 
     id: str
     org: str
@@ -68,6 +72,8 @@ class ApiKey:
     expires_at: datetime
     last_used_at: datetime | None = None
     revoked_at: datetime | None = None
+    scope: frozenset[str] | None = None
+    replaced_by: str | None = None
 
     def is_live(self, now: datetime) -> bool:
         """Whether the key counts at ``now``: neither revoked nor expired."""

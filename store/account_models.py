@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from store.columns import Key, UtcDateTime
+from store.columns import JsonText, Key, UtcDateTime
 
 # Fixed names let a migration alter a constraint on both databases (SQLite's batch mode finds it by name only).
 NAMING: Final = {
@@ -73,6 +73,8 @@ api_keys = Table(
     Column("expires_at", UtcDateTime, nullable=False),
     Column("last_used_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
+    Column("scope", JsonText),
+    Column("replaced_by", Key),
 )
 
 sessions = Table(

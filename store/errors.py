@@ -15,6 +15,7 @@ StoreError
 ├── UnknownUser              no such account in this organisation
 ├── UserExists               the e-mail address is taken
 ├── UnknownApiKey            no such API key in this organisation
+├── ApiKeyReplaced           the API key was rotated already
 ├── UnknownSession           no such login in this organisation
 ├── UnknownOrg               no such organisation
 ├── OrgExists                the organisation's slug is taken
@@ -90,6 +91,10 @@ class UserExists(StoreError):
 
 class UnknownApiKey(StoreError):
     code = "api_key_not_found"
+
+
+class ApiKeyReplaced(StoreError):
+    code = "api_key_replaced"
 
 
 class UnknownSession(StoreError):

@@ -105,7 +105,7 @@ def _by_key(text: str, accounts: Accounts, now: datetime) -> Caller:
     if not key.is_live(now) or user.disabled:
         raise _refused()
     accounts.touch_key(key, now=now)
-    return Caller(user, "api_key", key.id, key.expires_at, of_key(user.role))
+    return Caller(user, "api_key", key.id, key.expires_at, of_key(user.role, key.scope))
 
 
 def _by_session(text: str, kind: SessionKind, accounts: Accounts, now: datetime, *, idle: timedelta | None) -> Caller:

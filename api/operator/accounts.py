@@ -1,4 +1,4 @@
-"""Logging in and out, one's own profile, users and API keys."""
+"""Logging in and out, one's own profile, and users."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from api.auth.gate import COOKIE
 from api.auth.login import log_in
-from api.auth.permissions import Permission, of_key
+from api.auth.permissions import Permission
 from api.errors import ApiError
 from api.operator.routes import (
     Body,
@@ -32,11 +32,9 @@ from evidence import people
 from evidence.ids import new_id
 from evidence.model import ActorKind, AuditEvent
 from keys.password import password_fault
-from keys.secret import API_KEY, new_secret, random_password, shown_prefix
+from keys.secret import random_password
 
 api = Routes("accounts", "Accounts")
-
-MAX_KEY_DAYS = 366
 
 
 def _email(text: str) -> str:
@@ -131,27 +129,6 @@ class UserChange(Body):
     name: Name | None = None
     role: people.Role | None = None
     disabled: bool | None = None
-
-
-class ApiKey(BaseModel):
-    """An API key; its text is shown once, in the answer that made it."""
-
-    id: str
-    name: str
-    prefix: str
-    key: str | None = None
-    user: str
-    permissions: list[Permission]
-    created_at: datetime
-    expires_at: datetime
-    last_used_at: datetime | None
-
-
-class NewApiKey(Body):
-    """An API key to make; it speaks for who makes it, with an operator's permissions at most."""
-
-    name: Name
-    expires_in_days: int = Field(90, ge=1, le=MAX_KEY_DAYS)
 
 
 @api.on("POST", "/auth/login", LoggedIn, public=True)
@@ -277,43 +254,6 @@ def patch_user(path: IdPath, body: UserChange) -> Response:
     return reply(user(changed))
 
 
-@api.on("GET", "/api-keys", Page[ApiKey], permission=Permission.API_KEYS_ADMIN)
-def list_api_keys(query: PageQuery) -> Response:
-    """List API keys"""
-    accounts, org = services().accounts, services().org
-    found = accounts.keys(org, after=decode_cursor(query.cursor), limit=query.limit + 1)
-    total = accounts.count_keys(org) if query.total else None
-    return reply_page(page([_key(key, owner) for key, owner in found], query.limit, lambda item: item.id, total))
-
-
-@api.on("POST", "/api-keys", ApiKey, permission=Permission.API_KEYS_ADMIN, status=201, shown_once="key")
-def create_api_key(body: NewApiKey) -> Response:
-    """Make an API key"""
-    secret = new_secret(API_KEY)
-    key = people.ApiKey(
-        id=new_id("key"),
-        org=services().org,
-        user=caller().user.id,
-        name=body.name,
-        prefix=shown_prefix(secret.text),
-        sha256=secret.sha256,
-        created_by=caller().user.id,
-        created_at=now(),
-        expires_at=now() + timedelta(days=body.expires_in_days),
-    )
-    told = {"name": key.name, "prefix": key.prefix}
-    services().accounts.add_key(key, AuditEvent("api_key.created", key.id, caller().actor, now(), told))
-    return reply(_key(key, caller().user, secret.text), 201)
-
-
-@api.on("DELETE", "/api-keys/{id}", None, permission=Permission.API_KEYS_ADMIN, status=204)
-def revoke_api_key(path: IdPath) -> Response:
-    """Revoke an API key; it stops at once"""
-    event = AuditEvent("api_key.revoked", path.id, caller().actor, now())
-    services().accounts.revoke_key(services().org, path.id, event)
-    return reply(None)
-
-
 def user(found: people.User) -> User:
     """A user as the API shows them."""
     return User(
@@ -325,20 +265,6 @@ def user(found: people.User) -> User:
         disabled=found.disabled,
         password_change_required=found.password_change_required,
         created_at=found.created_at,
-    )
-
-
-def _key(key: people.ApiKey, owner: people.User, text: str | None = None) -> ApiKey:
-    return ApiKey(
-        id=key.id,
-        name=key.name,
-        prefix=key.prefix,
-        key=text,
-        user=key.user,
-        permissions=sorted(of_key(owner.role)),
-        created_at=key.created_at,
-        expires_at=key.expires_at,
-        last_used_at=key.last_used_at,
     )
 
 
