@@ -31,6 +31,7 @@ from api.operator import (
     exclusions,
     freezes,
     groups,
+    own_sessions,
     repository,
     repository_life,
     rollout_aftermath,
@@ -38,6 +39,7 @@ from api.operator import (
     rollout_permits,
     rollout_previews,
     rollouts,
+    second_factor,
     selectors,
     uploads,
 )
@@ -49,6 +51,8 @@ log: Final = logging.getLogger("wavegate.api")
 BLUEPRINTS: Final[tuple[Routes, ...]] = (
     accounts.api,
     api_keys.api,
+    own_sessions.api,
+    second_factor.api,
     approvals.api,
     artifacts.api,
     attestations.api,

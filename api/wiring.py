@@ -13,6 +13,7 @@ from api.settings import Settings
 from keys.device_ca import DeviceCa
 from keys.keyring import Keyring
 from keys.password import Passwords, PasswordSettings
+from keys.seal import Seal
 from repo_signing.bucket import Bucket, BucketAddress
 from repo_signing.errors import ApproversSign, CommitRefused, NoRepository
 from repo_signing.repository import SignedRepository
@@ -39,6 +40,7 @@ from store.readings import SqlReadings
 from store.repository_lease import SqlLease
 from store.rollouts import SqlRollouts
 from store.rules import SqlExclusions, SqlFreezes, SqlTemplates
+from store.second_factors import SecondFactors
 
 ROOT_FILE = "root.json"  # the copy of the first root to carry to devices and auditors by a way of its own
 MARKER = "initialised"  # written last by `publish init`: its absence tells a half-made home
@@ -69,10 +71,12 @@ class Wavegate:
     fleet: SqlFleet
     accounts: Accounts
     failures: LoginFailures
+    second_factors: SecondFactors
     audit: AuditLog
     idempotency: IdempotencyKeys
     device_ca: DeviceCa
     passwords: Passwords
+    seal: Seal
 
     def close(self) -> None:
         """Let go of the database; nothing else is held open."""
@@ -253,8 +257,11 @@ def open_wavegate(settings: Settings) -> Wavegate:
         fleet=fleet,
         accounts=accounts,
         failures=LoginFailures(db),
+        second_factors=SecondFactors(db),
         audit=AuditLog(db),
         idempotency=IdempotencyKeys(db),
         device_ca=DeviceCa.open(settings.home / "device-ca"),
         passwords=Passwords(PasswordSettings(memory_kib=settings.password_memory_kib)),
+        # Derived from a secret that every server of an installation and every backup with keys has anyhow.
+        seal=Seal((settings.home / "device-ca" / "passphrase").read_bytes().strip(), purpose="second factors"),
     )

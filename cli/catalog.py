@@ -20,6 +20,10 @@ COMMANDS: Final[dict[str, Entry]] = {
     "login": Entry("cli.commands.login", "login", "Log in as a person and remember it for 24 hours."),
     "logout": Entry("cli.commands.login", "logout", "Forget the stored login of this server."),
     "whoami": Entry("cli.commands.login", "whoami", "Show who the server takes you for, and what you may do."),
+    "second-factor": Entry(
+        "cli.commands.second_factor", "second_factor", "Ask for a code of an app at your login, too."
+    ),
+    "session": Entry("cli.commands.session", "session", "List and end your own logins."),
     "push": Entry("cli.commands.push", "push", "Publish one artifact, signed together with its SBOMs."),
     "push-batch": Entry("cli.commands.push_batch", "push_batch", "Publish many artifacts in one commit."),
     "artifact": Entry(

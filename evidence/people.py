@@ -35,6 +35,7 @@ class User:
 
     ``email`` is unique in the organisation without regard to case, and empty for a service account.
     ``password_hash`` is argon2id's encoded form, None for who cannot log in by password; it is kept out of ``repr``.
+    ``second_factor`` says whether a login needs a code, too; it is read here and changed elsewhere.
     """
 
     id: str
@@ -47,6 +48,7 @@ class User:
     password_hash: str | None = field(default=None, repr=False)
     password_change_required: bool = False
     disabled: bool = False
+    second_factor: bool = False
 
     def actor(self, credential: str) -> Actor:
         """The account as the doer of something, told apart by ``id`` and never by the credential it used."""

@@ -56,6 +56,10 @@ users = Table(
     Column("password_change_required", Boolean, nullable=False),
     Column("disabled", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    # The second factor: its sealed secret, since when it counts, and the last step whose code was taken.
+    Column("totp_secret", String),
+    Column("totp_confirmed_at", UtcDateTime),
+    Column("totp_step", Integer),
     UniqueConstraint("org", "email_key"),
 )
 
@@ -101,4 +105,12 @@ login_failures = Table(
     Column("source", Key, primary_key=True),
     Column("minute", UtcDateTime, primary_key=True),
     Column("failures", Integer, nullable=False),
+)
+
+recovery_codes = Table(
+    "recovery_codes",
+    metadata,
+    Column("user_id", Key, ForeignKey("users.id"), primary_key=True),
+    Column("sha256", Key, primary_key=True),
+    Column("used_at", UtcDateTime),
 )

@@ -226,14 +226,30 @@ class Accounts:
             row = connection.execute(query).mappings().first()
             return None if row is None else (_to_session(row), _to_user(row))
 
-    def end_session(self, org: str, session_id: str, event: AuditEvent) -> None:
-        """End a login at ``event.at``; raises UnknownSession, also for one that has ended already."""
+    def live_sessions(self, org: str, user_id: str, *, now: datetime, idle: timedelta) -> Sequence[Session]:
+        """The account's logins that count at ``now``, newest first; a cookie's also ends when unused for ``idle``."""
+        last = func.coalesce(sessions.c.last_used_at, sessions.c.created_at)
+        query = (
+            select(sessions)
+            .where(sessions.c.org == org, sessions.c.user_id == user_id)
+            .where(sessions.c.ended_at.is_(None), sessions.c.expires_at > now)
+            .where((sessions.c.kind != SessionKind.SESSION.value) | (last > now - idle))
+            .order_by(sessions.c.id.desc())
+        )
+        with self._database.read() as connection:
+            return [_to_session(row) for row in connection.execute(query).mappings()]
+
+    def end_session(self, org: str, session_id: str, event: AuditEvent, *, of: str | None = None) -> None:
+        """End a login at ``event.at``, if asked only one ``of`` this account.
+
+        Raises:
+            UnknownSession: There is none that could be ended; it may have ended already.
+        """
+        end = update(sessions).where(sessions.c.org == org, sessions.c.id == session_id, sessions.c.ended_at.is_(None))
+        if of is not None:
+            end = end.where(sessions.c.user_id == of)
         with self._database.write() as connection:
-            ended = connection.execute(
-                update(sessions)
-                .where(sessions.c.org == org, sessions.c.id == session_id, sessions.c.ended_at.is_(None))
-                .values(ended_at=event.at)
-            ).rowcount
+            ended = connection.execute(end.values(ended_at=event.at)).rowcount
             if not ended:
                 raise UnknownSession(f"no login {session_id} that could be ended")
             append(connection, org, [event])
@@ -320,6 +336,7 @@ def _to_user(row: RowMapping) -> User:
         password_hash=row[users.c.password_hash],
         password_change_required=row[users.c.password_change_required],
         disabled=row[users.c.disabled],
+        second_factor=row[users.c.totp_confirmed_at] is not None,
         created_at=row[users.c.created_at],
     )
 

@@ -17,6 +17,8 @@ StoreError
 ├── UnknownApiKey            no such API key in this organisation
 ├── ApiKeyReplaced           the API key was rotated already
 ├── UnknownSession           no such login in this organisation
+├── SecondFactorExists       the account has a second factor already
+├── NoSecondFactor           the account has none, or another than was meant
 ├── UnknownOrg               no such organisation
 ├── OrgExists                the organisation's slug is taken
 ├── IdempotencyMismatch      the key was used for another request
@@ -99,6 +101,14 @@ class ApiKeyReplaced(StoreError):
 
 class UnknownSession(StoreError):
     code = "session_not_found"
+
+
+class SecondFactorExists(StoreError):
+    code = "second_factor_exists"
+
+
+class NoSecondFactor(StoreError):
+    code = "no_second_factor"
 
 
 class UnknownOrg(StoreError):

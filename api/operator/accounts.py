@@ -9,9 +9,10 @@ from typing import Annotated
 from flask import Response, request
 from pydantic import AfterValidator, BaseModel, Field
 
-from api.auth.gate import COOKIE
-from api.auth.login import log_in
+from api.auth.gate import COOKIE, Caller
+from api.auth.login import check_password, log_in
 from api.auth.permissions import Permission
+from api.auth.second_factor import check_code
 from api.errors import ApiError
 from api.operator.routes import (
     Body,
@@ -57,6 +58,7 @@ class User(BaseModel):
     kind: ActorKind
     role: people.Role
     disabled: bool
+    second_factor: bool
     password_change_required: bool
     created_at: datetime
 
@@ -68,10 +70,11 @@ class NewUserAnswer(User):
 
 
 class Login(Body):
-    """An e-mail address and a password."""
+    """An e-mail address and a password; `code` of the app, or a recovery code, where a second factor is set up."""
 
     email: str = Field(max_length=254)
     password: Password
+    code: str | None = Field(None, max_length=40)
 
 
 class LoggedIn(BaseModel):
@@ -181,13 +184,10 @@ def get_profile() -> Response:
 @api.on("PATCH", "/profile", User)
 def patch_profile(body: ProfileChange) -> Response:
     """Change one's own name or password"""
-    me, accounts, passwords = caller(), services().accounts, services().passwords
-    if me.credential == "api_key":
-        raise ApiError(403, "session_required", "a profile is changed by the person's own login, not by an API key")
+    me, accounts, passwords = check_person(), services().accounts, services().passwords
     password_hash = None
     if body.password is not None:
-        if body.current_password is None or not passwords.verify(me.user.password_hash, body.current_password):
-            raise ApiError(403, "wrong_password", "current_password is not the account's password")
+        check_own_password(body.current_password or "")
         password_hash = passwords.hash(_acceptable(body.password))
     told = {
         "changed": [name for name, value in (("name", body.name), ("password", body.password)) if value is not None]
@@ -263,6 +263,7 @@ def user(found: people.User) -> User:
         kind=found.kind,
         role=found.role,
         disabled=found.disabled,
+        second_factor=found.second_factor,
         password_change_required=found.password_change_required,
         created_at=found.created_at,
     )
@@ -274,14 +275,51 @@ def _log_in(body: Login, kind: people.SessionKind, life: timedelta) -> tuple[peo
         body.email,
         body.password,
         org=wiring.org,
-        source=request.remote_addr or "",
+        source=source(),
         kind=kind,
         life=life,
         accounts=wiring.accounts,
         failures=wiring.failures,
         passwords=wiring.passwords,
+        check_second=lambda found: check_second(found, body.code),
         now=now(),
     )
+
+
+def check_person() -> Caller:
+    """Who is calling, when it is by their own login; raises ApiError 403 ``session_required`` for an API key."""
+    me = caller()
+    if me.credential == "api_key":
+        raise ApiError(403, "session_required", "a profile is the person's own, by their login and not by an API key")
+    return me
+
+
+def check_own_password(typed: str) -> None:
+    """Ask the caller for their password again; raises ApiError."""
+    wiring = services()
+    check_password(
+        caller().user, typed, source=source(), failures=wiring.failures, passwords=wiring.passwords, now=now()
+    )
+
+
+def check_second(found: people.User, code: str | None, *, status: int = 401) -> None:
+    """Ask for the second factor, if the account has one; raises ApiError."""
+    wiring = services()
+    check_code(
+        found,
+        code,
+        source=source(),
+        second_factors=wiring.second_factors,
+        seal=wiring.seal,
+        failures=wiring.failures,
+        now=now(),
+        status=status,
+    )
+
+
+def source() -> str:
+    """Where the request comes from, for the count of failures."""
+    return request.remote_addr or ""
 
 
 def _acceptable(password: str) -> str:

@@ -158,13 +158,6 @@ def page(*items: dict[str, Any]) -> Reply:
         ),
         (("key", "create", "ci"), "POST", "/api-keys", {"name": "ci", "expires_in_days": 90}),
         (
-            ("key", "create", "ci", "--permission", "artifacts:read", "--permission", "artifacts:publish"),
-            "POST",
-            "/api-keys",
-            {"name": "ci", "expires_in_days": 90, "permissions": ["artifacts:read", "artifacts:publish"]},
-        ),
-        (("key", "rotate", "key_01"), "POST", "/api-keys/key_01/rotate", {"overlap_hours": 24}),
-        (
             ("key", "rotate", "key_01", "--overlap", "0", "--expires-in-days", "30"),
             "POST",
             "/api-keys/key_01/rotate",
