@@ -57,6 +57,7 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "session_required": PERMISSION,
     "wrong_organization": PERMISSION,
     "own_account": CONFLICT,
+    "password_change_required": PERMISSION,
     "code_required": NOT_AUTHENTICATED,
     "code_refused": NOT_AUTHENTICATED,
     "second_factor_not_begun": CONFLICT,
@@ -193,6 +194,7 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
 
 HINTS: Final[dict[str, str]] = {
     "unauthenticated": "run `publish login`, or set WAVEGATE_API_KEY",
+    "password_change_required": "`publish login --new-password-file FILE` changes it while logging in",
     "code_required": "add `--code CODE` with what your authenticator app shows, or a recovery code",
     "permission_denied": "`publish whoami` shows what you may do",
     "session_required": "after `publish login` your login goes before WAVEGATE_API_KEY where a person is needed",

@@ -84,6 +84,16 @@ def check_permission(caller: Caller, permission: Permission | None) -> None:
         )
 
 
+def check_password_changed(caller: Caller) -> None:
+    """Refuse with 403 who logged in with a one-time password and still has it; API keys know no password."""
+    if caller.user.password_change_required and caller.credential != "api_key":
+        raise ApiError(
+            403,
+            "password_change_required",
+            "this password was for one time only; change it first with PATCH /api/v1/profile",
+        )
+
+
 def check_same_site(request: Request) -> None:
     """Refuse a cookie's unsafe request that another site made the browser send (fetch metadata, else Origin)."""
     site = request.headers.get("Sec-Fetch-Site")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
 from flask import Response, request
 from pydantic import AfterValidator, BaseModel, Field
 
-from api.auth.gate import COOKIE, Caller
+from api.auth.gate import COOKIE, Caller, check_same_site
 from api.auth.login import check_password, log_in
 from api.auth.permissions import Permission
 from api.auth.second_factor import check_code
+from api.auth.source import source_of
 from api.errors import ApiError
 from api.operator.routes import (
     Body,
@@ -36,6 +37,11 @@ from keys.password import password_fault
 from keys.secret import random_password
 
 api = Routes("accounts", "Accounts")
+
+# What a one-time password is good for where `require_password_change` is set.
+BEFORE_PASSWORD_CHANGE: Final = frozenset(
+    {"accounts.get_me", "accounts.get_profile", "accounts.patch_profile", "accounts.logout"}
+)
 
 
 def _email(text: str) -> str:
@@ -137,6 +143,7 @@ class UserChange(Body):
 @api.on("POST", "/auth/login", LoggedIn, public=True)
 def login(body: Login) -> Response:
     """Log in with a password; the session comes as a cookie"""
+    check_same_site(request)  # nobody is logged in as somebody else by a page they happen to visit
     settings = services().settings
     found, secret, session = _log_in(body, people.SessionKind.SESSION, timedelta(hours=settings.session_hours))
     response = reply(LoggedIn(user=user(found), password_change_required=found.password_change_required))
@@ -319,7 +326,7 @@ def check_second(found: people.User, code: str | None, *, status: int = 401) -> 
 
 def source() -> str:
     """Where the request comes from, for the count of failures."""
-    return request.remote_addr or ""
+    return source_of(request, services().settings.trusted_proxies)
 
 
 def _acceptable(password: str) -> str:

@@ -68,7 +68,7 @@ class NewApiKey(Body):
     permissions: list[Permission] | None = Field(None, min_length=1)
 
 
-class Rotation(Body):
+class KeyRotation(Body):
     """How a key is replaced: for how long the old one still works, and how long the new one lasts.
 
     Without `expires_in_days` the new key lasts as long as the old one was meant to when it was made.
@@ -112,7 +112,7 @@ def create_api_key(body: NewApiKey) -> Response:
 
 
 @api.on("POST", "/api-keys/{id}/rotate", ApiKey, permission=Permission.API_KEYS_ADMIN, status=201, shown_once="key")
-def rotate_api_key(path: IdPath, body: Rotation) -> Response:
+def rotate_api_key(path: IdPath, body: KeyRotation) -> Response:
     """Replace an API key; the old one works for the overlap"""
     accounts = services().accounts
     old, owner = accounts.key(services().org, path.id)
