@@ -14,11 +14,12 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from api import docs, probes, tuf
-from api.auth.gate import check_permission, identify
+from api.auth.gate import check_password_changed, check_permission, identify
 from api.errors import ApiError, from_domain, request_id
 from api.idempotency import once_only
 from api.operator import (
     accounts,
+    api_keys,
     approvals,
     artifacts,
     attestations,
@@ -30,6 +31,7 @@ from api.operator import (
     exclusions,
     freezes,
     groups,
+    own_sessions,
     repository,
     repository_life,
     rollout_aftermath,
@@ -37,6 +39,7 @@ from api.operator import (
     rollout_permits,
     rollout_previews,
     rollouts,
+    second_factor,
     selectors,
     uploads,
     webhooks,
@@ -48,6 +51,9 @@ log: Final = logging.getLogger("wavegate.api")
 
 BLUEPRINTS: Final[tuple[Routes, ...]] = (
     accounts.api,
+    api_keys.api,
+    own_sessions.api,
+    second_factor.api,
     approvals.api,
     artifacts.api,
     attestations.api,
@@ -184,6 +190,8 @@ def _admit(declaration: Declaration) -> Response | None:
         # A user of another organisation is nobody here; one of ours names ours or none.
         if named is not None and named != g.caller.user.org:
             raise ApiError(403, "wrong_organization", "this credential belongs to another organisation")
+        if wiring.settings.require_password_change and request.endpoint not in accounts.BEFORE_PASSWORD_CHANGE:
+            check_password_changed(g.caller)
         check_permission(g.caller, declaration.permission)
     elif named is not None and named != wiring.org:
         raise ApiError(403, "wrong_organization", "there is no such organisation for this request")

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -79,6 +80,8 @@ class Settings:
     target_downloads: str = "serve"
     metric_sources: Mapping[str, MetricSource] = field(default_factory=dict)
     webhook_allow: Allowed = field(default_factory=Allowed)
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    require_password_change: bool = False
 
 
 MEANINGS: Final[Mapping[str, str]] = {
@@ -111,6 +114,9 @@ MEANINGS: Final[Mapping[str, str]] = {
     "token_hours": "hours a login token lasts (1 to 24)",
     "certificate_days": "days a device certificate lasts (1 to 398)",
     "password_memory_kib": "memory of one password hash (argon2id), in KiB (8192 to 1048576)",
+    "require_password_change": "`true`: a login with a one-time password may do nothing but change it",
+    "trusted_proxies": "addresses or networks (CIDR) of proxies whose `X-Forwarded-For` is believed, with commas; "
+    "empty: nobody's",
     "log_level": "`debug`, `info`, `warning` or `error`",
     "attestation_keys": "folder of public keys (`*.pem`, `*.pub`) and `sigstore.toml` to verify attestations with",
     "metric_sources": "where gates may measure: a table of names, each with `url` and perhaps "
@@ -215,6 +221,8 @@ def _build(found: Mapping[str, object]) -> Settings:
         attestation_keys=_folder(str(found.get("attestation_keys", home / "attestation-keys"))),
         metric_sources=_metric_sources(found.get("metric_sources", {})),
         webhook_allow=_webhook_allow(found.get("webhook_allow", ())),
+        trusted_proxies=_networks(found.get("trusted_proxies", "")),
+        require_password_change=_flag("require_password_change", found.get("require_password_change", False)),
         **plain,  # type: ignore[arg-type]  # numbers by name, checked just above
     )
 
@@ -251,6 +259,14 @@ def _metric_source(name: str, told: object) -> MetricSource:
     if token is not None and not Path(str(token)).is_absolute():
         raise InvalidSettings(f"metric_sources.{name}.bearer_token_file is {token!r}, expected an absolute path")
     return MetricSource(url=str(told["url"]), bearer_token_file=None if token is None else Path(str(token)))
+
+
+def _networks(told: object) -> tuple[IPv4Network | IPv6Network, ...]:
+    entries = told if isinstance(told, list) else [one for one in str(told).split(",") if one.strip()]
+    try:
+        return tuple(ip_network(str(one).strip()) for one in entries)
+    except ValueError as error:
+        raise InvalidSettings(f"trusted_proxies: {error}; expected addresses or networks such as 10.0.0.0/8") from None
 
 
 def _folder(text: str) -> Path:

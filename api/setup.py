@@ -20,7 +20,6 @@ from keys.files import make_private_folder, write_private
 from keys.keyring import create_keyring
 from keys.password import Passwords, PasswordSettings
 from keys.ring_file import RoleKey, RoleKeys
-from keys.seal import KEY_FILE, SealingKey
 from keys.secret import API_KEY, new_secret, random_password, shown_prefix
 from repo_signing.ceremony import create_repository
 from repo_signing.errors import RepositoryError
@@ -117,7 +116,6 @@ def initialise(
             offline if holders is None else None,
             elsewhere={} if holders is None else holders.ring(),
         )
-        SealingKey(keys_folder(settings, org) / KEY_FILE).prepare()
         folder = repository_folder(settings, org)
         make_private_folder(folder.parent)
         storage = repository_storage(settings, org, db)

@@ -13,10 +13,10 @@ from api.settings import Settings
 from evidence.errors import SecretUnreadable
 from evidence.webhooks.service import Webhooks
 from keys.device_ca import DeviceCa
-from keys.errors import KeyDamaged, KeyNotHere
+from keys.errors import SealBroken
 from keys.keyring import Keyring
 from keys.password import Passwords, PasswordSettings
-from keys.seal import KEY_FILE, SealingKey
+from keys.seal import Seal
 from repo_signing.bucket import Bucket, BucketAddress
 from repo_signing.errors import ApproversSign, CommitRefused, NoRepository
 from repo_signing.repository import SignedRepository
@@ -43,6 +43,7 @@ from store.readings import SqlReadings
 from store.repository_lease import SqlLease
 from store.rollouts import SqlRollouts
 from store.rules import SqlExclusions, SqlFreezes, SqlTemplates
+from store.second_factors import SecondFactors
 from store.webhook_deliveries import SqlDeliveries
 from store.webhooks import SqlWebhooks
 
@@ -75,12 +76,14 @@ class Wavegate:
     fleet: SqlFleet
     accounts: Accounts
     failures: LoginFailures
+    second_factors: SecondFactors
     audit: AuditLog
     idempotency: IdempotencyKeys
     webhooks: Webhooks
     deliveries: SqlDeliveries
     device_ca: DeviceCa
     passwords: Passwords
+    seal: Seal
 
     def close(self) -> None:
         """Let go of the database; nothing else is held open."""
@@ -130,20 +133,20 @@ class SignedDecisions:
 
 
 class SealedSecrets:
-    """The ``Seal`` port of webhooks, fulfilled by the home's sealing key."""
+    """The ``Seal`` port of webhooks, fulfilled by a seal of the home."""
 
-    def __init__(self, key: SealingKey) -> None:
-        self._key = key
+    def __init__(self, seal: Seal) -> None:
+        self._seal = seal
 
     def seal(self, text: str, *, bound_to: str) -> str:
         """What to store."""
-        return self._key.seal(text, bound_to=bound_to)
+        return self._seal.close(text.encode(), of=bound_to)
 
     def open(self, sealed: str, *, bound_to: str) -> str:
         """The text again."""
         try:
-            return self._key.open(sealed, bound_to=bound_to)
-        except (KeyDamaged, KeyNotHere) as error:
+            return self._seal.open(sealed, of=bound_to).decode()
+        except SealBroken as error:
             raise SecretUnreadable(f"the secret cannot be opened, rotate it: {error}") from error
 
 
@@ -280,15 +283,22 @@ def open_wavegate(settings: Settings) -> Wavegate:
         fleet=fleet,
         accounts=accounts,
         failures=LoginFailures(db),
+        second_factors=SecondFactors(db),
         audit=AuditLog(db),
         idempotency=IdempotencyKeys(db),
         webhooks=Webhooks(
             rows=SqlWebhooks(db),
             deliveries=deliveries,
-            seal=SealedSecrets(SealingKey(keys_folder(settings, org) / KEY_FILE)),
+            seal=SealedSecrets(_seal(settings, "webhook secrets")),
             allowed=settings.webhook_allow,
         ),
         deliveries=deliveries,
         device_ca=DeviceCa.open(settings.home / "device-ca"),
         passwords=Passwords(PasswordSettings(memory_kib=settings.password_memory_kib)),
+        seal=_seal(settings, "second factors"),
     )
+
+
+def _seal(settings: Settings, purpose: str) -> Seal:
+    # Derived from a secret that every server of an installation and every backup with keys has anyhow.
+    return Seal((settings.home / "device-ca" / "passphrase").read_bytes().strip(), purpose=purpose)

@@ -20,6 +20,10 @@ COMMANDS: Final[dict[str, Entry]] = {
     "login": Entry("cli.commands.login", "login", "Log in as a person and remember it for 24 hours."),
     "logout": Entry("cli.commands.login", "logout", "Forget the stored login of this server."),
     "whoami": Entry("cli.commands.login", "whoami", "Show who the server takes you for, and what you may do."),
+    "second-factor": Entry(
+        "cli.commands.second_factor", "second_factor", "Ask for a code of an app at your login, too."
+    ),
+    "session": Entry("cli.commands.session", "session", "List and end your own logins."),
     "push": Entry("cli.commands.push", "push", "Publish one artifact, signed together with its SBOMs."),
     "push-batch": Entry("cli.commands.push_batch", "push_batch", "Publish many artifacts in one commit."),
     "artifact": Entry(
@@ -32,7 +36,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "device": Entry("cli.commands.device", "device", "List, show, revoke and delete devices."),
     "enroll-token": Entry("cli.commands.enroll_token", "enroll_token", "Make the tokens that let devices in."),
     "audit": Entry("cli.commands.audit", "audit", "Read what happened, and who did it."),
-    "key": Entry("cli.commands.key", "key", "Make, list and revoke API keys."),
+    "key": Entry("cli.commands.key", "key", "Make, list, rotate and revoke API keys."),
     "user": Entry("cli.commands.user", "user", "Make, list and disable people's accounts."),
     "webhook": Entry("cli.commands.webhook", "webhook", "Have events sent to programs of yours, signed."),
     "repo": Entry("cli.commands.repo", "repo", "Look after the signed repository."),

@@ -35,6 +35,7 @@ class User:
 
     ``email`` is unique in the organisation without regard to case, and empty for a service account.
     ``password_hash`` is argon2id's encoded form, None for who cannot log in by password; it is kept out of ``repr``.
+    ``second_factor`` says whether a login needs a code, too; it is read here and changed elsewhere.
     """
 
     id: str
@@ -47,6 +48,7 @@ class User:
     password_hash: str | None = field(default=None, repr=False)
     password_change_required: bool = False
     disabled: bool = False
+    second_factor: bool = False
 
     def actor(self, credential: str) -> Actor:
         """The account as the doer of something, told apart by ``id`` and never by the credential it used."""
@@ -55,7 +57,11 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key that speaks for ``user``. ``prefix`` is the first characters of its text, to recognise it in a list."""
+    """A key that speaks for ``user``. ``prefix`` is the first characters of its text, to recognise it in a list.
+
+    ``scope`` names the permissions it was narrowed to, None for all that a key of its owner has; it takes away and
+    never adds. ``replaced_by`` is the key that rotation put in its place.
+    """
 
     id: str
     org: str
@@ -68,6 +74,8 @@ class ApiKey:
     expires_at: datetime
     last_used_at: datetime | None = None
     revoked_at: datetime | None = None
+    scope: frozenset[str] | None = None
+    replaced_by: str | None = None
 
     def is_live(self, now: datetime) -> bool:
         """Whether the key counts at ``now``: neither revoked nor expired."""

@@ -11,6 +11,7 @@ CustodyError
 ├── SigningFailed       the store was asked and gave no signature, or not that of its key
 ├── SigningRefused      the signer process holds the key and its policy says no
 ├── SignerUnusable      the signer process cannot start
+├── SealBroken                  a sealed secret is damaged, or sealed by another home
 ├── DeviceCaExists              there is a device CA in this folder already
 ├── DeviceCaUnusable            its files are missing, damaged, or do not belong together
 └── InvalidCertificateRequest   a device asks for a certificate in a form that is not signed
@@ -65,6 +66,10 @@ class SigningRefused(CustodyError):
 
 class SignerUnusable(CustodyError):
     code = "signer_unusable"
+
+
+class SealBroken(CustodyError):
+    code = "seal_broken"
 
 
 class DeviceCaExists(CustodyError):

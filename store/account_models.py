@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from store.columns import Key, UtcDateTime
+from store.columns import JsonText, Key, UtcDateTime
 
 # Fixed names let a migration alter a constraint on both databases (SQLite's batch mode finds it by name only).
 NAMING: Final = {
@@ -56,6 +56,10 @@ users = Table(
     Column("password_change_required", Boolean, nullable=False),
     Column("disabled", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    # The second factor: its sealed secret, since when it counts, and the last step whose code was taken.
+    Column("totp_secret", String),
+    Column("totp_confirmed_at", UtcDateTime),
+    Column("totp_step", Integer),
     UniqueConstraint("org", "email_key"),
 )
 
@@ -73,6 +77,8 @@ api_keys = Table(
     Column("expires_at", UtcDateTime, nullable=False),
     Column("last_used_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
+    Column("scope", JsonText),
+    Column("replaced_by", Key),
 )
 
 sessions = Table(
@@ -99,4 +105,12 @@ login_failures = Table(
     Column("source", Key, primary_key=True),
     Column("minute", UtcDateTime, primary_key=True),
     Column("failures", Integer, nullable=False),
+)
+
+recovery_codes = Table(
+    "recovery_codes",
+    metadata,
+    Column("user_id", Key, ForeignKey("users.id"), primary_key=True),
+    Column("sha256", Key, primary_key=True),
+    Column("used_at", UtcDateTime),
 )

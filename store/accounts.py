@@ -15,7 +15,7 @@ from store.account_models import api_keys, orgs, sessions, users
 from store.audit import append
 from store.columns import insert_if_absent
 from store.database import Database
-from store.errors import OrgExists, UnknownApiKey, UnknownSession, UnknownUser, UserExists
+from store.errors import ApiKeyReplaced, OrgExists, UnknownApiKey, UnknownSession, UnknownUser, UserExists
 from store.models import audit_heads
 
 # How exact last_used_at is: writing it on every request would cost more than the request.
@@ -140,6 +140,34 @@ class Accounts:
             row = connection.execute(query).mappings().first()
             return None if row is None else (_to_key(row), _to_user(row))
 
+    def key(self, org: str, key_id: str) -> tuple[ApiKey, User]:
+        """A key that is not revoked, expired or not, and its account; raises UnknownApiKey."""
+        query = (
+            select(api_keys, users)
+            .join_from(api_keys, users, users.c.id == api_keys.c.user_id)
+            .where(api_keys.c.org == org, api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).mappings().first()
+        if row is None:
+            raise UnknownApiKey(f"no API key {key_id} that is not revoked")
+        return _to_key(row), _to_user(row)
+
+    def rotate_key(self, old: ApiKey, new: ApiKey, event: AuditEvent, *, until: datetime) -> None:
+        """Put ``new`` in the place of ``old``, which ends at ``until`` or when it would have ended, if that is sooner.
+
+        Raises:
+            ApiKeyReplaced: ``old`` was rotated or revoked since it was read.
+        """
+        with self._database.write() as connection:
+            mine = (api_keys.c.org == old.org) & (api_keys.c.id == old.id)
+            free = api_keys.c.replaced_by.is_(None) & api_keys.c.revoked_at.is_(None)
+            ends = {"replaced_by": new.id, "expires_at": min(until, old.expires_at)}
+            if not connection.execute(update(api_keys).where(mine, free).values(**ends)).rowcount:
+                raise ApiKeyReplaced(f"the API key {old.id} was rotated or revoked already; rotate the newest one")
+            connection.execute(insert(api_keys), _key_row(new))
+            append(connection, old.org, [event])
+
     def keys(self, org: str, *, after: str | None = None, limit: int = 50) -> Sequence[tuple[ApiKey, User]]:
         """Keys that are not revoked, newest first, beginning behind the id ``after``, each with its account."""
         query = (
@@ -198,14 +226,30 @@ class Accounts:
             row = connection.execute(query).mappings().first()
             return None if row is None else (_to_session(row), _to_user(row))
 
-    def end_session(self, org: str, session_id: str, event: AuditEvent) -> None:
-        """End a login at ``event.at``; raises UnknownSession, also for one that has ended already."""
+    def live_sessions(self, org: str, user_id: str, *, now: datetime, idle: timedelta) -> Sequence[Session]:
+        """The account's logins that count at ``now``, newest first; a cookie's also ends when unused for ``idle``."""
+        last = func.coalesce(sessions.c.last_used_at, sessions.c.created_at)
+        query = (
+            select(sessions)
+            .where(sessions.c.org == org, sessions.c.user_id == user_id)
+            .where(sessions.c.ended_at.is_(None), sessions.c.expires_at > now)
+            .where((sessions.c.kind != SessionKind.SESSION.value) | (last > now - idle))
+            .order_by(sessions.c.id.desc())
+        )
+        with self._database.read() as connection:
+            return [_to_session(row) for row in connection.execute(query).mappings()]
+
+    def end_session(self, org: str, session_id: str, event: AuditEvent, *, of: str | None = None) -> None:
+        """End a login at ``event.at``, if asked only one ``of`` this account.
+
+        Raises:
+            UnknownSession: There is none that could be ended; it may have ended already.
+        """
+        end = update(sessions).where(sessions.c.org == org, sessions.c.id == session_id, sessions.c.ended_at.is_(None))
+        if of is not None:
+            end = end.where(sessions.c.user_id == of)
         with self._database.write() as connection:
-            ended = connection.execute(
-                update(sessions)
-                .where(sessions.c.org == org, sessions.c.id == session_id, sessions.c.ended_at.is_(None))
-                .values(ended_at=event.at)
-            ).rowcount
+            ended = connection.execute(end.values(ended_at=event.at)).rowcount
             if not ended:
                 raise UnknownSession(f"no login {session_id} that could be ended")
             append(connection, org, [event])
@@ -292,6 +336,7 @@ def _to_user(row: RowMapping) -> User:
         password_hash=row[users.c.password_hash],
         password_change_required=row[users.c.password_change_required],
         disabled=row[users.c.disabled],
+        second_factor=row[users.c.totp_confirmed_at] is not None,
         created_at=row[users.c.created_at],
     )
 
@@ -309,6 +354,8 @@ def _key_row(key: ApiKey) -> dict[str, object]:
         "expires_at": key.expires_at,
         "last_used_at": key.last_used_at,
         "revoked_at": key.revoked_at,
+        "scope": None if key.scope is None else sorted(key.scope),
+        "replaced_by": key.replaced_by,
     }
 
 
@@ -325,6 +372,8 @@ def _to_key(row: RowMapping) -> ApiKey:
         expires_at=row[api_keys.c.expires_at],
         last_used_at=row[api_keys.c.last_used_at],
         revoked_at=row[api_keys.c.revoked_at],
+        scope=None if row[api_keys.c.scope] is None else frozenset(row[api_keys.c.scope]),
+        replaced_by=row[api_keys.c.replaced_by],
     )
 
 

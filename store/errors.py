@@ -15,7 +15,10 @@ StoreError
 ├── UnknownUser              no such account in this organisation
 ├── UserExists               the e-mail address is taken
 ├── UnknownApiKey            no such API key in this organisation
+├── ApiKeyReplaced           the API key was rotated already
 ├── UnknownSession           no such login in this organisation
+├── SecondFactorExists       the account has a second factor already
+├── NoSecondFactor           the account has none, or another than was meant
 ├── UnknownOrg               no such organisation
 ├── OrgExists                the organisation's slug is taken
 ├── IdempotencyMismatch      the key was used for another request
@@ -92,8 +95,20 @@ class UnknownApiKey(StoreError):
     code = "api_key_not_found"
 
 
+class ApiKeyReplaced(StoreError):
+    code = "api_key_replaced"
+
+
 class UnknownSession(StoreError):
     code = "session_not_found"
+
+
+class SecondFactorExists(StoreError):
+    code = "second_factor_exists"
+
+
+class NoSecondFactor(StoreError):
+    code = "no_second_factor"
 
 
 class UnknownOrg(StoreError):

@@ -84,6 +84,16 @@ def check_permission(caller: Caller, permission: Permission | None) -> None:
         )
 
 
+def check_password_changed(caller: Caller) -> None:
+    """Refuse with 403 who logged in with a one-time password and still has it; API keys know no password."""
+    if caller.user.password_change_required and caller.credential != "api_key":
+        raise ApiError(
+            403,
+            "password_change_required",
+            "this password was for one time only; change it first with PATCH /api/v1/profile",
+        )
+
+
 def check_same_site(request: Request) -> None:
     """Refuse a cookie's unsafe request that another site made the browser send (fetch metadata, else Origin)."""
     site = request.headers.get("Sec-Fetch-Site")
@@ -105,7 +115,7 @@ def _by_key(text: str, accounts: Accounts, now: datetime) -> Caller:
     if not key.is_live(now) or user.disabled:
         raise _refused()
     accounts.touch_key(key, now=now)
-    return Caller(user, "api_key", key.id, key.expires_at, of_key(user.role))
+    return Caller(user, "api_key", key.id, key.expires_at, of_key(user.role, key.scope))
 
 
 def _by_session(text: str, kind: SessionKind, accounts: Accounts, now: datetime, *, idle: timedelta | None) -> Caller:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -31,6 +32,7 @@ def log_in(
     accounts: Accounts,
     failures: LoginFailures,
     passwords: Passwords,
+    check_second: Callable[[User], None],
     now: datetime,
 ) -> tuple[User, str, Session]:
     """Check a password and make a session.
@@ -39,6 +41,7 @@ def log_in(
         source: Address of the caller, for the count of failures.
         kind: A cookie's session or a program's token.
         life: How long the session lasts at most.
+        check_second: Asked for the second factor of who gave the right password; raises what refuses the login.
 
     Returns:
         The user, the secret to hand out once, and the session as stored.
@@ -46,15 +49,7 @@ def log_in(
     Raises:
         ApiError: 401 ``login_failed`` for a wrong password, an unknown or disabled account, alike; 429 after too many.
     """
-    since = now - _WINDOW
-    counted = failures.count_failures(org, since=since, account=email, source=source)
-    if counted >= _MOST_FAILURES or failures.count_failures(org, since=since, source=source) >= _MOST_OF_SOURCE:
-        raise ApiError(
-            429,
-            "too_many_failures",
-            f"too many logins failed within {_WINDOW.seconds // 60} minutes; wait and try again",
-            headers={"Retry-After": str(_WINDOW.seconds)},
-        )
+    _slow_down(org, email, source, failures, now)
     user = accounts.user_by_email(org, email)
     matches = passwords.verify(None if user is None else user.password_hash, password)
     if user is None or not matches or user.disabled:
@@ -65,6 +60,7 @@ def log_in(
             "the e-mail address and the password do not belong together, or the account is disabled",
             headers={"WWW-Authenticate": 'Bearer realm="wavegate"'},
         )
+    check_second(user)
     failures.clear_failures(org, email)
     secret = new_secret(SESSION if kind is SessionKind.SESSION else LOGIN_TOKEN)
     session = Session(
@@ -79,3 +75,29 @@ def log_in(
     by = Actor(ActorKind.USER, user.id, user.name, session.id)
     accounts.add_session(session, AuditEvent("user.logged_in", user.id, by, now, {"kind": kind.value}))
     return user, secret.text, session
+
+
+def check_password(
+    user: User, typed: str, *, source: str, failures: LoginFailures, passwords: Passwords, now: datetime
+) -> None:
+    """Ask somebody who is logged in for their password again; counted as at the login, for stolen sessions guess, too.
+
+    Raises:
+        ApiError: 403 ``wrong_password``; 429 after too many.
+    """
+    _slow_down(user.org, user.email, source, failures, now)
+    if not passwords.verify(user.password_hash, typed):
+        failures.add_failure(user.org, user.email, source, now=now)
+        raise ApiError(403, "wrong_password", "current_password is not the account's password")
+
+
+def _slow_down(org: str, email: str, source: str, failures: LoginFailures, now: datetime) -> None:
+    since = now - _WINDOW
+    counted = failures.count_failures(org, since=since, account=email, source=source)
+    if counted >= _MOST_FAILURES or failures.count_failures(org, since=since, source=source) >= _MOST_OF_SOURCE:
+        raise ApiError(
+            429,
+            "too_many_failures",
+            f"too many logins failed within {_WINDOW.seconds // 60} minutes; wait and try again",
+            headers={"Retry-After": str(_WINDOW.seconds)},
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -91,6 +91,11 @@ SESSION_ONLY: Final = frozenset(
 )
 
 
-def of_key(owner: Role) -> frozenset[Permission]:
-    """What an API key may do: what its owner may, as an operator at most, and nothing that makes credentials."""
-    return (HOLDS[owner] & _OPERATOR) - SESSION_ONLY
+def of_key(owner: Role, scope: Collection[str] | None = None) -> frozenset[Permission]:
+    """What an API key may do: what its owner may, as an operator at most, and nothing that makes credentials.
+
+    Asked anew at every request, so that a key loses with its owner. ``scope`` takes away and never adds; a name in it
+    that this release does not know is worth nothing.
+    """
+    most = (HOLDS[owner] & _OPERATOR) - SESSION_ONLY
+    return most if scope is None else frozenset(permission for permission in most if permission.value in scope)

@@ -1,17 +1,19 @@
-"""Logging in and out, one's own profile, users and API keys."""
+"""Logging in and out, one's own profile, and users."""
 
 from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
 from flask import Response, request
 from pydantic import AfterValidator, BaseModel, Field
 
-from api.auth.gate import COOKIE
-from api.auth.login import log_in
-from api.auth.permissions import Permission, of_key
+from api.auth.gate import COOKIE, Caller, check_same_site
+from api.auth.login import check_password, log_in
+from api.auth.permissions import Permission
+from api.auth.second_factor import check_code
+from api.auth.source import source_of
 from api.errors import ApiError
 from api.operator.routes import (
     Body,
@@ -32,11 +34,14 @@ from evidence import people
 from evidence.ids import new_id
 from evidence.model import ActorKind, AuditEvent
 from keys.password import password_fault
-from keys.secret import API_KEY, new_secret, random_password, shown_prefix
+from keys.secret import random_password
 
 api = Routes("accounts", "Accounts")
 
-MAX_KEY_DAYS = 366
+# What a one-time password is good for where `require_password_change` is set.
+BEFORE_PASSWORD_CHANGE: Final = frozenset(
+    {"accounts.get_me", "accounts.get_profile", "accounts.patch_profile", "accounts.logout"}
+)
 
 
 def _email(text: str) -> str:
@@ -59,6 +64,7 @@ class User(BaseModel):
     kind: ActorKind
     role: people.Role
     disabled: bool
+    second_factor: bool
     password_change_required: bool
     created_at: datetime
 
@@ -70,10 +76,11 @@ class NewUserAnswer(User):
 
 
 class Login(Body):
-    """An e-mail address and a password."""
+    """An e-mail address and a password; `code` of the app, or a recovery code, where a second factor is set up."""
 
     email: str = Field(max_length=254)
     password: Password
+    code: str | None = Field(None, max_length=40)
 
 
 class LoggedIn(BaseModel):
@@ -133,30 +140,10 @@ class UserChange(Body):
     disabled: bool | None = None
 
 
-class ApiKey(BaseModel):
-    """An API key; its text is shown once, in the answer that made it."""
-
-    id: str
-    name: str
-    prefix: str
-    key: str | None = None
-    user: str
-    permissions: list[Permission]
-    created_at: datetime
-    expires_at: datetime
-    last_used_at: datetime | None
-
-
-class NewApiKey(Body):
-    """An API key to make; it speaks for who makes it, with an operator's permissions at most."""
-
-    name: Name
-    expires_in_days: int = Field(90, ge=1, le=MAX_KEY_DAYS)
-
-
 @api.on("POST", "/auth/login", LoggedIn, public=True)
 def login(body: Login) -> Response:
     """Log in with a password; the session comes as a cookie"""
+    check_same_site(request)  # nobody is logged in as somebody else by a page they happen to visit
     settings = services().settings
     found, secret, session = _log_in(body, people.SessionKind.SESSION, timedelta(hours=settings.session_hours))
     response = reply(LoggedIn(user=user(found), password_change_required=found.password_change_required))
@@ -204,13 +191,10 @@ def get_profile() -> Response:
 @api.on("PATCH", "/profile", User)
 def patch_profile(body: ProfileChange) -> Response:
     """Change one's own name or password"""
-    me, accounts, passwords = caller(), services().accounts, services().passwords
-    if me.credential == "api_key":
-        raise ApiError(403, "session_required", "a profile is changed by the person's own login, not by an API key")
+    me, accounts, passwords = check_person(), services().accounts, services().passwords
     password_hash = None
     if body.password is not None:
-        if body.current_password is None or not passwords.verify(me.user.password_hash, body.current_password):
-            raise ApiError(403, "wrong_password", "current_password is not the account's password")
+        check_own_password(body.current_password or "")
         password_hash = passwords.hash(_acceptable(body.password))
     told = {
         "changed": [name for name, value in (("name", body.name), ("password", body.password)) if value is not None]
@@ -277,43 +261,6 @@ def patch_user(path: IdPath, body: UserChange) -> Response:
     return reply(user(changed))
 
 
-@api.on("GET", "/api-keys", Page[ApiKey], permission=Permission.API_KEYS_ADMIN)
-def list_api_keys(query: PageQuery) -> Response:
-    """List API keys"""
-    accounts, org = services().accounts, services().org
-    found = accounts.keys(org, after=decode_cursor(query.cursor), limit=query.limit + 1)
-    total = accounts.count_keys(org) if query.total else None
-    return reply_page(page([_key(key, owner) for key, owner in found], query.limit, lambda item: item.id, total))
-
-
-@api.on("POST", "/api-keys", ApiKey, permission=Permission.API_KEYS_ADMIN, status=201, shown_once="key")
-def create_api_key(body: NewApiKey) -> Response:
-    """Make an API key"""
-    secret = new_secret(API_KEY)
-    key = people.ApiKey(
-        id=new_id("key"),
-        org=services().org,
-        user=caller().user.id,
-        name=body.name,
-        prefix=shown_prefix(secret.text),
-        sha256=secret.sha256,
-        created_by=caller().user.id,
-        created_at=now(),
-        expires_at=now() + timedelta(days=body.expires_in_days),
-    )
-    told = {"name": key.name, "prefix": key.prefix}
-    services().accounts.add_key(key, AuditEvent("api_key.created", key.id, caller().actor, now(), told))
-    return reply(_key(key, caller().user, secret.text), 201)
-
-
-@api.on("DELETE", "/api-keys/{id}", None, permission=Permission.API_KEYS_ADMIN, status=204)
-def revoke_api_key(path: IdPath) -> Response:
-    """Revoke an API key; it stops at once"""
-    event = AuditEvent("api_key.revoked", path.id, caller().actor, now())
-    services().accounts.revoke_key(services().org, path.id, event)
-    return reply(None)
-
-
 def user(found: people.User) -> User:
     """A user as the API shows them."""
     return User(
@@ -323,22 +270,9 @@ def user(found: people.User) -> User:
         kind=found.kind,
         role=found.role,
         disabled=found.disabled,
+        second_factor=found.second_factor,
         password_change_required=found.password_change_required,
         created_at=found.created_at,
-    )
-
-
-def _key(key: people.ApiKey, owner: people.User, text: str | None = None) -> ApiKey:
-    return ApiKey(
-        id=key.id,
-        name=key.name,
-        prefix=key.prefix,
-        key=text,
-        user=key.user,
-        permissions=sorted(of_key(owner.role)),
-        created_at=key.created_at,
-        expires_at=key.expires_at,
-        last_used_at=key.last_used_at,
     )
 
 
@@ -348,14 +282,51 @@ def _log_in(body: Login, kind: people.SessionKind, life: timedelta) -> tuple[peo
         body.email,
         body.password,
         org=wiring.org,
-        source=request.remote_addr or "",
+        source=source(),
         kind=kind,
         life=life,
         accounts=wiring.accounts,
         failures=wiring.failures,
         passwords=wiring.passwords,
+        check_second=lambda found: check_second(found, body.code),
         now=now(),
     )
+
+
+def check_person() -> Caller:
+    """Who is calling, when it is by their own login; raises ApiError 403 ``session_required`` for an API key."""
+    me = caller()
+    if me.credential == "api_key":
+        raise ApiError(403, "session_required", "a profile is the person's own, by their login and not by an API key")
+    return me
+
+
+def check_own_password(typed: str) -> None:
+    """Ask the caller for their password again; raises ApiError."""
+    wiring = services()
+    check_password(
+        caller().user, typed, source=source(), failures=wiring.failures, passwords=wiring.passwords, now=now()
+    )
+
+
+def check_second(found: people.User, code: str | None, *, status: int = 401) -> None:
+    """Ask for the second factor, if the account has one; raises ApiError."""
+    wiring = services()
+    check_code(
+        found,
+        code,
+        source=source(),
+        second_factors=wiring.second_factors,
+        seal=wiring.seal,
+        failures=wiring.failures,
+        now=now(),
+        status=status,
+    )
+
+
+def source() -> str:
+    """Where the request comes from, for the count of failures."""
+    return source_of(request, services().settings.trusted_proxies)
 
 
 def _acceptable(password: str) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Final
+from typing import Any
 
 import click
 
+from cli.asking import ask, given_password, read_password
 from cli.invocation import Invocation
 from cli.options import server_options
 from cli.text import cell, fields, moment
-
-_MAX_PASSWORD: Final = 4096  # characters; more is some other file
 
 
 @click.command()
@@ -24,6 +23,7 @@ _MAX_PASSWORD: Final = 4096  # characters; more is some other file
     metavar="FILE",
     help="Change the password to the one in FILE, as a one-time password demands.",
 )
+@click.option("--code", metavar="CODE", help="What your authenticator app shows, or a recovery code.")
 @server_options
 def login(
     invocation: Invocation,
@@ -31,6 +31,7 @@ def login(
     password_file: str | None,
     password_stdin: bool,
     new_password_file: str | None,
+    code: str | None,
 ) -> None:
     """Log in as a person and remember it for 24 hours.
 
@@ -39,25 +40,24 @@ def login(
     """
     from cli.client import Client
     from cli.config import Config, Credential, Login
-    from cli.errors import UsageFault
+    from cli.errors import ApiRefusal
 
-    if password_file is not None and password_stdin:
-        raise UsageFault("--password-file and --password-stdin exclude each other")
-    email = email or _ask("E-mail", "--email")
-    if password_file is not None:
-        password = _read_password(password_file)
-    elif password_stdin:
-        password = _first_line(sys.stdin.read(_MAX_PASSWORD), "stdin")
-    else:
-        password = _ask("Password", "--password-file or --password-stdin", hide=True)
+    email = email or ask("E-mail", "--email")
+    password = given_password(password_file, password_stdin)
 
     config = Config.from_environment()
     base_url = config.base_url(invocation.url, invocation.profile)
     stranger = Client(base_url, None, notice=invocation.note)
-    told = stranger.post("/auth/token", {"email": email, "password": password})
+    asked = {"email": email, "password": password} | ({} if code is None else {"code": code})
+    try:
+        told = stranger.post("/auth/token", asked)
+    except ApiRefusal as refusal:
+        if refusal.code != "code_required" or not sys.stdin.isatty() or password_stdin:
+            raise
+        told = stranger.post("/auth/token", {**asked, "code": ask("Code of your app", "--code")})
     config.remember(base_url, Login(told["token"], told["expires_at"], email), invocation.profile)
 
-    fresh = new_password_file and _read_password(new_password_file)
+    fresh = new_password_file and read_password(new_password_file)
     user = told["user"]
     must_change = user.get("password_change_required", False)
     if must_change and not fresh and sys.stdin.isatty() and not password_stdin:
@@ -126,28 +126,3 @@ def whoami(invocation: Invocation) -> None:
         )
 
     invocation.emit(told, table)
-
-
-def _ask(question: str, instead: str, *, hide: bool = False) -> str:
-    from cli.errors import UsageFault
-
-    if not sys.stdin.isatty():
-        raise UsageFault(
-            f"{question.lower()} is missing, and nobody sits at a terminal to be asked", hint=f"use {instead}"
-        )
-    answer: str = click.prompt(question, hide_input=hide, err=True)
-    return answer
-
-
-def _read_password(path: str) -> str:
-    with open(path, encoding="utf-8") as file:
-        return _first_line(file.read(_MAX_PASSWORD), path)
-
-
-def _first_line(text: str, origin: str) -> str:
-    from cli.errors import UsageFault
-
-    password = text.split("\n", 1)[0].rstrip("\r")
-    if not password:
-        raise UsageFault(f"{origin} holds no password")
-    return password

@@ -6,7 +6,7 @@ from typing import TextIO
 
 import click
 
-from cli.client import segment
+from cli.client import Client, segment
 from cli.invocation import Invocation
 from cli.options import list_options, server_options
 from cli.text import fields, moment, table
@@ -75,15 +75,28 @@ def list_(invocation: Invocation, limit: int | None) -> None:
 @server_options
 def disable(invocation: Invocation, user_: str) -> None:
     """Disable an account, by id (usr_…) or e-mail: its logins and keys stop at once, its record stays."""
-    from cli.errors import ApiRefusal
-
     client = invocation.client(as_person=True)
-    if "@" in user_:
-        for item in client.items("/users", limit=None):
-            if item["email"].casefold() == user_.casefold():
-                user_ = item["id"]
-                break
-        else:
-            raise ApiRefusal(404, {"code": "user_not_found", "message": f"nobody has the address {user_!r}"})
+    user_ = _id_of(client, user_)
     disabled = client.patch(f"/users/{segment(user_)}", {"disabled": True}, etag=None)
     invocation.emit(disabled, lambda: f"disabled {disabled['email']} ({disabled['id']})")
+
+
+@user.command("reset-second-factor")
+@click.argument("user_", metavar="USER")
+@server_options
+def reset_second_factor(invocation: Invocation, user_: str) -> None:
+    """Let somebody who lost app and recovery codes log in by password alone again; their logins end."""
+    client = invocation.client(as_person=True)
+    told = client.post(f"/users/{segment(_id_of(client, user_))}/reset-second-factor", {})
+    invocation.emit(told, lambda: f"{told['email']} ({told['id']}) logs in without a code now")
+
+
+def _id_of(client: Client, user_: str) -> str:
+    from cli.errors import ApiRefusal
+
+    if "@" not in user_:
+        return user_
+    for item in client.items("/users", limit=None):
+        if item["email"].casefold() == user_.casefold():
+            return str(item["id"])
+    raise ApiRefusal(404, {"code": "user_not_found", "message": f"nobody has the address {user_!r}"})

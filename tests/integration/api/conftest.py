@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+import api.operator.routes
 from api.app import create_app
 from api.settings import read_settings
 from api.setup import Initialised, initialise
@@ -81,3 +82,21 @@ def home(tmp_path: Path) -> Iterator[Home]:
     app = create_app(wiring)
     yield Home(made, wiring, app, app.test_client())
     wiring.close()
+
+
+class ShiftedClock(datetime):
+    """``datetime`` as a server sees it whose clock is off by ``ahead``."""
+
+    ahead = timedelta(0)
+
+    @classmethod
+    def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+        return datetime.now(UTC) + cls.ahead
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> type[ShiftedClock]:
+    """The clock of requests, to be set ahead."""
+    monkeypatch.setattr(api.operator.routes, "datetime", ShiftedClock)
+    monkeypatch.setattr(ShiftedClock, "ahead", timedelta(0))
+    return ShiftedClock

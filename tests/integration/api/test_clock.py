@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-import api.operator.routes
-
 if TYPE_CHECKING:
-    from tests.integration.api.conftest import Home
-
-
-class ShiftedClock(datetime):
-    """``datetime`` as a server sees it whose clock is off by ``ahead``."""
-
-    ahead = timedelta(0)
-
-    @classmethod
-    def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
-        return datetime.now(UTC) + cls.ahead
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> type[ShiftedClock]:
-    monkeypatch.setattr(api.operator.routes, "datetime", ShiftedClock)
-    monkeypatch.setattr(ShiftedClock, "ahead", timedelta(0))
-    return ShiftedClock
+    from tests.integration.api.conftest import Home, ShiftedClock
 
 
 @pytest.mark.parametrize(("days", "code"), [(-2, "clock_behind"), (120, "clock_ahead")])

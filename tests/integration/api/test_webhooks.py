@@ -17,6 +17,7 @@ from api.webhook_sender import GuardedSender
 from evidence.webhooks.addresses import Allowed
 from evidence.webhooks.model import Outcome
 from evidence.webhooks.ports import Sender
+from keys.seal import Seal
 from tests.integration.api.conftest import Home
 from tests.simulators.hostile_urls import HOSTILE
 from tests.simulators.webhook_receiver import WebhookReceiver, webhook_receiver
@@ -282,11 +283,10 @@ def test_a_secret_is_shown_once_and_nowhere_else(hooked: Hooked) -> None:
 
 def test_a_secret_that_no_longer_opens_is_told_and_healed_by_a_rotation(hooked: Hooked) -> None:
     hook = hooked.create("group")
-    (key,) = Path(hooked.home.made.home).rglob("webhooks.key")
-    assert key.stat().st_mode & 0o777 == 0o600
-    key.write_bytes(bytes(32))
     hooked.group("one")
-    hooked.round()
+    with pytest.MonkeyPatch.context() as another_home:
+        another_home.setattr("api.wiring.Seal.open", Seal(b"another home", purpose="webhook secrets").open)
+        hooked.round()
     (delivery,) = hooked.deliveries(hook["id"])
     assert delivery["attempts"][0]["trouble"].startswith("the secret cannot be opened, rotate it: ")
     assert hooked.receiver.got == []

@@ -158,6 +158,12 @@ def page(*items: dict[str, Any]) -> Reply:
         ),
         (("key", "create", "ci"), "POST", "/api-keys", {"name": "ci", "expires_in_days": 90}),
         (
+            ("key", "rotate", "key_01", "--overlap", "0", "--expires-in-days", "30"),
+            "POST",
+            "/api-keys/key_01/rotate",
+            {"overlap_hours": 0, "expires_in_days": 30},
+        ),
+        (
             ("user", "create", "bob@example.com", "--name", "Bob", "--role", "approver"),
             "POST",
             "/users",
@@ -180,6 +186,7 @@ def test_a_write_sends_what_was_said(
         "/groups": GROUP,
         "/enroll-tokens": TOKEN,
         "/api-keys": KEY,
+        "/api-keys/key_01/rotate": KEY,
         "/users": USER,
         "/devices/kiosk%201/revoke": DEVICE,
         "/devices/kiosk%201/labels": DEVICE,

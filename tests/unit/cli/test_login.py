@@ -179,3 +179,82 @@ def test_a_person_at_a_terminal_is_asked_and_the_password_does_not_appear(
     assert "logged in to" in screen.splitlines()[-1]
     assert "horse" not in screen
     assert "words" not in screen
+
+
+def test_a_login_with_a_second_factor_sends_the_code(
+    publish: Publish, server: ApiServerSimulator, password: str
+) -> None:
+    server.on("POST", "/api/v1/auth/token", Reply(200, TOKEN))
+    done = publish("login", "--email", "ann@example.com", "--password-file", password, "--code", "123456")
+    assert done.code == 0
+    (seen,) = server.requests
+    assert seen.json == {"email": "ann@example.com", "password": "correct horse", "code": "123456"}
+
+
+def test_a_program_without_the_code_is_told_how_to_send_one(
+    publish: Publish, server: ApiServerSimulator, password: str
+) -> None:
+    server.on("POST", "/api/v1/auth/token", refusal(401, "code_required", "this account has a second factor"))
+    done = publish("login", "--email", "ann@example.com", "--password-file", password)
+    assert done.code == 3
+    assert done.err.splitlines()[:2] == [
+        "error: this account has a second factor",
+        "hint: add `--code CODE` with what your authenticator app shows, or a recovery code",
+    ]
+
+
+def test_a_second_factor_is_set_up_at_a_terminal(server: ApiServerSimulator, config_dir: Path, password: str) -> None:
+    server.on("POST", "/api/v1/auth/token", Reply(200, TOKEN))
+    arguments = ("--url", server.url)
+    login = ("login", *arguments, "--email", "ann@example.com", "--password-file", password)
+    assert on_a_terminal(*login, config=config_dir)[0] == 0
+    server.on("POST", "/api/v1/profile/second-factor", Reply(201, {"otpauth_uri": "otpauth://totp/W?secret=ABC"}))
+    server.on("POST", "/api/v1/profile/second-factor/confirm", Reply(200, {"recovery_codes": ["aaaa-bbbb"]}))
+    code, screen = on_a_terminal(
+        "second-factor",
+        "enable",
+        *arguments,
+        config=config_dir,
+        dialogue=[("Password: ", "correct horse"), ("Code of your app: ", "123456")],
+    )
+    assert code == 0
+    assert [seen.json for seen in server.requests[-2:]] == [{"current_password": "correct horse"}, {"code": "123456"}]
+    assert "otpauth://totp/W?secret=ABC" in screen
+    assert screen.splitlines()[-1] == "aaaa-bbbb"
+
+
+def test_a_program_sets_it_up_in_two_steps_and_takes_it_away_again(
+    publish: Publish, server: ApiServerSimulator, password: str
+) -> None:
+    log_in(publish, server, password)
+    begun = {"otpauth_uri": "otpauth://totp/W?secret=ABC"}
+    server.on("POST", "/api/v1/profile/second-factor", Reply(201, begun))
+    assert publish("second-factor", "enable", "--password-file", password).json == begun
+    server.on("POST", "/api/v1/profile/second-factor/confirm", Reply(200, {"recovery_codes": ["aaaa-bbbb"]}))
+    assert publish("second-factor", "confirm", "123456").json == {"recovery_codes": ["aaaa-bbbb"]}
+    server.on("POST", "/api/v1/profile/second-factor/remove", Reply(204))
+    assert publish("second-factor", "remove", "123456", "--password-file", password).json == {"enabled": False}
+    assert server.requests[-1].json == {"current_password": "correct horse", "code": "123456"}
+    told = {"enabled": False, "since": None, "recovery_codes_left": 0}
+    server.on("GET", "/api/v1/profile/second-factor", Reply(200, told))
+    assert publish("second-factor", "status").json == told
+
+
+def test_one_s_own_logins_are_listed_and_ended(publish: Publish, server: ApiServerSimulator, password: str) -> None:
+    log_in(publish, server, password)
+    moments = {"created_at": "2026-11-21T10:00:00Z", "last_used_at": None, "expires_at": "2026-11-22T10:00:00Z"}
+    item = {"id": "ses_01", "kind": "token", "current": True, **moments}
+    server.on("GET", "/api/v1/profile/sessions", Reply(200, {"items": [item], "next_cursor": None}))
+    lines = publish("session", "list", "-o", "table").out.splitlines()
+    assert lines[-1] == "token  yes       2026-11-21 10:00:00Z  -          2026-11-22 10:00:00Z  ses_01"
+    server.on("DELETE", "/api/v1/profile/sessions/ses_01", Reply(204))
+    assert publish("session", "revoke", "ses_01").json == {"id": "ses_01", "ended": True}
+
+
+def test_an_admin_resets_a_second_factor_by_address(
+    publish: Publish, server: ApiServerSimulator, password: str
+) -> None:
+    log_in(publish, server, password)
+    server.on("GET", "/api/v1/users", Reply(200, {"items": [USER], "next_cursor": None}))
+    server.on("POST", "/api/v1/users/usr_01/reset-second-factor", Reply(200, USER))
+    assert publish("user", "reset-second-factor", "ANN@example.com").json == USER

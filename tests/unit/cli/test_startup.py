@@ -41,6 +41,8 @@ def test_help_names_every_command_with_a_line() -> None:
         "login",
         "logout",
         "whoami",
+        "second-factor",
+        "session",
         "push",
         "push-batch",
         "artifact",
