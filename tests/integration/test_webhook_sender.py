@@ -165,9 +165,13 @@ def test_an_answer_that_drips_is_cut_at_the_deadline() -> None:
         assert (outcome.status, outcome.trouble) == (None, "no whole answer within 0.3 s")
 
 
+def nonsense(request: BaseHTTPRequestHandler) -> None:
+    request.wfile.write(b"\x00\xffnonsense\r\n\r\n")
+
+
 def test_an_answer_that_is_no_http_is_told_as_no_answer() -> None:
     with webhook_receiver() as receiver:
-        receiver.answers.append(lambda request: request.wfile.write(b"\x00\xffnonsense\r\n\r\n") and None)
+        receiver.answers.append(nonsense)
         outcome = post(GuardedSender(LOOPBACK), receiver.url)
         assert outcome.status is None
         assert outcome.trouble.startswith("no answer: ")
