@@ -85,7 +85,7 @@ class WebhookChange(Body):
     enabled: bool | None = None
 
 
-class Rotation(Body):
+class WebhookRotation(Body):
     """How long the secret before signs, too."""
 
     overlap_hours: int = Field(24, ge=0, le=168)
@@ -180,7 +180,7 @@ def delete_webhook(path: IdPath) -> Response:
     permission=Permission.WEBHOOKS_ADMIN,
     shown_once="secret",
 )
-def rotate_webhook_secret(path: IdPath, body: Rotation) -> Response:
+def rotate_webhook_secret(path: IdPath, body: WebhookRotation) -> Response:
     """Make a new secret; both sign for a while"""
     overlap = timedelta(hours=body.overlap_hours)
     changed, secret = services().webhooks.rotate(_named(path.id), overlap=overlap, by=caller().actor, now=now())

@@ -55,6 +55,7 @@ def test_help_names_every_command_with_a_line() -> None:
         "audit",
         "key",
         "user",
+        "webhook",
         "repo",
         "product",
         "signer",
