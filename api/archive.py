@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol, cast
 
-from keys.files import make_private_folder, write_private
+from keys.files import make_private_folder, sync_folder, write_private
 from repo_signing.errors import BackupRefused
 
 _CHUNK: Final = 1024 * 1024  # bytes
@@ -68,9 +68,9 @@ class FolderSink:
 
     def finish(self) -> None:
         for folder in self._folders:
-            _sync_folder(folder)
+            sync_folder(folder)
         os.rename(self._folder, self._destination)
-        _sync_folder(self._destination.absolute().parent)
+        sync_folder(self._destination.absolute().parent)
 
     def abandon(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -103,7 +103,7 @@ class TarSink:
         os.fsync(self._file.fileno())
         self._file.close()
         os.rename(self._path, self._destination)
-        _sync_folder(self._destination.absolute().parent)
+        sync_folder(self._destination.absolute().parent)
 
     def abandon(self) -> None:
         with suppress(OSError, ValueError):
@@ -144,11 +144,3 @@ def _leads_out(name: str) -> bool:
 
 def _beside(destination: Path) -> Path:
     return destination.absolute().parent / f".{destination.name}.{secrets.token_hex(4)}.partial"
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -59,18 +59,22 @@ class SealedFileSigner(CryptoSigner):
             raise ValueError(f"expected {SCHEME}:<absolute path>, found {priv_key_uri!r}")
         if not isinstance(public_key, SSlibKey):
             raise ValueError(f"expected a public key of securesystemslib, found {type(public_key).__name__}")
-        try:
-            pem = path.read_bytes()
-        except FileNotFoundError as error:
-            raise KeyNotHere(f"no key file at {path}; put it back, or name the folder where it is") from error
-        except OSError as error:
-            raise KeyNotHere(f"{path} could not be read: {error.strerror or error}; look at the disk") from error
+        pem = _read(path)
         if secrets_handler is None:
             raise KeyLocked(f"{path} is encrypted and no passphrase was given")
         try:
             return cls(_unseal(path, pem, secrets_handler(PASSPHRASE)), public_key)
         except KeyMismatchError as error:
             raise KeyDamaged(f"{path} is not the key that keyring.json names; put the right file back") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise KeyNotHere(f"no key file at {path}; put it back, or name the folder where it is") from error
+    except OSError as error:
+        raise KeyNotHere(f"{path} could not be read: {error.strerror or error}; look at the disk") from error
 
 
 def _unseal(path: Path, pem: bytes, passphrase: str) -> Ed25519PrivateKey:
@@ -109,13 +113,7 @@ def public_of(path: Path, passphrase: str) -> SSlibKey:
         KeyLocked: The passphrase does not open it.
         KeyDamaged: It is no encrypted Ed25519 key.
     """
-    try:
-        pem = path.read_bytes()
-    except FileNotFoundError as error:
-        raise KeyNotHere(f"no key file at {path}; put it back, or name the folder where it is") from error
-    except OSError as error:
-        raise KeyNotHere(f"{path} could not be read: {error.strerror or error}; look at the disk") from error
-    return SSlibKey.from_crypto(_unseal(path, pem, passphrase).public_key())
+    return SSlibKey.from_crypto(_unseal(path, _read(path), passphrase).public_key())
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -141,7 +139,7 @@ def write_private(path: Path, content: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError:
         with suppress(OSError):
             path.unlink()
@@ -162,13 +160,13 @@ def replace_private(path: Path, content: bytes) -> None:
         with suppress(OSError):
             new.unlink()
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def remove_durably(path: Path) -> None:
     """Remove a file so that a power cut does not bring it back; one that is not there is no error."""
     path.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def set_aside(path: Path, folder: Path) -> None:
@@ -178,8 +176,8 @@ def set_aside(path: Path, folder: Path) -> None:
     while target.exists():
         target = folder / f"{target.name}~"
     path.rename(target)
-    _sync_folder(folder)
-    _sync_folder(path.parent)
+    sync_folder(folder)
+    sync_folder(path.parent)
 
 
 def make_private_folder(path: Path) -> None:
@@ -191,7 +189,8 @@ def make_private_folder(path: Path) -> None:
     path.chmod(_OWNER_ONLY_FOLDER)
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk; raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

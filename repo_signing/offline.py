@@ -152,7 +152,7 @@ def read(content: bytes, where: str) -> OfflineDraft:
             title=told["title"],
             change=told["change"],
             basis=told["basis"],
-            parts=tuple(_part(one, told["signatures"][one["role"]]) for one in told["parts"]),
+            parts=tuple(part_of(one, told["signatures"][one["role"]]) for one in told["parts"]),
             keys=told["keys"],
             created_by=Actor.from_dict(told["created_by"]),
             created_at=datetime.fromisoformat(told["created_at"]),
@@ -185,7 +185,8 @@ def _described(part: Part, *, whole: bool) -> dict[str, Any]:
     return told
 
 
-def _part(told: Mapping[str, Any], signatures: Mapping[str, str]) -> Part:
+def part_of(told: Mapping[str, Any], signatures: Mapping[str, str]) -> Part:
+    """A part as it was described whole; raises KeyError, TypeError, ValueError for what is garbled."""
     base = told["base"]
     return Part(
         role=told["role"],

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from repo_signing.errors import RepositoryDamaged
-from repo_signing.offline import Part, Requirement
+from repo_signing.offline import Part, part_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ def read(content: bytes, where: str) -> Proposal:
             id=told["id"],
             product=told["product"],
             waves=tuple(int(one["wave"]) for one in told["waves"]),
-            parts=tuple(_part(one) for one in told["waves"]),
+            parts=tuple(part_of({**one, "base": None}, one["signatures"]) for one in told["waves"]),
             documents=tuple(dict(one.get("documents", {})) for one in told["waves"]),
             keys=told["keys"],
             made_at=datetime.fromisoformat(told["made_at"]),
@@ -86,17 +86,3 @@ def read(content: bytes, where: str) -> Proposal:
         raise RepositoryDamaged(
             f"the proposal {where} is garbled: {error!r}; remove its file in approvals/, approvers then sign anew"
         ) from error
-
-
-def _part(told: Mapping[str, Any]) -> Part:
-    return Part(
-        role=told["role"],
-        version=told["version"],
-        base_version=told["base_version"],
-        payload=base64.b64decode(told["payload"], validate=True),
-        requirements=tuple(
-            Requirement(by=one["by"], keyids=tuple(one["keyids"]), threshold=one["threshold"])
-            for one in told["requirements"]
-        ),
-        signatures=dict(told["signatures"]),
-    )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
-from cli.client import Upload
 from cli.client import segment as as_segment
+from cli.companions import attach_beside
 from cli.download import hand_out, to_option
 from cli.invocation import Invocation
 from cli.lookup import find_artifact
@@ -34,20 +33,13 @@ def attach(
     Of a product that its team has claimed the change takes --key; while signatures are missing it waits as a draft, and
     the command ends with 7.
     """
-    from cli.own_keys import finish_change
-
-    client = invocation.client()
-    found = find_artifact(client, artifact)
-    with file.open("rb", buffering=0) as stream:
-        length = os.fstat(stream.fileno()).st_size
-        attached = client.upload(f"/artifacts/{found['id']}/sboms", Upload(stream, length))
-    return finish_change(
+    return attach_beside(
         invocation,
-        client,
-        attached,
+        artifact,
+        file,
+        "sboms",
         (keys, passphrase_file),
         lambda one: f"attached {one['target_path']} ({one['id']})",
-        file,
     )
 
 
