@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from datetime import timedelta
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ from flask_openapi import OpenAPI
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from api import docs, probes, tuf
+from api import access, docs, probes, tuf
 from api.auth.gate import check_password_changed, check_permission, identify
 from api.errors import ApiError, from_domain, request_id
 from api.idempotency import once_only
@@ -166,7 +165,7 @@ def create_app(wiring: Wavegate) -> Flask:
 
     @app.before_request
     def _gate() -> Response | None:
-        g.started = time.perf_counter()
+        access.began()
         if not request.path.startswith(f"{PREFIX}/") or request.endpoint is None:
             return None
         return _admit(declarations[request.endpoint])
@@ -187,6 +186,7 @@ def _admit(declaration: Declaration) -> Response | None:
     if not declaration.public:
         idle = timedelta(minutes=wiring.settings.session_idle_minutes)
         g.caller = identify(request, wiring.accounts, now(), idle=idle)
+        access.known(g.caller.user.org, g.caller.user.id, g.caller.credential_id)
         # A user of another organisation is nobody here; one of ours names ours or none.
         if named is not None and named != g.caller.user.org:
             raise ApiError(403, "wrong_organization", "this credential belongs to another organisation")
@@ -207,11 +207,7 @@ def _finish(response: Response) -> Response:
         response.headers.setdefault(name, value)
     if not request.path.startswith("/tuf/"):
         response.headers["X-Request-Id"] = request_id()
-    route = request.url_rule.rule if request.url_rule is not None else "-"
-    spent = time.perf_counter() - g.get("started", time.perf_counter())
-    meter = probes.current_meter()
-    meter.requests.labels(request.method, route, str(response.status_code)).inc()
-    meter.seconds.labels(request.method, route).observe(spent)
+    access.answered(response)
     return response
 
 
@@ -225,6 +221,8 @@ def _invalid(error: ValidationError) -> Response:
 def _failed(error: Exception) -> Response:
     known = error if isinstance(error, ApiError) else from_domain(error)
     if known is not None:
+        if known.status == 503:  # nothing the caller did
+            log.error("%s: %s", known.code, known.message)
         return known.response()
     if isinstance(error, RequestEntityTooLarge):
         most = request.max_content_length

@@ -8,6 +8,7 @@ from typing import Final
 import orjson
 from flask import Response, g
 
+from api.logs import without_secrets
 from evidence import errors as evidence
 from evidence.ids import new_id
 from fleet import errors as fleet
@@ -41,7 +42,10 @@ class ApiError(Exception):
 
     def response(self) -> Response:
         """The error as JSON, with the request's id."""
-        error: dict[str, object] = {"code": self.code, "message": self.message, "request_id": request_id()}
+        g.error_code = self.code
+        # Somebody may have pasted a key where an id belongs; the answer is read in logs of CI.
+        message = without_secrets(self.message)
+        error: dict[str, object] = {"code": self.code, "message": message, "request_id": request_id()}
         if self.permission is not None:
             error["permission"] = self.permission
         if self.details:

@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
 from api.leader import Leader
 from api.life import COLLECT_EVERY, FIRST_COLLECTION, Alarm, canary_job, collect
+from api.logs import about
 from api.metrics import Measurer
+from api.tallies import Tallies
 from api.webhook_round import KEEP_DELIVERIES, WebhookRound
 from api.wiring import Wavegate
 from repo_signing.roles import BINS
@@ -30,8 +33,9 @@ _PATIENCE_SECONDS: Final = 30  # for a turn under way when the server stops
 class Jobs:
     """The jobs of one process, a thread each."""
 
-    def __init__(self, wiring: Wavegate) -> None:
+    def __init__(self, wiring: Wavegate, tallies: Tallies) -> None:
         self._wiring = wiring
+        self._tallies = tallies
         self._stop = threading.Event()
         self._leader = Leader(wiring, Leases(wiring.db))
         settings = wiring.settings
@@ -67,7 +71,9 @@ class Jobs:
     def _thread(self, name: str, seconds: float, turn: Callable[[], None]) -> threading.Thread:
         def run() -> None:
             failures = 0
+            about(org=self._wiring.org, job=name)
             while not self._stop.is_set():
+                began = time.perf_counter()
                 try:
                     turn()
                     failures = 0
@@ -75,6 +81,7 @@ class Jobs:
                     # One bad turn must not end the job: the next looks at everything anew.
                     failures += 1
                     log.exception("the %s job failed, %s times in a row", name, failures)
+                self._tallies.turn(name, time.perf_counter() - began, well=not failures)
                 self._stop.wait(min(seconds * 2 ** min(failures, 6), 60 if failures else seconds))
 
         return threading.Thread(target=run, name=f"wavegate-{name}", daemon=True)

@@ -14,7 +14,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from api.canary import canary_folder, canary_url, last_reading
+from api.gauges import gauges
 from api.operator.routes import services
+from api.tallies import tallies_at
 from api.wiring import Wavegate
 from repo_signing import roles
 from repo_signing.outlook import warnings
@@ -40,7 +42,7 @@ class Meter(Collector):
         self.registry.register(self)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Read serial, expiry of every role (the bins as their soonest), and the fleet's size."""
+        """Read serial, expiry of every role (the bins as their soonest), and how much of everything there is."""
         now = datetime.now(UTC)
         status = self._wiring.repository.status(now=now)
         expiry = GaugeMetricFamily(
@@ -62,8 +64,7 @@ class Meter(Collector):
         )
         yield GaugeMetricFamily("wavegate_artifacts", "Signed artifacts.", value=status.artifacts)
         yield from _canary_metrics(self._wiring, now)
-        devices = self._wiring.fleet.count_devices(self._wiring.org, filters={})
-        yield GaugeMetricFamily("wavegate_devices", "Devices, whatever their status.", value=devices)
+        yield from gauges(self._wiring, now)
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Nothing before the first scrape: the registry would otherwise collect at start."""
@@ -127,7 +128,9 @@ def readyz() -> Response:
 def metrics() -> Response:
     """Prometheus text."""
     meter = current_meter()
-    return Response(generate_latest(meter.registry), content_type=CONTENT_TYPE_LATEST)
+    first = current_app.extensions.get("wavegate.tallies")
+    told = generate_latest(meter.registry) + (b"" if first is None else tallies_at(first))
+    return Response(told, content_type=CONTENT_TYPE_LATEST)
 
 
 def _canary_metrics(wiring: Wavegate, now: datetime) -> Iterator[GaugeMetricFamily]:

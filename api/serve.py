@@ -18,9 +18,10 @@ from granian.server import Server
 
 from api.device.server import DeviceServer, DeviceServerSettings
 from api.jobs import Jobs
+from api.logs import start_logging
 from api.settings import Address, Settings
+from api.tallies import Tallies, TallyPort
 from api.wiring import open_wavegate
-from api.worker import start_logging
 
 log: Final = logging.getLogger("wavegate")
 
@@ -35,11 +36,12 @@ def serve(settings: Settings, config: Path | None = None) -> None:
     Raises:
         NotInitialised, InvalidSettings, and what opening the home can raise: before anything listens.
     """
-    start_logging(settings.log_level)
+    start_logging(settings.log_level, settings.log_format)
     settings = _with_ports(settings)
     wiring = open_wavegate(settings)
     wiring.repository.recover(now=datetime.now(UTC))
     wiring.rollouts.recover(wiring.org, datetime.now(UTC))
+    tallies = Tallies()
     device_server = DeviceServer(
         fleet=wiring.fleet,
         ca=wiring.device_ca,
@@ -54,21 +56,27 @@ def serve(settings: Settings, config: Path | None = None) -> None:
             certificate_days=settings.certificate_days,
         ),
         clock=lambda: datetime.now(UTC),
+        tally=tallies.call,
     )
-    jobs = Jobs(wiring)
+    tallies.port_certificate.set_function(
+        lambda: (device_server.certificate_expires - datetime.now(UTC)).total_seconds()
+    )
+    jobs = Jobs(wiring, tallies)
     device_server.start()
+    tally_port = TallyPort(tallies)
     try:
         jobs.start()
         _tell(settings, wiring.org)
-        _serve_http(settings, config)
+        _serve_http(settings, config, tally_port)
     finally:
+        tally_port.close()
         jobs.stop()
         device_server.stop(_GRACE_SECONDS)
         wiring.close()
     log.info("ended")
 
 
-def _serve_http(settings: Settings, config: Path | None) -> None:
+def _serve_http(settings: Settings, config: Path | None, tallies: TallyPort) -> None:
     # Forking a process that has gRPC threads would copy their locks held; the worker starts from nothing.
     multiprocessing.set_start_method("spawn", force=True)
     os.environ["WAVEGATE_LISTEN"] = str(settings.listen)
@@ -76,6 +84,7 @@ def _serve_http(settings: Settings, config: Path | None) -> None:
     os.environ["WAVEGATE_PUBLIC_URL"] = settings.public_url
     os.environ["WAVEGATE_DEVICE_ENDPOINT"] = settings.device_endpoint
     os.environ["WAVEGATE_HOME"] = str(settings.home)
+    os.environ["WAVEGATE_TALLIES"] = str(tallies.path)
     if config is not None:
         os.environ["WAVEGATE_CONFIG"] = str(config.absolute())
     server = Server(

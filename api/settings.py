@@ -71,6 +71,7 @@ class Settings:
     certificate_days: int = 30
     password_memory_kib: int = 65_536
     log_level: str = "info"
+    log_format: str = ""
     attestation_keys: Path = Path()
     bucket: str = ""
     storage_endpoint: str = ""
@@ -118,6 +119,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "trusted_proxies": "addresses or networks (CIDR) of proxies whose `X-Forwarded-For` is believed, with commas; "
     "empty: nobody's",
     "log_level": "`debug`, `info`, `warning` or `error`",
+    "log_format": "`text` or `json`, a line an event; empty: text on a terminal, else JSON",
     "attestation_keys": "folder of public keys (`*.pem`, `*.pub`) and `sigstore.toml` to verify attestations with",
     "metric_sources": "where gates may measure: a table of names, each with `url` and perhaps "
     "`bearer_token_file`; as a variable, JSON",
@@ -144,9 +146,10 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
 
 BUCKETS: Final = ("s3", "gs", "az")
 
-# Variables of this prefix that belong to the clients, the agent or the tests and may stand in the same environment.
+# Variables of this prefix that belong to the clients, the agent or the tests and may stand in the same environment, and
+# those by which the server's first process tells the one that answers HTTP.
 _OTHERS: Final = frozenset(
-    {"URL", "API_KEY", "API_KEY_FILE", "CONFIG_DIR", "ROOT", "FILE", "ACTION", "CONFIG", "PROFILE"}
+    {"URL", "API_KEY", "API_KEY_FILE", "CONFIG_DIR", "ROOT", "FILE", "ACTION", "CONFIG", "PROFILE", "DEBUG", "TALLIES"}
 )
 _OTHER_PREFIXES: Final = ("AGENT_", "TEST_", "DEMO_", "INSTALL_")
 
@@ -218,6 +221,7 @@ def _build(found: Mapping[str, object]) -> Settings:
         device_endpoint=str(_address("device_endpoint", str(found.get("device_endpoint", device_listen)))),
         canary_url=_canary_url(str(found.get("canary_url", ""))),
         log_level=level,
+        log_format=_log_format(str(found.get("log_format", ""))),
         attestation_keys=_folder(str(found.get("attestation_keys", home / "attestation-keys"))),
         metric_sources=_metric_sources(found.get("metric_sources", {})),
         webhook_allow=_webhook_allow(found.get("webhook_allow", ())),
@@ -267,6 +271,12 @@ def _networks(told: object) -> tuple[IPv4Network | IPv6Network, ...]:
         return tuple(ip_network(str(one).strip()) for one in entries)
     except ValueError as error:
         raise InvalidSettings(f"trusted_proxies: {error}; expected addresses or networks such as 10.0.0.0/8") from None
+
+
+def _log_format(text: str) -> str:
+    if text not in {"", "text", "json"}:
+        raise InvalidSettings(f"log_format is {text!r}, expected text, json, or nothing")
+    return text
 
 
 def _folder(text: str) -> Path:

@@ -6,7 +6,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Final
 from flask import Flask
 
 from api.app import create_app
+from api.logs import start_logging
 from api.settings import read_settings
 from api.wiring import open_wavegate
 
@@ -27,19 +27,14 @@ log: Final = logging.getLogger("wavegate")
 def application() -> Flask:
     """The application over the home that the environment names."""
     settings = read_settings(config=Path(os.environ["WAVEGATE_CONFIG"]) if "WAVEGATE_CONFIG" in os.environ else None)
-    start_logging(settings.log_level)
+    start_logging(settings.log_level, settings.log_format)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent.join,), name="wavegate-orphan", daemon=True).start()
-    return create_app(open_wavegate(settings))
-
-
-def start_logging(level: str) -> None:
-    """Log to stderr, a line an event."""
-    logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    app = create_app(open_wavegate(settings))
+    if "WAVEGATE_TALLIES" in os.environ:
+        app.extensions["wavegate.tallies"] = Path(os.environ["WAVEGATE_TALLIES"])
+    return app
 
 
 def _end_after(wait_for_parent: Callable[[], object]) -> None:

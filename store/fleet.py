@@ -181,6 +181,12 @@ class SqlFleet(SqlGroups):
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
 
+    def count_by_status(self, org: str) -> Mapping[DeviceStatus, int]:
+        """How many devices of each status; a status without devices is absent."""
+        query = select(devices.c.status, func.count()).where(devices.c.org == org).group_by(devices.c.status)
+        with self._database.read() as connection:
+            return {DeviceStatus(status): count for status, count in connection.execute(query)}
+
     def names(self, org: str, ids: Sequence[str]) -> Mapping[str, str]:
         """Names by device id; a device that is gone is absent."""
         query = select(devices.c.id, devices.c.name).where(devices.c.org == org, devices.c.id.in_(ids))

@@ -115,6 +115,14 @@ class SqlDeliveries:
         with self._database.read() as connection:
             return connection.execute(query).scalar_one()
 
+    def count_waiting(self, org: str) -> int:
+        """How many of an organisation are still to be made, now or later."""
+        query = select(func.count()).where(
+            webhook_deliveries.c.org == org, webhook_deliveries.c.state == DeliveryState.WAITING.value
+        )
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def save(self, before: Delivery, after: Delivery, events: Sequence[AuditEvent]) -> bool:
         """Store a change if nobody was first; False and nothing otherwise."""
         same = (webhook_deliveries.c.id == before.id) & (webhook_deliveries.c.revision == before.revision)

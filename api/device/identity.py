@@ -7,8 +7,10 @@ certificate has expired since then, still holds its open connection, so neither 
 from __future__ import annotations
 
 import hashlib
+import logging
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import datetime
@@ -17,7 +19,8 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 
-from api.device.errors import NotAuthenticated, TooManyStreams, refusal_of
+from api.device.errors import NotAuthenticated, Refusal, TooManyStreams, refusal_of
+from api.logs import about, fields
 from fleet.errors import UnknownDevice
 from fleet.model import Device, DeviceStatus
 from fleet.ports import Fleet
@@ -25,6 +28,14 @@ from fleet.ports import Fleet
 STREAM_SECONDS: Final = 60  # reflection and health watches end by then, so that a revoked device holds none for long
 MAX_STREAMS: Final = 4  # each holds a worker thread
 MOST_FINGERPRINTS: Final = 4_096  # kept, with certificates of about 1 KB; whose they are is never kept
+
+OFTEN: Final = "CheckIn"  # every device, all day long: told only when it is refused, or when debugging
+ANSWERED: Final = "OK"
+
+Tally = Callable[[str, str, float], None]
+"""``(method, gRPC status, seconds)`` of a call that was answered."""
+
+_LOG: Final = logging.getLogger("wavegate.device")
 
 CALLER: ContextVar[Device] = ContextVar("wavegate_device")
 
@@ -34,9 +45,10 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # in quotes: generic in 
 class DeviceIdentity(grpc.ServerInterceptor):
     """Lets active devices through, puts the device into ``CALLER``, and turns every error into a status."""
 
-    def __init__(self, fleet: Fleet, clock: Callable[[], datetime]) -> None:
+    def __init__(self, fleet: Fleet, clock: Callable[[], datetime], tally: Tally) -> None:
         self._fleet = fleet
         self._clock = clock
+        self._tally = tally
         self._wrapped: dict[str, tuple[Handler, Handler | None]] = {}  # by method, of which there are a handful
         self._streams = threading.BoundedSemaphore(MAX_STREAMS)
 
@@ -69,49 +81,60 @@ class DeviceIdentity(grpc.ServerInterceptor):
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
         if wrapped is None or wrapped[0] is not handler:
-            wrapped = self._wrapped[method] = (handler, self._checked(handler))
+            wrapped = self._wrapped[method] = (handler, self._checked(handler, method.rpartition("/")[2]))
         return wrapped[1]
 
-    def _checked(self, handler: Handler) -> Handler | None:
+    def _checked(self, handler: Handler, method: str) -> Handler | None:
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
-                self._once(handler.unary_unary), handler.request_deserializer, handler.response_serializer
+                self._once(handler.unary_unary, method), handler.request_deserializer, handler.response_serializer
             )
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
-                self._stream(handler.unary_stream), handler.request_deserializer, handler.response_serializer
+                self._stream(handler.unary_stream, method), handler.request_deserializer, handler.response_serializer
             )
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
-                self._stream(handler.stream_stream), handler.request_deserializer, handler.response_serializer
+                self._stream(handler.stream_stream, method), handler.request_deserializer, handler.response_serializer
             )
         return None  # no service here takes a stream and answers once
 
-    def _once(self, answer: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[[Any, grpc.ServicerContext], Any]:
+    def _once(
+        self, answer: Callable[[Any, grpc.ServicerContext], Any], method: str
+    ) -> Callable[[Any, grpc.ServicerContext], Any]:
         def checked(request: Any, context: grpc.ServicerContext) -> Any:
+            began = time.perf_counter()
+            about(method=method)
             try:
-                CALLER.set(self.caller(context))
-                return answer(request, context)
+                self._admit(context, method)
+                answered = answer(request, context)
             except Exception as error:  # noqa: BLE001  (the outermost frame of a device's call)
-                failure = error
+                refusal = refusal_of(error)
+            else:
+                self._tell(method, None, began)
+                return answered
+            self._tell(method, refusal, began)
             # Outside the try: abort() itself works by raising a plain Exception.
-            return _abort(context, failure)
+            return _abort(context, refusal)
 
         return checked
 
     def _stream(
-        self, answer: Callable[[Any, grpc.ServicerContext], Iterator[Any]]
+        self, answer: Callable[[Any, grpc.ServicerContext], Iterator[Any]], method: str
     ) -> Callable[[Any, grpc.ServicerContext], Iterator[Any]]:
         def checked(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            failure: Exception | None = None
+            began = time.perf_counter()
+            about(method=method)
+            refusal: Refusal | None = None
             try:
-                CALLER.set(self.caller(context))
+                self._admit(context, method)
                 if not self._streams.acquire(blocking=False):
                     raise TooManyStreams(f"{MAX_STREAMS} streams are open, which is all there may be; try again later")
             except Exception as error:  # noqa: BLE001  (the outermost frame of a device's call)
-                failure = error
-            if failure is not None:
-                _abort(context, failure)
+                refusal = refusal_of(error)
+            if refusal is not None:
+                self._tell(method, refusal, began)
+                _abort(context, refusal)
             end = threading.Timer(STREAM_SECONDS, context.cancel)
             end.daemon = True
             end.start()
@@ -120,8 +143,24 @@ class DeviceIdentity(grpc.ServerInterceptor):
             finally:
                 end.cancel()
                 self._streams.release()
+                self._tell(method, None, began)
 
         return checked
+
+    def _admit(self, context: grpc.ServicerContext, method: str) -> None:
+        device = self.caller(context)
+        CALLER.set(device)
+        about(method=method, org=device.org, device=device.id)
+
+    def _tell(self, method: str, refusal: Refusal | None, began: float) -> None:
+        spent = time.perf_counter() - began
+        status = ANSWERED if refusal is None else refusal.status.name
+        self._tally(method, status, spent)
+        level = logging.DEBUG if refusal is None and method == OFTEN else logging.INFO
+        if _LOG.isEnabledFor(level):
+            code = None if refusal is None else refusal.code
+            told = fields(status=status, code=code, duration_ms=round(spent * 1000, 2))
+            _LOG.log(level, "%s %s", method, status, extra=told)
 
 
 @lru_cache(MOST_FINGERPRINTS)
@@ -129,7 +168,6 @@ def _fingerprint(pem: bytes) -> str:
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.decode())).hexdigest()
 
 
-def _abort(context: grpc.ServicerContext, failure: Exception) -> Any:
-    refusal = refusal_of(failure)
+def _abort(context: grpc.ServicerContext, refusal: Refusal) -> Any:
     context.set_trailing_metadata((("wavegate-code", refusal.code),))
     context.abort(refusal.status, refusal.message)

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from api.device import device_pb2, device_pb2_grpc
 from api.device.heartbeats import Heartbeats
-from api.device.identity import DeviceIdentity
+from api.device.identity import DeviceIdentity, Tally
 from api.device.service import DevicePermits, DeviceService, ProductsOf, RecordReport
 from fleet.enrol import Issuer
 from fleet.ports import Fleet
@@ -63,8 +63,12 @@ class DeviceServerSettings:
     max_concurrent_calls: int = 256
 
 
+def _untold(_method: str, _status: str, _seconds: float) -> None: ...
+
+
 class DeviceServer:
     """Serves devices until stopped. ``clock`` answers aware UTC; the certificate it shows renews itself.
+    ``tally`` is told of every call that was answered.
 
     The certificate of a listening port never changes: a new one gets a new listener. gRPC can ask for a certificate at
     each handshake instead, but frees the old one's TLS context under handshakes that other threads begin (grpc issue
@@ -80,6 +84,7 @@ class DeviceServer:
         permits: DevicePermits,
         settings: DeviceServerSettings,
         clock: Callable[[], datetime],
+        tally: Tally | None = None,
     ) -> None:
         self._ca = ca
         self._settings = settings
@@ -88,7 +93,7 @@ class DeviceServer:
         self._health = health.HealthServicer()
         self._heartbeats = Heartbeats(fleet)
         self._calls = futures.ThreadPoolExecutor(settings.workers, thread_name_prefix="device-call")
-        self._identity = DeviceIdentity(fleet, clock)
+        self._identity = DeviceIdentity(fleet, clock, tally or _untold)
         self._service = DeviceService(
             fleet,
             ca,
@@ -106,6 +111,11 @@ class DeviceServer:
         self._listen = settings.listen  # with the port that was found, once there is one
         self._end = threading.Event()
         self._renewing = threading.Thread(target=self._renew_in_time, name="wavegate-device-certificate", daemon=True)
+
+    @property
+    def certificate_expires(self) -> datetime:
+        """Until when the certificate is valid that the port shows now."""
+        return self._certificate.not_after
 
     def start(self) -> int:
         """Listen, and return the port.

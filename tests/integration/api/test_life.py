@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from api.jobs import Jobs
+from api.tallies import Tallies
 from tests.integration.api.conftest import Home
 
 
@@ -94,7 +95,7 @@ def test_the_state_of_the_repository_says_what_to_look_after(home: Home) -> None
 
 
 def test_the_nightly_collection_runs_when_it_is_due_and_then_waits_a_day(home: Home) -> None:
-    jobs = Jobs(home.wiring)
+    jobs = Jobs(home.wiring, Tallies())
     due = jobs._collect_at
     assert timedelta(minutes=59) < due - datetime.now(UTC) <= timedelta(hours=1)
     jobs._tidy()

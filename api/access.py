@@ -1,0 +1,60 @@
+"""What is told of every request that was answered: a line in the log, a count and a duration."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+from flask import Response, g, request
+
+from api import probes
+from api.errors import request_id
+from api.logs import about, also, fields
+
+log: Final = logging.getLogger("wavegate.access")
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OTHER: Final = "other"  # of which there are as many as callers care to make up
+NO_ROUTE: Final = "-"
+# Asked by every device at each poll, and by machines every few seconds: told only when they fail, or when debugging.
+_OFTEN: Final = ("/tuf/", "/healthz", "/readyz", "/metrics")
+
+
+def began() -> None:
+    """Note when; the lines from now on are about this request."""
+    g.started = time.perf_counter()
+    if request.path.startswith("/tuf/"):
+        about()  # a poll has no id unless it fails
+    else:
+        about(request_id=request_id())
+
+
+def known(org: str, user: str, credential: str) -> None:
+    """Note who calls: the lines from now on say so. ``credential`` is an id, never the secret."""
+    also(org=org, caller=user, credential=credential)
+
+
+def answered(response: Response) -> None:
+    """Tell of the answer. What is counted has bounded labels, whatever callers send."""
+    spent = time.perf_counter() - g.get("started", time.perf_counter())
+    method = request.method if request.method in METHODS else OTHER
+    route = request.url_rule.rule if request.url_rule is not None else NO_ROUTE
+    meter = probes.current_meter()
+    meter.requests.labels(method, route, str(response.status_code)).inc()
+    meter.seconds.labels(method, route).observe(spent)
+    level = logging.WARNING if response.status_code >= 500 else _usual_level(response.status_code)
+    if log.isEnabledFor(level):
+        told = fields(
+            request_id=g.get("request_id"),
+            method=method,
+            route=route,
+            status=response.status_code,
+            code=g.get("error_code"),
+            duration_ms=round(spent * 1000, 2),
+        )
+        log.log(level, "%s %s %s", method, route, response.status_code, extra=told)
+
+
+def _usual_level(status: int) -> int:
+    return logging.DEBUG if status < 400 and request.path.startswith(_OFTEN) else logging.INFO
