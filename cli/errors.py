@@ -57,6 +57,8 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "session_required": PERMISSION,
     "wrong_organization": PERMISSION,
     "own_account": CONFLICT,
+    "no_password": CONFLICT,
+    "role_too_high": PERMISSION,
     "password_change_required": PERMISSION,
     "code_required": NOT_AUTHENTICATED,
     "code_refused": NOT_AUTHENTICATED,
