@@ -37,6 +37,7 @@ from store.database import Database
 from store.fleet import SqlFleet
 from store.idempotency import IdempotencyKeys
 from store.inventory import SqlInventory
+from store.invitations import Invitations
 from store.login_failures import LoginFailures
 from store.permits import SqlPermits
 from store.readings import SqlReadings
@@ -75,6 +76,7 @@ class Wavegate:
     previews: Previews
     fleet: SqlFleet
     accounts: Accounts
+    invitations: Invitations
     failures: LoginFailures
     second_factors: SecondFactors
     audit: AuditLog
@@ -282,6 +284,7 @@ def open_wavegate(settings: Settings) -> Wavegate:
         ),
         fleet=fleet,
         accounts=accounts,
+        invitations=Invitations(db),
         failures=LoginFailures(db),
         second_factors=SecondFactors(db),
         audit=AuditLog(db),

@@ -37,7 +37,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "enroll-token": Entry("cli.commands.enroll_token", "enroll_token", "Make the tokens that let devices in."),
     "audit": Entry("cli.commands.audit", "audit", "Read what happened, and who did it."),
     "key": Entry("cli.commands.key", "key", "Make, list, rotate and revoke API keys."),
-    "user": Entry("cli.commands.user", "user", "Make, list and disable people's accounts."),
+    "user": Entry("cli.commands.user", "user", "Invite people, make and disable accounts."),
     "webhook": Entry("cli.commands.webhook", "webhook", "Have events sent to programs of yours, signed."),
     "repo": Entry("cli.commands.repo", "repo", "Look after the signed repository."),
     "product": Entry("cli.commands.product", "product", "Let teams and approvers sign with their own keys."),

@@ -22,6 +22,15 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
+class InvitationState(StrEnum):
+    """``pending`` ones can be accepted; none of the others ever can again."""
+
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
 class SessionKind(StrEnum):
     """``session`` lives in a browser's cookie, ``token`` is a program's bearer."""
 
@@ -99,3 +108,31 @@ class Session:
     def is_live(self, now: datetime) -> bool:
         """Whether the login counts at ``now``: neither ended nor expired."""
         return self.ended_at is None and now < self.expires_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invitation:
+    """An address that may make itself an account of one role, by a code that is good once.
+
+    It rests on ``invited_by``: while they are disabled, or may not give the role, it cannot be accepted.
+    """
+
+    id: str
+    org: str
+    email: str
+    role: Role
+    sha256: str
+    invited_by: str
+    created_at: datetime
+    expires_at: datetime
+    accepted_at: datetime | None = None
+    accepted_by: str | None = None
+    revoked_at: datetime | None = None
+
+    def state(self, now: datetime) -> InvitationState:
+        """What it is at ``now``, by itself; whether its inviter still may is another question."""
+        if self.accepted_at is not None:
+            return InvitationState.ACCEPTED
+        if self.revoked_at is not None:
+            return InvitationState.REVOKED
+        return InvitationState.PENDING if now < self.expires_at else InvitationState.EXPIRED

@@ -1,4 +1,4 @@
-"""Secrets that programs carry: API keys, login tokens, session ids, and passwords made for people.
+"""Secrets that programs carry: API keys, login tokens, session ids, invitations, and passwords made for people.
 
 A secret is ``<prefix>_<43 base62 characters><6 base62 characters>``: 256 random bits, then the CRC32 of all before
 it. The checksum lets a typing error or a secret scanner's false alarm be told apart without asking the database;
@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 API_KEY: Final = "wgk"
 LOGIN_TOKEN: Final = "wgl"
 SESSION: Final = "wgs"
+INVITATION: Final = "wgi"
 
 _ALPHABET: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _BODY_CHARACTERS: Final = 43  # the fewest base62 digits that hold 256 bits

@@ -114,3 +114,19 @@ recovery_codes = Table(
     Column("sha256", Key, primary_key=True),
     Column("used_at", UtcDateTime),
 )
+
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("id", Key, primary_key=True),
+    org_column(),
+    Column("email", String, nullable=False),
+    Column("role", String, nullable=False),
+    Column("sha256", Key, nullable=False, unique=True),
+    Column("invited_by", Key, ForeignKey("users.id"), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("accepted_at", UtcDateTime),
+    Column("accepted_by", Key, ForeignKey("users.id")),
+    Column("revoked_at", UtcDateTime),
+)

@@ -13,9 +13,10 @@ from evidence.model import ActorKind, AuditEvent
 from evidence.people import ApiKey, Role, Session, SessionKind, User
 from store.account_models import api_keys, orgs, sessions, users
 from store.audit import append
+from store.chosen_accounts import Chosen, conditions, email_key, others_hold
 from store.columns import insert_if_absent
 from store.database import Database
-from store.errors import ApiKeyReplaced, OrgExists, UnknownApiKey, UnknownSession, UnknownUser, UserExists
+from store.errors import ApiKeyReplaced, LastAdmin, OrgExists, UnknownApiKey, UnknownSession, UnknownUser, UserExists
 from store.models import audit_heads
 
 # How exact last_used_at is: writing it on every request would cost more than the request.
@@ -49,7 +50,7 @@ class Accounts:
     def add_user(self, user: User, event: AuditEvent) -> None:
         """Raises UserExists when the e-mail address is taken, in whatever case it is written."""
         with self._database.write() as connection:
-            _insert_user(connection, user)
+            insert_user(connection, user)
             append(connection, user.org, [event])
 
     def user(self, org: str, user_id: str) -> User:
@@ -59,7 +60,7 @@ class Accounts:
 
     def user_by_email(self, org: str, email: str) -> User | None:
         """The account with this address, whatever the case; None is the caller's to answer for in constant time."""
-        key = _email_key(email)
+        key = email_key(email)
         if key is None:
             return None
         query = select(users).where(users.c.org == org, users.c.email_key == key)
@@ -67,21 +68,19 @@ class Accounts:
             row = connection.execute(query).mappings().first()
             return None if row is None else _to_user(row)
 
-    def users(self, org: str, *, after: str | None = None, limit: int = 50) -> Sequence[User]:
-        """Accounts in order of id, beginning behind ``after``."""
-        query = select(users).where(users.c.org == org).order_by(users.c.id).limit(limit)
+    def users(
+        self, org: str, *, after: str | None = None, limit: int = 50, chosen: Chosen | None = None
+    ) -> Sequence[User]:
+        """Accounts in order of id, beginning behind ``after``; only the ``chosen``."""
+        query = select(users).where(users.c.org == org, *conditions(chosen)).order_by(users.c.id).limit(limit)
         if after is not None:
             query = query.where(users.c.id > after)
         with self._database.read() as connection:
             return [_to_user(row) for row in connection.execute(query).mappings()]
 
-    def count_users(self, org: str, *, kind: ActorKind | None = None, role: Role | None = None) -> int:
-        """How many accounts that are not disabled the organisation has, of one kind or role if asked."""
-        query = select(func.count()).select_from(users).where(users.c.org == org, users.c.disabled.is_(False))
-        if kind is not None:
-            query = query.where(users.c.kind == kind.value)
-        if role is not None:
-            query = query.where(users.c.role == role.value)
+    def count_users(self, org: str, chosen: Chosen | None = None) -> int:
+        """How many accounts the organisation has; only the ``chosen``."""
+        query = select(func.count()).select_from(users).where(users.c.org == org, *conditions(chosen))
         with self._database.read() as connection:
             return connection.execute(query).scalar_one()
 
@@ -96,8 +95,17 @@ class Accounts:
         disabled: bool | None = None,
         password_hash: str | None = None,
         password_change_required: bool | None = None,
+        keep: Role | None = None,
     ) -> User:
-        """Change what is not None and return the account as it is then; raises UnknownUser."""
+        """Change what is not None and return the account as it is then.
+
+        Args:
+            keep: One person with this role, not disabled, is to remain.
+
+        Raises:
+            UnknownUser: There is no such account.
+            LastAdmin: It is the last one of the role to ``keep``; nothing is changed.
+        """
         changes: dict[str, object] = {
             column: value
             for column, value in {
@@ -110,11 +118,14 @@ class Accounts:
             if value is not None
         }
         with self._database.write() as connection:
+            others = keep is None or others_hold(connection, org, user_id, keep)
             if changes:
                 connection.execute(
                     update(users).where(users.c.org == org, users.c.id == user_id).values(**changes),
                 )
             changed = _user(connection, org, user_id)
+            if not others and (changed.disabled or changed.role is not keep):
+                raise LastAdmin(f"{changed.email} is the last {keep}; give somebody else that role first")
             append(connection, org, [event])
             return changed
 
@@ -124,7 +135,7 @@ class Accounts:
         """Store a key; ``owner`` is a new service account to be added with it. Raises UnknownUser, UserExists."""
         with self._database.write() as connection:
             if owner is not None:
-                _insert_user(connection, owner)
+                insert_user(connection, owner)
             _user(connection, key.org, key.user)
             connection.execute(insert(api_keys), _key_row(key))
             append(connection, key.org, [event])
@@ -278,12 +289,9 @@ def _is_due(last_used_at: datetime | None, now: datetime) -> bool:
     return last_used_at is None or now - last_used_at >= TOUCH_EVERY
 
 
-def _email_key(email: str) -> str | None:
-    return email.strip().casefold() or None
-
-
-def _insert_user(connection: Connection, user: User) -> None:
-    key = _email_key(user.email)
+def insert_user(connection: Connection, user: User) -> None:
+    """Add an account in the caller's transaction; raises UserExists when the address is taken."""
+    key = email_key(user.email)
     taken = select(users.c.id).where(users.c.org == user.org, users.c.email_key == key)
     refusal = UserExists(f"an account with the address {user.email} exists already")
     # Without an address there is nothing to be taken, and ``== None`` would find every other account without one.
@@ -311,7 +319,7 @@ def _user_row(user: User) -> dict[str, object]:
         "id": user.id,
         "org": user.org,
         "email": user.email.strip(),
-        "email_key": _email_key(user.email),
+        "email_key": email_key(user.email),
         "name": user.name,
         "kind": user.kind.value,
         "role": user.role.value,

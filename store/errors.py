@@ -19,6 +19,9 @@ StoreError
 ├── UnknownSession           no such login in this organisation
 ├── SecondFactorExists       the account has a second factor already
 ├── NoSecondFactor           the account has none, or another than was meant
+├── UnknownInvitation        no such invitation in this organisation that is pending
+├── InvitationRefused        the code cannot be accepted (any more)
+├── LastAdmin                nobody would be left to administer accounts
 ├── UnknownOrg               no such organisation
 ├── OrgExists                the organisation's slug is taken
 ├── IdempotencyMismatch      the key was used for another request
@@ -109,6 +112,18 @@ class SecondFactorExists(StoreError):
 
 class NoSecondFactor(StoreError):
     code = "no_second_factor"
+
+
+class UnknownInvitation(StoreError):
+    code = "invitation_not_found"
+
+
+class InvitationRefused(StoreError):
+    code = "invitation_refused"
+
+
+class LastAdmin(StoreError):
+    code = "last_admin"
 
 
 class UnknownOrg(StoreError):

@@ -99,3 +99,8 @@ def of_key(owner: Role, scope: Collection[str] | None = None) -> frozenset[Permi
     """
     most = (HOLDS[owner] & _OPERATOR) - SESSION_ONLY
     return most if scope is None else frozenset(permission for permission in most if permission.value in scope)
+
+
+def inviters(role: Role) -> frozenset[Role]:
+    """The roles that may invite somebody as ``role``: nobody gives what they do not have."""
+    return frozenset(giver for giver in Role if Permission.USERS_ADMIN in HOLDS[giver] and HOLDS[role] <= HOLDS[giver])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from flask import Response, request
 from pydantic import AfterValidator, BaseModel, Field
@@ -34,7 +35,9 @@ from evidence import people
 from evidence.ids import new_id
 from evidence.model import ActorKind, AuditEvent
 from keys.password import password_fault
-from keys.secret import random_password
+from keys.secret import SESSION, check_form, digest, random_password
+from store.chosen_accounts import Chosen
+from store.errors import UnknownSession
 
 api = Routes("accounts", "Accounts")
 
@@ -123,6 +126,20 @@ class ProfileChange(Body):
     current_password: Password | None = None
 
 
+class UserQuery(PageQuery):
+    """Filters of the list; all given must hold."""
+
+    role: people.Role | None = None
+    kind: Literal["user", "service"] | None = Field(None, description="people, or automation accounts")
+    disabled: bool | None = None
+    email: str | None = Field(None, max_length=254, description="the whole address, in whatever case")
+
+    def chosen(self) -> Chosen:
+        """The filters that were given."""
+        kind = None if self.kind is None else ActorKind(self.kind)
+        return Chosen(kind=kind, role=self.role, disabled=self.disabled, email=self.email)
+
+
 class NewUser(Body):
     """A user to make; without a password the server chooses one and shows it once."""
 
@@ -146,6 +163,7 @@ def login(body: Login) -> Response:
     check_same_site(request)  # nobody is logged in as somebody else by a page they happen to visit
     settings = services().settings
     found, secret, session = _log_in(body, people.SessionKind.SESSION, timedelta(hours=settings.session_hours))
+    _end_replaced()
     response = reply(LoggedIn(user=user(found), password_change_required=found.password_change_required))
     response.set_cookie(
         COOKIE, secret, expires=session.expires_at, path="/", secure=True, httponly=True, samesite="Lax"
@@ -195,7 +213,7 @@ def patch_profile(body: ProfileChange) -> Response:
     password_hash = None
     if body.password is not None:
         check_own_password(body.current_password or "")
-        password_hash = passwords.hash(_acceptable(body.password))
+        password_hash = passwords.hash(acceptable(body.password))
     told = {
         "changed": [name for name, value in (("name", body.name), ("password", body.password)) if value is not None]
     }
@@ -215,18 +233,18 @@ def patch_profile(body: ProfileChange) -> Response:
 
 
 @api.on("GET", "/users", Page[User], permission=Permission.USERS_ADMIN)
-def list_users(query: PageQuery) -> Response:
+def list_users(query: UserQuery) -> Response:
     """List users and automation accounts"""
-    accounts, org = services().accounts, services().org
-    found = accounts.users(org, after=decode_cursor(query.cursor), limit=query.limit + 1)
-    total = accounts.count_users(org) if query.total else None
+    accounts, org, chosen = services().accounts, services().org, query.chosen()
+    found = accounts.users(org, after=decode_cursor(query.cursor), limit=query.limit + 1, chosen=chosen)
+    total = accounts.count_users(org, chosen) if query.total else None
     return reply_page(page([user(one) for one in found], query.limit, lambda item: item.id, total))
 
 
 @api.on("POST", "/users", NewUserAnswer, permission=Permission.USERS_ADMIN, status=201, shown_once="password")
 def create_user(body: NewUser) -> Response:
     """Make a user"""
-    chosen = random_password() if body.password is None else _acceptable(body.password)
+    chosen = random_password() if body.password is None else acceptable(body.password)
     made = people.User(
         id=new_id("usr"),
         org=services().org,
@@ -244,6 +262,12 @@ def create_user(body: NewUser) -> Response:
     return reply(NewUserAnswer(**user(made).model_dump(), password=password), 201)
 
 
+@api.on("GET", "/users/{id}", User, permission=Permission.USERS_ADMIN)
+def get_user(path: IdPath) -> Response:
+    """Show a user"""
+    return reply(user(services().accounts.user(services().org, path.id)))
+
+
 @api.on("PATCH", "/users/{id}", User, permission=Permission.USERS_ADMIN)
 def patch_user(path: IdPath, body: UserChange) -> Response:
     """Change a user's name or role, or disable them"""
@@ -254,7 +278,9 @@ def patch_user(path: IdPath, body: UserChange) -> Response:
         raise ApiError(409, "own_account", "nobody disables or demotes themselves; ask another administrator")
     told: dict[str, object] = {name: value for name, value in body.model_dump(mode="json").items() if value is not None}
     event = AuditEvent("user.changed", found.id, caller().actor, now(), told)
-    changed = accounts.update_user(org, found.id, event, name=body.name, role=body.role, disabled=body.disabled)
+    changed = accounts.update_user(
+        org, found.id, event, name=body.name, role=body.role, disabled=body.disabled, keep=people.Role.ADMIN
+    )
     if changed.disabled:
         ended = AuditEvent("user.logged_out_elsewhere", found.id, caller().actor, now(), {"because": "disabled"})
         accounts.end_sessions_of(org, changed.id, ended)
@@ -293,6 +319,18 @@ def _log_in(body: Login, kind: people.SessionKind, life: timedelta) -> tuple[peo
     )
 
 
+def _end_replaced() -> None:
+    """End the session whose cookie this login's takes the place of: nobody would ever log out of it."""
+    cookie, accounts = request.cookies.get(COOKIE, ""), services().accounts
+    found = accounts.session_by_sha256(digest(cookie)) if check_form(cookie, SESSION) else None
+    if found is None:
+        return
+    session, whose = found
+    event = AuditEvent("user.logged_out", whose.id, whose.actor(session.id), now(), {"because": "logged in again"})
+    with suppress(UnknownSession):
+        accounts.end_session(session.org, session.id, event)
+
+
 def check_person() -> Caller:
     """Who is calling, when it is by their own login; raises ApiError 403 ``session_required`` for an API key."""
     me = caller()
@@ -329,7 +367,8 @@ def source() -> str:
     return source_of(request, services().settings.trusted_proxies)
 
 
-def _acceptable(password: str) -> str:
+def acceptable(password: str) -> str:
+    """The new password; raises ApiError 400 ``weak_password`` that says what is wrong with it."""
     fault = password_fault(password)
     if fault is not None:
         raise ApiError(400, "weak_password", fault)

@@ -11,6 +11,7 @@ from evidence.model import Actor, ActorKind, AuditEvent
 from evidence.people import ApiKey, Role, Session, SessionKind, User
 from store.accounts import Accounts
 from store.audit import AuditLog
+from store.chosen_accounts import Chosen
 from store.database import Database
 from store.errors import OrgExists, UnknownApiKey, UnknownSession, UnknownUser, UserExists
 from store.login_failures import LoginFailures
@@ -91,9 +92,13 @@ def test_accounts_are_listed_by_id_and_counted_by_kind_and_role(accounts: Accoun
     accounts.update_user("acme", "usr_3", an_event("user.changed"), disabled=True)
     assert [user.id for user in accounts.users("acme", limit=2)] == ["usr_1", "usr_2"]
     assert [user.id for user in accounts.users("acme", after="usr_2")] == ["usr_3"]
-    assert accounts.count_users("acme") == 2
-    assert accounts.count_users("acme", kind=ActorKind.SERVICE) == 0
-    assert accounts.count_users("acme", role=Role.ADMIN) == 1
+    assert [user.id for user in accounts.users("acme", chosen=Chosen(disabled=True))] == ["usr_3"]
+    assert accounts.count_users("acme") == 3
+    assert accounts.count_users("acme", Chosen(disabled=False)) == 2
+    assert accounts.count_users("acme", Chosen(kind=ActorKind.SERVICE)) == 0
+    assert accounts.count_users("acme", Chosen(role=Role.ADMIN)) == 2
+    assert accounts.count_users("acme", Chosen(role=Role.ADMIN, disabled=False)) == 1
+    assert [user.id for user in accounts.users("acme", chosen=Chosen(email="2@EXAMPLE.org"))] == ["usr_2"]
 
 
 def test_a_key_is_found_with_its_account(accounts: Accounts) -> None:

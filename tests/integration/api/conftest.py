@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -72,16 +73,29 @@ class Home:
         return self.call("POST", "/artifacts", {"upload_id": self.upload(content), **fields})
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    """A fresh home; passwords are hashed cheaply, so that a test does not wait for them."""
-    environ = {"WAVEGATE_HOME": str(tmp_path / "home"), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192"}
-    settings = read_settings(environ)
+@contextmanager
+def new_home(folder: Path) -> Iterator[Home]:
+    """A home in a folder that is not there yet; passwords are hashed cheaply, so that a test does not wait for them."""
+    settings = read_settings({"WAVEGATE_HOME": str(folder), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192"})
     made = initialise(settings, org="acme", admin="admin@example.com", now=datetime.now(UTC))
     wiring = open_wavegate(settings)
     app = create_app(wiring)
     yield Home(made, wiring, app, app.test_client())
     wiring.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    """A fresh home."""
+    with new_home(tmp_path / "home") as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """One home for all tests of a module, which keep out of one another's way by themselves."""
+    with new_home(tmp_path_factory.mktemp("shared") / "home") as fresh:
+        yield fresh
 
 
 class ShiftedClock(datetime):

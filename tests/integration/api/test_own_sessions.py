@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from werkzeug.test import TestResponse
 
 from tests.integration.api.conftest import Home, ShiftedClock
@@ -72,6 +73,17 @@ def test_a_login_gets_a_new_id_whatever_cookie_was_sent_with_it(home: Home) -> N
     after = client.post("/api/v1/auth/login", json=body, headers=before).headers["Set-Cookie"].partition(";")[0]
     assert after.startswith("__Host-wavegate=wgs_")
     assert after != before["Cookie"]
+    assert ask(home, "/auth/me", before).status_code == 401
+    assert ask(home, "/auth/me", {"Cookie": after}).status_code == 200
+
+
+@pytest.mark.parametrize("planted", ["chosen-by-somebody", "wgs_" + "0" * 49])
+def test_a_cookie_that_somebody_planted_is_never_the_session(home: Home, planted: str) -> None:
+    body = {"email": home.made.admin_email, "password": home.made.admin_password}
+    cookie = {"Cookie": f"__Host-wavegate={planted}"}
+    answer = home.app.test_client(use_cookies=False).post("/api/v1/auth/login", json=body, headers=cookie)
+    assert planted not in answer.headers["Set-Cookie"]
+    assert ask(home, "/auth/me", cookie).status_code == 401
 
 
 def test_an_api_key_sees_no_logins(home: Home) -> None:

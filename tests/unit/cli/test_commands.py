@@ -235,7 +235,7 @@ def test_a_write_without_an_answer_still_says_that_it_is_done(
             ("user",),
             "/users",
             USER,
-            "bob@example.com  Bob   user  approver  no        2026-11-21 10:00:00Z  usr_02",
+            "bob@example.com  Bob   approver  no        usr_02",
         ),
         (
             ("audit",),
