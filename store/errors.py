@@ -21,6 +21,7 @@ StoreError
 ├── NoSecondFactor           the account has none, or another than was meant
 ├── UnknownOrg               no such organisation
 ├── OrgExists                the organisation's slug is taken
+├── CountsUnreachable        nobody counts requests where rate_limit_store says
 ├── IdempotencyMismatch      the key was used for another request
 └── IdempotencyInProgress    the first request with this key has not been answered yet
 """
@@ -117,6 +118,10 @@ class UnknownOrg(StoreError):
 
 class OrgExists(StoreError):
     code = "org_exists"
+
+
+class CountsUnreachable(StoreError):
+    code = "counts_unreachable"
 
 
 class IdempotencyMismatch(StoreError):

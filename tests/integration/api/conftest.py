@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -74,8 +75,15 @@ class Home:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
-    """A fresh home; passwords are hashed cheaply, so that a test does not wait for them."""
-    environ = {"WAVEGATE_HOME": str(tmp_path / "home"), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192"}
+    """A fresh home."""
+    with made_home(tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def made_home(folder: Path) -> Iterator[Home]:
+    """A home below ``folder``; passwords are hashed cheaply, so that a test does not wait for them."""
+    environ = {"WAVEGATE_HOME": str(folder / "home"), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192"}
     settings = read_settings(environ)
     made = initialise(settings, org="acme", admin="admin@example.com", now=datetime.now(UTC))
     wiring = open_wavegate(settings)
