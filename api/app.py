@@ -12,7 +12,7 @@ from flask_openapi import OpenAPI
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from api import access, docs, probes, tuf
+from api import access, docs, probes, rate_limits, tuf
 from api.auth.gate import check_password_changed, check_permission, identify
 from api.errors import ApiError, from_domain, request_id
 from api.idempotency import once_only
@@ -157,7 +157,8 @@ def create_app(wiring: Wavegate) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = wiring.settings.max_body_bytes
     app.config["MAX_FORM_PARTS"] = 0
     app.extensions["wavegate"] = wiring
-    app.extensions["wavegate.meter"] = probes.Meter(wiring)
+    app.extensions["wavegate.meter"] = meter = probes.Meter(wiring)
+    app.extensions["wavegate.rates"] = rate_limits.rates_of(wiring, meter)
     declarations: dict[str, Declaration] = {}
     for blueprint in BLUEPRINTS:
         app.register_api(blueprint)
@@ -189,15 +190,19 @@ def _admit(declaration: Declaration) -> Response | None:
     named = request.environ.get("wavegate.org")
     if not declaration.public:
         idle = timedelta(minutes=wiring.settings.session_idle_minutes)
-        g.caller = identify(request, wiring.accounts, now(), idle=idle)
+        with rate_limits.strangers_counted():
+            g.caller = identify(request, wiring.accounts, now(), idle=idle)
         access.known(g.caller.user.org, g.caller.user.id, g.caller.credential_id)
+        rate_limits.count(declaration.policy, g.caller.credential_id)
         # A user of another organisation is nobody here; one of ours names ours or none.
         if named is not None and named != g.caller.user.org:
             raise ApiError(403, "wrong_organization", "this credential belongs to another organisation")
         if wiring.settings.require_password_change and request.endpoint not in accounts.BEFORE_PASSWORD_CHANGE:
             check_password_changed(g.caller)
         check_permission(g.caller, declaration.permission)
-    elif named is not None and named != wiring.org:
+        return None
+    rate_limits.count(declaration.policy, rate_limits.source())
+    if named is not None and named != wiring.org:
         raise ApiError(403, "wrong_organization", "there is no such organisation for this request")
     return None
 
@@ -207,6 +212,7 @@ def _finish(response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"
         if request.method in {"GET", "HEAD"} and response.status_code == 200:
             response.make_conditional(request)
+        response.headers.update(rate_limits.headers())
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     if not request.path.startswith("/tuf/"):

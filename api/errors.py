@@ -173,6 +173,7 @@ STATUS: Final[Mapping[type[Exception], int]] = {
     store.LastAdmin: 409,
     store.UnknownOrg: 404,
     store.OrgExists: 409,
+    store.CountsUnreachable: 503,
     store.IdempotencyMismatch: 422,
     store.IdempotencyInProgress: 409,
 }

@@ -20,6 +20,7 @@ from api.webhook_round import KEEP_DELIVERIES, WebhookRound
 from api.wiring import Wavegate
 from repo_signing.roles import BINS
 from store.leases import Leases
+from store.request_counts import SqlRequestCounts
 
 log: Final = logging.getLogger("wavegate.jobs")
 
@@ -117,6 +118,7 @@ class Jobs:
     def _tidy(self) -> None:
         now = datetime.now(UTC)
         self._wiring.idempotency.forget(now=now)
+        SqlRequestCounts(self._wiring.db).forget(now=now)
         self._wiring.deliveries.forget(self._wiring.org, now - KEEP_DELIVERIES)
         self._wiring.repository.recover(now=now)  # also drops uploads that nobody signed within a day
         self._wiring.exclusions.sync(self._wiring.org, now)

@@ -39,6 +39,17 @@ class Meter(Collector):
         self.seconds = Histogram(
             "wavegate_http_request_seconds", "Time to answer.", ["method", "route"], registry=self.registry
         )
+        self.limited = Counter(
+            "wavegate_rate_limited_total",
+            "Requests refused for there were too many.",
+            ["policy"],
+            registry=self.registry,
+        )
+        self.uncounted = Counter(
+            "wavegate_rate_limit_store_failures_total",
+            "Times that the store of the counts did not answer, and this process counted alone.",
+            registry=self.registry,
+        )
         self.registry.register(self)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:

@@ -82,6 +82,13 @@ class Settings:
     metric_sources: Mapping[str, MetricSource] = field(default_factory=dict)
     webhook_allow: Allowed = field(default_factory=Allowed)
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    rate_limit_store: str = "memory"
+    rate_limit_reads: int = 12_000
+    rate_limit_writes: int = 6_000
+    rate_limit_uploads: int = 6_000
+    rate_limit_logins: int = 120
+    rate_limit_enrolments: int = 1_200
+    rate_limit_anonymous: int = 1_200
     require_password_change: bool = False
 
 
@@ -118,6 +125,14 @@ MEANINGS: Final[Mapping[str, str]] = {
     "require_password_change": "`true`: a login with a one-time password may do nothing but change it",
     "trusted_proxies": "addresses or networks (CIDR) of proxies whose `X-Forwarded-For` is believed, with commas; "
     "empty: nobody's",
+    "rate_limit_store": "where requests are counted: `memory` (each server for itself), `database` (PostgreSQL), or "
+    "`redis://…`, `rediss://…`",
+    "rate_limit_reads": "GET requests a minute of one credential; 0: no limit, here and below",
+    "rate_limit_writes": "other requests a minute of one credential",
+    "rate_limit_uploads": "uploads, or pieces of them, a minute of one credential",
+    "rate_limit_logins": "logins a minute from one address",
+    "rate_limit_enrolments": "enrolments of devices a minute from one address",
+    "rate_limit_anonymous": "requests a minute from one address without a credential that counts",
     "log_level": "`debug`, `info`, `warning` or `error`",
     "log_format": "`text` or `json`, a line an event; empty: text on a terminal, else JSON",
     "attestation_keys": "folder of public keys (`*.pem`, `*.pub`) and `sigstore.toml` to verify attestations with",
@@ -142,6 +157,12 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "token_hours": (1, 24),
     "certificate_days": (1, 398),
     "password_memory_kib": (8192, 1_048_576),
+    "rate_limit_reads": (0, 10**9),
+    "rate_limit_writes": (0, 10**9),
+    "rate_limit_uploads": (0, 10**9),
+    "rate_limit_logins": (0, 10**9),
+    "rate_limit_enrolments": (0, 10**9),
+    "rate_limit_anonymous": (0, 10**9),
 }
 
 BUCKETS: Final = ("s3", "gs", "az")
@@ -225,6 +246,7 @@ def _build(found: Mapping[str, object]) -> Settings:
         attestation_keys=_folder(str(found.get("attestation_keys", home / "attestation-keys"))),
         metric_sources=_metric_sources(found.get("metric_sources", {})),
         webhook_allow=_webhook_allow(found.get("webhook_allow", ())),
+        rate_limit_store=_rate_limit_store(str(found.get("rate_limit_store", "memory")), database_url),
         trusted_proxies=_networks(found.get("trusted_proxies", "")),
         require_password_change=_flag("require_password_change", found.get("require_password_change", False)),
         **plain,  # type: ignore[arg-type]  # numbers by name, checked just above
@@ -277,6 +299,17 @@ def _log_format(text: str) -> str:
     if text not in {"", "text", "json"}:
         raise InvalidSettings(f"log_format is {text!r}, expected text, json, or nothing")
     return text
+
+
+def _rate_limit_store(told: str, database_url: str) -> str:
+    if told == "database" and database_url.startswith("sqlite:"):
+        raise InvalidSettings(
+            "rate_limit_store is database, which needs PostgreSQL; with SQLite there is one server: use memory"
+        )
+    if told not in {"memory", "database"} and not told.startswith(("redis://", "rediss://")):
+        # Never the value: a Redis URL has a password in it.
+        raise InvalidSettings("rate_limit_store is neither memory, database, redis://… nor rediss://…")
+    return told
 
 
 def _folder(text: str) -> Path:

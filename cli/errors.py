@@ -67,6 +67,7 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "not_your_key": PERMISSION,
     "account_disabled": CONFLICT,
     "precondition_failed": CONFLICT,
+    "rate_limited": FAILURE,
     # rollout
     "rollout_error": FAILURE,
     "rollout_not_found": CONFLICT,
@@ -202,6 +203,7 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "last_admin": CONFLICT,
     "org_not_found": CONFLICT,
     "org_exists": CONFLICT,
+    "counts_unreachable": FAILURE,
     "idempotency_key_reused": FAILURE,
     "idempotency_in_progress": CONFLICT,
 }

@@ -24,6 +24,7 @@ StoreError
 ├── LastAdmin                nobody would be left to administer accounts
 ├── UnknownOrg               no such organisation
 ├── OrgExists                the organisation's slug is taken
+├── CountsUnreachable        nobody counts requests where rate_limit_store says
 ├── IdempotencyMismatch      the key was used for another request
 └── IdempotencyInProgress    the first request with this key has not been answered yet
 """
@@ -132,6 +133,10 @@ class UnknownOrg(StoreError):
 
 class OrgExists(StoreError):
     code = "org_exists"
+
+
+class CountsUnreachable(StoreError):
+    code = "counts_unreachable"
 
 
 class IdempotencyMismatch(StoreError):

@@ -374,3 +374,12 @@ leases = Table(
     Column("token", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
 )
+
+# Unlogged on PostgreSQL. ``ends_at`` is in seconds since 1970, the end of the window: see store/request_counts.py.
+request_counts = Table(
+    "request_counts",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("ends_at", BigInteger, primary_key=True, index=True),
+    Column("used", Integer, nullable=False),
+)

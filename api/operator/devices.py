@@ -9,6 +9,7 @@ from flask import Response
 from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
+from api.auth.rates import Policy
 from api.errors import ApiError
 from api.operator.artifacts import Labels, Reason
 from api.operator.routes import (
@@ -196,7 +197,7 @@ def delete_enroll_token(path: IdPath) -> Response:
     return reply(None)
 
 
-@api.on("POST", "/enroll", Enrolled, public=True, status=201)
+@api.on("POST", "/enroll", Enrolled, public=True, status=201, policy=Policy.ENROLMENTS)
 def enroll_device(body: Enrolment) -> Response:
     """Let a device in: token and certificate request for a certificate and the trusted root"""
     wiring = services()

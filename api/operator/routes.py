@@ -17,6 +17,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.auth.gate import Caller
 from api.auth.permissions import SESSION_ONLY, Permission
+from api.auth.rates import Policy
 from api.errors import ApiError
 from api.wiring import Wavegate
 
@@ -99,6 +100,7 @@ class Declaration:
     raw_body: bool
     shown_once: str | None = None
     body_limit: int | None = None
+    policy: Policy = Policy.READS
 
     @property
     def session_only(self) -> bool:
@@ -128,6 +130,7 @@ class Routes(APIBlueprint):
         media_types: Sequence[str] = (),
         shown_once: str | None = None,
         body_limit: int | None = None,
+        policy: Policy | None = None,
     ) -> Callable[[View], View]:
         """Declare ``method rule``.
 
@@ -140,8 +143,10 @@ class Routes(APIBlueprint):
             raw_body: The body is bytes, streamed to the view and not read before.
             shown_once: Field of the answer that holds a secret, kept nowhere.
             body_limit: Bytes of the largest JSON body, where the setting is too small by its nature.
+            policy: What requests are counted as, where method and body do not tell.
         """
-        declaration = Declaration(permission, public, raw_body, shown_once, body_limit)
+        counted = policy or _policy(method, public=public, raw_body=raw_body)
+        declaration = Declaration(permission, public, raw_body, shown_once, body_limit, counted)
         responses: dict[str, Any] = {}
         for code in (status, *also):
             if answer is not None:
@@ -156,7 +161,7 @@ class Routes(APIBlueprint):
                 responses[str(code)] = {"description": "done"}
         if accepted is not None:
             responses["202"] = accepted
-        for code in (400, 401, 403, 404, 409, 413, 415, 422, 503):
+        for code in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503):
             responses[str(code)] = Error
         extensions: dict[str, Any] = {
             "x-permission": permission.value if permission else "public" if public else "signed-in"
@@ -253,6 +258,14 @@ def check_match(current: BaseModel) -> None:
     """Refuse with 412 when the request's ``If-Match`` does not name the representation as it is now."""
     if request.if_match and not request.if_match.contains(reply(current).get_etag()[0] or ""):
         raise ApiError(412, "precondition_failed", "it was changed since you read it; read it again and decide afresh")
+
+
+def _policy(method: str, *, public: bool, raw_body: bool) -> Policy:
+    if public:
+        return Policy.LOGINS
+    if raw_body:
+        return Policy.UPLOADS
+    return Policy.READS if method == "GET" else Policy.WRITES
 
 
 def _quoted(value: str) -> str:

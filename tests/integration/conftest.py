@@ -25,6 +25,8 @@ from sqlalchemy import Engine, create_engine, make_url
 from store.accounts import Accounts
 from store.database import Database
 from store.models import metadata
+from tests.simulators.redis_server import NotToBeHad as NoRedis
+from tests.simulators.redis_server import RedisServer, running_redis
 
 BORN = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
 
@@ -162,6 +164,18 @@ def _run(url: str, *statements: str) -> None:
         for statement in statements:
             connection.exec_driver_sql(statement)
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis that tests share; who wants to stop one starts their own."""
+    try:
+        with running_redis(tmp_path_factory.mktemp("redis") / "redis") as server:
+            yield server
+    except NoRedis as error:
+        if os.environ.get("WAVEGATE_TEST_REQUIRE") == "all":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
 
 
 @pytest.fixture

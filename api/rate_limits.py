@@ -1,0 +1,80 @@
+"""Rate limits at the door: which store counts, and what a request that is one too many is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import cast
+
+from flask import current_app, g, request
+
+from api.auth.rates import Counts, MemoryCounts, Policy, Rates, Standing
+from api.auth.source import source_of
+from api.errors import ApiError
+from api.operator.routes import now, services
+from api.probes import Meter, current_meter
+from api.wiring import Wavegate
+from store.redis_counts import RedisCounts
+from store.request_counts import SqlRequestCounts
+
+
+def rates_of(wiring: Wavegate, meter: Meter) -> Rates:
+    """What counts the requests of an application, as its settings say.
+
+    Raises:
+        CountsUnreachable: The settings name Redis and its client is not installed.
+    """
+    settings = wiring.settings
+    quotas = {policy: getattr(settings, f"rate_limit_{policy}") for policy in Policy}
+    return Rates(quotas, _counts(wiring), failed=meter.uncounted.inc)
+
+
+def count(policy: Policy, who: str) -> None:
+    """Count this request of ``who``, and refuse it with 429 when it is one too many.
+
+    Raises:
+        ApiError: 429 ``rate_limited`` with ``Retry-After``.
+    """
+    rates = cast("Rates", current_app.extensions["wavegate.rates"])
+    standing = g.standing = rates.count(policy, f"{services().org}:{who}", now=now())
+    if standing is None or not standing.is_over:
+        return
+    current_meter().limited.labels(policy.value).inc()
+    raise ApiError(
+        429,
+        "rate_limited",
+        f"more than {standing.quota} {policy} in a minute; wait {standing.seconds} s and go on more slowly, or have "
+        f"rate_limit_{policy} raised",
+        headers={"Retry-After": str(standing.seconds)},
+    )
+
+
+@contextmanager
+def strangers_counted() -> Iterator[None]:
+    """Count, by its address, a request whose credential does not count."""
+    try:
+        yield
+    except ApiError as error:
+        if error.status == 401:
+            count(Policy.ANONYMOUS, source())
+        raise
+
+
+def source() -> str:
+    """Where this request comes from."""
+    return source_of(request, services().settings.trusted_proxies)
+
+
+def headers() -> Mapping[str, str]:
+    """What this request's answer says about the limits; nothing where there is none."""
+    standing: Standing | None = g.get("standing")
+    return {} if standing is None else standing.headers()
+
+
+def _counts(wiring: Wavegate) -> Counts:
+    told = wiring.settings.rate_limit_store
+    if told == "memory":
+        return MemoryCounts()
+    if told == "database":
+        return SqlRequestCounts(wiring.db)
+    return RedisCounts(told)

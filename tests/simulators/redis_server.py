@@ -1,0 +1,113 @@
+"""A real Redis from Debian's packages, without root, on a port of loopback and with nothing on disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_CACHE: Final = Path(__file__).resolve().parents[2] / ".cache" / "redis"
+# The server is in the package of its tools, under the name of one of them.
+_PROGRAM: Final = Path("usr/bin/redis-check-rdb")
+_PACKAGES: Final = ("redis-tools", "libjemalloc2", "liblzf1")
+_START_SECONDS: Final = 30
+
+
+class NotToBeHad(Exception):
+    """Why there is no Redis here."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisServer:
+    """One that is running."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def end(self) -> None:
+        """Stop it, as a crash would."""
+        self.process.kill()
+        self.process.wait(timeout=30)
+
+
+@contextmanager
+def running_redis(folder: Path) -> Iterator[RedisServer]:
+    """Redis with ``folder``, a new one, as its place. Raises NotToBeHad."""
+    program, libraries = _program()
+    folder.mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    options = {"bind": "127.0.0.1", "port": str(port), "save": "", "appendonly": "no", "dir": str(folder)}
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    process = subprocess.Popen(
+        ["redis-server", *words],
+        executable=program,  # it is a server by the name it is called by
+        env={**os.environ, "LD_LIBRARY_PATH": libraries},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    server = RedisServer(process, port)
+    try:
+        _wait_until_listening(server)
+        yield server
+    finally:
+        server.end()
+
+
+def _program() -> tuple[Path, str]:
+    """The program, and where its libraries are when they are not the system's."""
+    found = shutil.which("redis-server")
+    if found is not None:
+        return Path(found), os.environ.get("LD_LIBRARY_PATH", "")
+    if not _CACHE.is_dir():
+        _fetch()
+    return _CACHE / _PROGRAM, ":".join(sorted({str(one.parent) for one in _CACHE.glob("usr/lib/*/*.so*")}))
+
+
+def _fetch() -> None:
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise NotToBeHad("REDIS WAS NOT TESTED: there is no apt to fetch it with")
+    _CACHE.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=_CACHE.parent) as scratch:
+        for part in ("lists/partial", "cache/archives/partial"):
+            (Path(scratch) / part).mkdir(parents=True)
+        own = ["-o", f"Dir::State::Lists={scratch}/lists", "-o", f"Dir::Cache={scratch}/cache"]
+        apt = ["apt-get", "-qq", *own, "-o", "APT::Sandbox::User="]
+        unpack = ["sh", "-c", 'for package in *.deb; do dpkg-deb -x "$package" tree; done']
+        try:
+            for command in ([*apt, "update"], [*apt, "download", *_PACKAGES], unpack):
+                subprocess.run(command, cwd=scratch, check=True, capture_output=True, timeout=120)
+        except (subprocess.SubprocessError, OSError) as error:
+            told = getattr(error, "stderr", b"") or b""
+            why = f"REDIS WAS NOT TESTED: it could not be fetched: {error} {told.decode(errors='replace')}"
+            raise NotToBeHad(why) from error
+        try:
+            (Path(scratch) / "tree").rename(_CACHE)
+        except OSError:
+            if not _CACHE.is_dir():  # else another test process was faster
+                raise
+
+
+def _wait_until_listening(server: RedisServer) -> None:
+    end = time.monotonic() + _START_SECONDS
+    while True:
+        assert server.process.poll() is None, f"Redis ended with {server.process.returncode}"
+        try:
+            socket.create_connection(("127.0.0.1", server.port), timeout=2).close()
+            return
+        except OSError:
+            assert time.monotonic() < end, "Redis does not listen"
+            time.sleep(0.05)
