@@ -41,6 +41,7 @@ from api.operator import (
     rollouts,
     second_factor,
     selectors,
+    trusted_publishers,
     uploads,
     webhooks,
 )
@@ -54,6 +55,7 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     api_keys.api,
     own_sessions.api,
     second_factor.api,
+    trusted_publishers.api,
     approvals.api,
     artifacts.api,
     attestations.api,
@@ -186,7 +188,7 @@ def _admit(declaration: Declaration) -> Response | None:
     named = request.environ.get("wavegate.org")
     if not declaration.public:
         idle = timedelta(minutes=wiring.settings.session_idle_minutes)
-        g.caller = identify(request, wiring.accounts, now(), idle=idle)
+        g.caller = identify(request, wiring.accounts, wiring.publishers, now(), idle=idle)
         # A user of another organisation is nobody here; one of ours names ours or none.
         if named is not None and named != g.caller.user.org:
             raise ApiError(403, "wrong_organization", "this credential belongs to another organisation")

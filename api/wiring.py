@@ -9,6 +9,8 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
+from api.auth.issuers import Issuers
+from api.guarded import Guarded
 from api.settings import Settings
 from evidence.errors import SecretUnreadable
 from evidence.webhooks.service import Webhooks
@@ -39,6 +41,7 @@ from store.idempotency import IdempotencyKeys
 from store.inventory import SqlInventory
 from store.login_failures import LoginFailures
 from store.permits import SqlPermits
+from store.publishers import Publishers
 from store.readings import SqlReadings
 from store.repository_lease import SqlLease
 from store.rollouts import SqlRollouts
@@ -77,6 +80,8 @@ class Wavegate:
     accounts: Accounts
     failures: LoginFailures
     second_factors: SecondFactors
+    publishers: Publishers
+    issuers: Issuers
     audit: AuditLog
     idempotency: IdempotencyKeys
     webhooks: Webhooks
@@ -284,6 +289,8 @@ def open_wavegate(settings: Settings) -> Wavegate:
         accounts=accounts,
         failures=LoginFailures(db),
         second_factors=SecondFactors(db),
+        publishers=Publishers(db),
+        issuers=Issuers(Guarded(settings.oidc_allow)),
         audit=AuditLog(db),
         idempotency=IdempotencyKeys(db),
         webhooks=Webhooks(

@@ -114,3 +114,16 @@ recovery_codes = Table(
     Column("sha256", Key, primary_key=True),
     Column("used_at", UtcDateTime),
 )
+
+# Who somebody is elsewhere. One person may have an account in each of several organisations.
+identities = Table(
+    "identities",
+    metadata,
+    org_column(primary_key=True),
+    Column("issuer", Key, primary_key=True),
+    Column("subject", Key, primary_key=True),
+    Column("user_id", Key, ForeignKey("users.id"), nullable=False, index=True),
+    Column("follows_roles", Boolean, nullable=False),
+    Column("linked_at", UtcDateTime, nullable=False),
+    Column("last_used_at", UtcDateTime),
+)
