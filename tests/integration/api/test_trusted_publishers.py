@@ -1,240 +1,18 @@
-"""CI jobs that publish by their own identity: who is trusted, for what, how long, and how often."""
+"""CI jobs that publish by their own identity: who is trusted."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from werkzeug.test import TestResponse
 
 import api.auth.issuers
-from api.app import create_app
-from api.settings import read_settings
-from api.setup import initialise
-from api.wiring import open_wavegate
-from tests.integration.api.conftest import Home, ShiftedClock
+from tests.integration.api.conftest import Home
+from tests.integration.api.trusting import GITHUB, US, Trust, admin, ci_home, issuer, trust
 from tests.simulators.hostile_urls import HOSTILE
-from tests.simulators.oidc_issuer import GITHUB_JOB, GITLAB_JOB, OidcIssuer, new_key, oidc_issuer
+from tests.simulators.oidc_issuer import GITHUB_JOB, GITLAB_JOB, OidcIssuer, new_key
 
-US = "http://127.0.0.1:8080"  # the default of public_url
-GITHUB = {"repository_id": "74", "repository_owner_id": "65", "workflow": "release.yml", "environment": "release"}
-SBOM = b'{"bomFormat":"CycloneDX","specVersion":"1.6","version":1,"components":[{"type":"library","name":"zlib"}]}'
-
-
-@pytest.fixture(scope="module")
-def ci_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """A home whose operator allows issuers on loopback, without TLS."""
-    folder = tmp_path_factory.mktemp("ci") / "home"
-    environ = {
-        "WAVEGATE_HOME": str(folder),
-        "WAVEGATE_PASSWORD_MEMORY_KIB": "8192",
-        "WAVEGATE_OIDC_ALLOW": "127.0.0.1",
-    }
-    settings = read_settings(environ)
-    made = initialise(settings, org="acme", admin="admin@example.com", now=datetime.now(UTC))
-    wiring = open_wavegate(settings)
-    app = create_app(wiring)
-    yield Home(made, wiring, app, app.test_client())
-    wiring.close()
-
-
-@pytest.fixture(scope="module")
-def admin(ci_home: Home) -> str:
-    return ci_home.admin()
-
-
-@pytest.fixture
-def issuer() -> Iterator[OidcIssuer]:
-    """An issuer of each test's own, so that each starts with publishers that nobody else has."""
-    with oidc_issuer("ES256") as started:
-        yield started
-
-
-class Trust:
-    """Makes publishers of an issuer and exchanges its tokens."""
-
-    def __init__(self, home: Home, admin: str, issuer: OidcIssuer) -> None:
-        self.home, self.admin, self.issuer = home, admin, issuer
-
-    def create(self, **changed: Any) -> TestResponse:
-        body = {
-            "name": "gateway releases",
-            "provider": "github",
-            "issuer": self.issuer.url,
-            "claims": GITHUB,
-            "products": ["gateway"],
-            **changed,
-        }
-        return self.home.call("POST", "/trusted-publishers", body, token=self.admin)
-
-    def made(self, **changed: Any) -> str:
-        answer = self.create(**changed)
-        assert answer.status_code == 201, answer.text
-        made: str = answer.get_json()["id"]
-        return made
-
-    def exchange(self, id_token: str, **more: Any) -> TestResponse:
-        return self.home.call("POST", "/auth/publish-token", {"id_token": id_token, **more}, token="")
-
-    def refused(self, id_token: str, **more: Any) -> tuple[int, str]:
-        answer = self.exchange(id_token, **more)
-        return answer.status_code, answer.get_json()["error"]["code"]
-
-    def token(self, **changed: Any) -> str:
-        answer = self.exchange(self.issuer.token(US, **changed))
-        assert answer.status_code == 201, answer.text
-        text: str = answer.get_json()["token"]
-        return text
-
-    def publish(self, token: str, product: str = "gateway", version: str = "1.0.0", **more: Any) -> TestResponse:
-        staged = self.home.call("PUT", "/artifacts/content", data=f"{product} {version}".encode(), token=token)
-        assert staged.status_code == 201, staged.text
-        body = {"upload_id": staged.get_json()["upload_id"], "product": product, "version": version}
-        return self.home.call(
-            "POST", "/artifacts", {**body, "platform": "any", "file_name": "fw.bin", **more}, token=token
-        )
-
-    def events(self, tag: str) -> list[dict[str, Any]]:
-        found = self.home.call("GET", "/audit/events?limit=200&tag=" + tag, token=self.admin).get_json()["items"]
-        return [one for one in found if one["tag"] == tag]
-
-
-@pytest.fixture
-def trust(ci_home: Home, admin: str, issuer: OidcIssuer) -> Trust:
-    return Trust(ci_home, admin, issuer)
-
-
-def test_a_job_publishes_by_its_identity_and_the_log_names_its_claims(trust: Trust, issuer: OidcIssuer) -> None:
-    publisher = trust.made(lifetime_minutes=10)
-    answer = trust.exchange(issuer.token(US), product="gateway")
-    assert answer.status_code == 201
-    told = answer.get_json()
-    assert (told["publisher"], told["products"]) == (publisher, ["gateway"])
-    assert told["permissions"] == ["artifacts:publish", "artifacts:read", "sboms:write"]
-    left = datetime.fromisoformat(told["expires_at"]) - datetime.now(UTC)
-    assert timedelta(minutes=9) < left <= timedelta(minutes=10)
-    published = trust.publish(told["token"], version="1.1.0")
-    assert published.status_code == 201, published.text
-    assert published.get_json()["publisher"] == {"kind": "service", "id": publisher, "name": "gateway releases"}
-    used = trust.events("trusted_publisher.used")[-1]
-    assert used["subject"] == publisher
-    assert used["data"]["claims"] == {
-        "repository": "acme/gateway",
-        "repository_id": "74",
-        "repository_owner_id": "65",
-        "job_workflow_ref": "acme/gateway/.github/workflows/release.yml@refs/tags/v1.0.0",
-        "workflow": "Release",
-        "ref": "refs/tags/v1.0.0",
-        "sha": "a" * 40,
-        "environment": "Release",
-        "run_id": "4711",
-        "actor": "ann",
-    }
-
-
-def test_a_publish_token_does_its_products_and_nothing_else(trust: Trust) -> None:
-    trust.made()
-    token, home = trust.token(), trust.home
-    key = home.call("POST", "/api-keys", {"name": "others"}, token=trust.admin).get_json()["key"]
-    other = trust.publish(key, product="pump", version="2.0.0").get_json()
-    mine = trust.publish(token, version="2.0.0").get_json()
-
-    def refusal(method: str, path: str, body: object = None, **more: Any) -> tuple[int, str]:
-        answer = home.call(method, path, body, token=token, **more)
-        return answer.status_code, answer.get_json()["error"]["code"]
-
-    denied = trust.publish(token, product="pump", version="2.0.1")
-    assert (denied.status_code, denied.get_json()["error"]["code"]) == (403, "permission_denied")
-    assert denied.get_json()["error"]["message"] == "this trusted publisher may publish gateway, not 'pump'"
-    upload = home.call("PUT", "/artifacts/content", data=b"x", token=token).get_json()["upload_id"]
-    item = {"upload_id": upload, "product": "pump", "version": "3", "platform": "any", "file_name": "a"}
-    assert refusal("POST", "/artifacts/batch", {"items": [item], "partial": True}) == (403, "permission_denied")
-    assert refusal("POST", "/artifacts/drafts", item) == (403, "permission_denied")
-    assert refusal("GET", f"/artifacts/{other['id']}") == (404, "artifact_not_found")
-    assert refusal("PUT", f"/artifacts/{other['id']}/sboms", data=SBOM) == (404, "artifact_not_found")
-    assert home.call("PUT", f"/artifacts/{mine['id']}/sboms", data=SBOM, token=token).status_code == 201
-    listed = home.call("GET", "/artifacts?total=true", token=token).get_json()
-    assert {one["product"] for one in listed["items"]} == {"gateway"}
-    assert listed["total"] == len(listed["items"])
-    assert home.call("GET", "/artifacts?product=pump", token=token).get_json()["items"] == []
-    assert refusal("POST", f"/artifacts/{mine['id']}/yank", {"reason": "no"}) == (403, "permission_denied")
-    assert refusal("GET", "/rollouts") == (403, "permission_denied")
-    assert refusal("GET", "/sboms/sbm_1") == (403, "permission_denied")
-    assert refusal("POST", "/api-keys", {"name": "more"}) == (403, "session_required")
-    assert refusal("GET", "/trusted-publishers") == (403, "session_required")
-    assert refusal("PATCH", "/profile", {"name": "me"}) == (403, "session_required")
-    assert refusal("POST", "/auth/logout") == (400, "not_a_session")
-    assert home.call("GET", "/auth/me", token=token).get_json()["credential"]["kind"] == "publish_token"
-
-
-def test_every_route_refuses_a_publish_token_but_those_of_publishing(trust: Trust) -> None:
-    trust.made()
-    token = trust.token()
-    declared = trust.home.app.extensions["wavegate.declarations"]
-    allowed = {"artifacts:publish", "artifacts:read", "sboms:write"}
-    seen = set()
-    for rule in trust.home.app.url_map.iter_rules():
-        declaration = declared.get(rule.endpoint)
-        if declaration is None or declaration.public or declaration.permission is None:
-            continue
-        path = rule.rule.removeprefix("/api/v1").replace("<int:n>", "1")
-        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
-            status = trust.home.call(method, path.replace("<", "").replace(">", ""), {}, token=token).status_code
-            assert (status != 403) == (declaration.permission.value in allowed), (method, path, status)
-            seen.add(declaration.permission.value)
-    assert allowed < seen
-
-
-def test_an_identity_token_is_good_once_and_of_eight_at_once_one_wins(trust: Trust, issuer: OidcIssuer) -> None:
-    trust.made()
-    id_token = issuer.token(US)
-
-    def race(_: int) -> int:
-        body = {"id_token": id_token}
-        return trust.home.app.test_client().post("/api/v1/auth/publish-token", json=body).status_code
-
-    with ThreadPoolExecutor(8) as pool:
-        statuses = sorted(pool.map(race, range(8)))
-    assert statuses == [201] + [403] * 7
-    assert trust.refused(id_token) == (403, "id_token_spent")
-    # Another token with the same jti is the same identity.
-    again = issuer.token(US, jti="the-same")
-    assert trust.exchange(again).status_code == 201
-    assert trust.refused(issuer.token(US, jti="the-same")) == (403, "id_token_spent")
-
-
-def test_deleting_the_publisher_kills_its_tokens_at_once(trust: Trust) -> None:
-    publisher = trust.made()
-    token = trust.token()
-    assert trust.home.call("GET", "/artifacts", token=token).status_code == 200
-    path = f"/trusted-publishers/{publisher}"
-    assert trust.home.call("DELETE", path, token=trust.admin).status_code == 204
-    assert trust.home.call("GET", "/artifacts", token=token).status_code == 401
-    assert trust.home.call("GET", path, token=trust.admin).status_code == 404
-    assert trust.home.call("DELETE", path, token=trust.admin).status_code == 404
-    assert trust.refused(trust.issuer.token(US)) == (403, "no_trusted_publisher")
-    assert trust.events("trusted_publisher.deleted")[-1]["subject"] == publisher
-
-
-def test_a_publish_token_ends_by_itself_and_only_its_digest_is_stored(
-    trust: Trust, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trust.made(lifetime_minutes=15)
-    token = trust.token()
-    monkeypatch.setattr("api.operator.routes.datetime", ShiftedClock)
-    monkeypatch.setattr(ShiftedClock, "ahead", timedelta(minutes=14))
-    assert trust.home.call("GET", "/artifacts", token=token).status_code == 200
-    monkeypatch.setattr(ShiftedClock, "ahead", timedelta(minutes=15))
-    assert trust.home.call("GET", "/artifacts", token=token).status_code == 401
-    database = Path(trust.home.made.home) / "wavegate.db"
-    with sqlite3.connect(database) as connection:
-        dump = "\n".join(connection.iterdump())
-    assert token not in dump
+__all__ = ("admin", "ci_home", "issuer", "trust")  # fixtures
 
 
 @pytest.mark.parametrize(
@@ -272,7 +50,7 @@ def test_a_refusal_tells_a_job_its_own_claims_and_nothing_of_ours(trust: Trust, 
 
 def test_a_renamed_repository_stays_the_same(trust: Trust, issuer: OidcIssuer) -> None:
     trust.made()
-    moved = {
+    moved: dict[str, Any] = {
         "repository": "acme/new-name",
         "job_workflow_ref": "acme/new-name/.github/workflows/release.yml@" + "a" * 40,
     }
@@ -283,7 +61,7 @@ def test_gitlab_and_any_other_issuer(trust: Trust, issuer: OidcIssuer) -> None:
     trust.made(provider="gitlab", claims={"project_id": "22", "namespace_id": "72", "ref": "main"})
     assert trust.exchange(issuer.token(US, GITLAB_JOB)).status_code == 201
     for changed in ({"project_id": "23"}, {"namespace_id": "73"}, {"ref": "feature"}):
-        assert trust.refused(issuer.token(US, GITLAB_JOB, **changed)) == (403, "no_trusted_publisher")
+        assert trust.refused(issuer.token(US, {**GITLAB_JOB, **changed})) == (403, "no_trusted_publisher")
     trust.made(provider="generic", claims={"team": "firmware", "protected": "true"})
     assert trust.exchange(issuer.token(US, {"team": "firmware", "protected": True})).status_code == 201
     assert trust.refused(issuer.token(US, {"team": "firmware", "protected": False})) == (403, "no_trusted_publisher")
@@ -394,11 +172,6 @@ def test_what_would_trust_too_much_or_cannot_be_is_refused(trust: Trust, changed
     assert answer.status_code == 400
     assert answer.get_json()["error"]["code"] == "invalid_trusted_publisher"
     assert said in answer.get_json()["error"]["message"]
-
-
-@pytest.mark.parametrize("minutes", [0, 16])
-def test_a_publish_token_lasts_a_quarter_of_an_hour_at_most(trust: Trust, minutes: int) -> None:
-    assert trust.create(lifetime_minutes=minutes).get_json()["error"]["code"] == "validation_failed"
 
 
 def test_publishers_are_listed_oldest_first_in_pages(trust: Trust) -> None:
