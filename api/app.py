@@ -42,6 +42,7 @@ from api.operator import (
     rollouts,
     second_factor,
     selectors,
+    trusted_publishers,
     uploads,
     webhooks,
 )
@@ -57,6 +58,7 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     resets.api,
     own_sessions.api,
     second_factor.api,
+    trusted_publishers.api,
     approvals.api,
     artifacts.api,
     attestations.api,
@@ -191,7 +193,7 @@ def _admit(declaration: Declaration) -> Response | None:
     if not declaration.public:
         idle = timedelta(minutes=wiring.settings.session_idle_minutes)
         with rate_limits.strangers_counted():
-            g.caller = identify(request, wiring.accounts, now(), idle=idle)
+            g.caller = identify(request, wiring.accounts, wiring.publishers, now(), idle=idle)
         access.known(g.caller.user.org, g.caller.user.id, g.caller.credential_id)
         rate_limits.count(declaration.policy, g.caller.credential_id)
         # A user of another organisation is nobody here; one of ours names ours or none.

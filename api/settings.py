@@ -81,6 +81,7 @@ class Settings:
     target_downloads: str = "serve"
     metric_sources: Mapping[str, MetricSource] = field(default_factory=dict)
     webhook_allow: Allowed = field(default_factory=Allowed)
+    oidc_allow: Allowed = field(default_factory=lambda: Allowed(setting="oidc_allow"))
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     rate_limit_store: str = "memory"
     rate_limit_reads: int = 12_000
@@ -140,6 +141,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     "`bearer_token_file`; as a variable, JSON",
     "webhook_allow": "networks (`10.0.0.0/8`) and hosts that webhooks may reach although they are private, with or "
     "without TLS: a list; as a variable, with commas between",
+    "oidc_allow": "networks and hosts, as in `webhook_allow`, where issuers of identity tokens may be although they "
+    "are private",
 }
 
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
@@ -170,7 +173,21 @@ BUCKETS: Final = ("s3", "gs", "az")
 # Variables of this prefix that belong to the clients, the agent or the tests and may stand in the same environment, and
 # those by which the server's first process tells the one that answers HTTP.
 _OTHERS: Final = frozenset(
-    {"URL", "API_KEY", "API_KEY_FILE", "CONFIG_DIR", "ROOT", "FILE", "ACTION", "CONFIG", "PROFILE", "DEBUG", "TALLIES"}
+    {
+        "URL",
+        "API_KEY",
+        "API_KEY_FILE",
+        "ID_TOKEN",
+        "AUDIENCE",
+        "CONFIG_DIR",
+        "ROOT",
+        "FILE",
+        "ACTION",
+        "CONFIG",
+        "PROFILE",
+        "DEBUG",
+        "TALLIES",
+    }
 )
 _OTHER_PREFIXES: Final = ("AGENT_", "TEST_", "DEMO_", "INSTALL_")
 
@@ -245,22 +262,23 @@ def _build(found: Mapping[str, object]) -> Settings:
         log_format=_log_format(str(found.get("log_format", ""))),
         attestation_keys=_folder(str(found.get("attestation_keys", home / "attestation-keys"))),
         metric_sources=_metric_sources(found.get("metric_sources", {})),
-        webhook_allow=_webhook_allow(found.get("webhook_allow", ())),
         rate_limit_store=_rate_limit_store(str(found.get("rate_limit_store", "memory")), database_url),
+        webhook_allow=_allowed("webhook_allow", found.get("webhook_allow", ())),
+        oidc_allow=_allowed("oidc_allow", found.get("oidc_allow", ())),
         trusted_proxies=_networks(found.get("trusted_proxies", "")),
         require_password_change=_flag("require_password_change", found.get("require_password_change", False)),
         **plain,  # type: ignore[arg-type]  # numbers by name, checked just above
     )
 
 
-def _webhook_allow(told: object) -> Allowed:
+def _allowed(name: str, told: object) -> Allowed:
     entries = told.split(",") if isinstance(told, str) else told
     if not isinstance(entries, list | tuple) or not all(isinstance(one, str) for one in entries):
-        raise InvalidSettings("webhook_allow is no list of networks and host names")
+        raise InvalidSettings(f"{name} is no list of networks and host names")
     try:
-        return Allowed.parse([one.strip() for one in entries if one.strip()])
+        return Allowed.parse([one.strip() for one in entries if one.strip()], name)
     except ValueError as error:
-        raise InvalidSettings(f"webhook_allow: {error}") from None
+        raise InvalidSettings(f"{name}: {error}") from None
 
 
 def _metric_sources(told: object) -> dict[str, MetricSource]:

@@ -9,6 +9,8 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
+from api.auth.issuers import Issuers
+from api.guarded import Guarded
 from api.settings import Settings
 from evidence.errors import SecretUnreadable
 from evidence.webhooks.service import Webhooks
@@ -40,6 +42,7 @@ from store.inventory import SqlInventory
 from store.invitations import Invitations
 from store.login_failures import LoginFailures
 from store.permits import SqlPermits
+from store.publishers import Publishers
 from store.readings import SqlReadings
 from store.repository_lease import SqlLease
 from store.rollouts import SqlRollouts
@@ -79,6 +82,8 @@ class Wavegate:
     invitations: Invitations
     failures: LoginFailures
     second_factors: SecondFactors
+    publishers: Publishers
+    issuers: Issuers
     audit: AuditLog
     idempotency: IdempotencyKeys
     webhooks: Webhooks
@@ -287,6 +292,8 @@ def open_wavegate(settings: Settings) -> Wavegate:
         invitations=Invitations(db),
         failures=LoginFailures(db),
         second_factors=SecondFactors(db),
+        publishers=Publishers(db),
+        issuers=Issuers(Guarded(settings.oidc_allow)),
         audit=AuditLog(db),
         idempotency=IdempotencyKeys(db),
         webhooks=Webhooks(

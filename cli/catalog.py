@@ -37,6 +37,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "enroll-token": Entry("cli.commands.enroll_token", "enroll_token", "Make the tokens that let devices in."),
     "audit": Entry("cli.commands.audit", "audit", "Read what happened, and who did it."),
     "key": Entry("cli.commands.key", "key", "Make, list, rotate and revoke API keys."),
+    "trusted-publisher": Entry(
+        "cli.commands.trusted_publisher", "trusted_publisher", "Let CI jobs publish by their own identity."
+    ),
     "user": Entry("cli.commands.user", "user", "Invite people, make and disable accounts."),
     "webhook": Entry("cli.commands.webhook", "webhook", "Have events sent to programs of yours, signed."),
     "repo": Entry("cli.commands.repo", "repo", "Look after the signed repository."),

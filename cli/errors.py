@@ -162,6 +162,12 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "webhook_changed": CONFLICT,
     "webhook_disabled": CONFLICT,
     "webhook_secret_unreadable": FAILURE,
+    "trusted_publisher_not_found": CONFLICT,
+    "invalid_trusted_publisher": USAGE,
+    "too_many_trusted_publishers": CONFLICT,
+    "no_trusted_publisher": NOT_AUTHENTICATED,
+    "id_token_spent": NOT_AUTHENTICATED,
+    "issuer_unreachable": FAILURE,
     # keys
     "custody_error": FAILURE,
     "key_unknown": FAILURE,
@@ -175,6 +181,8 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "key_damaged": FAILURE,
     "key_exists": CONFLICT,
     "seal_broken": FAILURE,
+    "id_token_invalid": NOT_AUTHENTICATED,
+    "id_token_key_unknown": NOT_AUTHENTICATED,
     "device_ca_exists": CONFLICT,
     "device_ca_unusable": FAILURE,
     "invalid_certificate_request": USAGE,
@@ -228,6 +236,8 @@ HINTS: Final[dict[str, str]] = {
     "draft_moved": "`publish repo draft rebase` makes it anew; it has to be signed again",
     "draft_expired": "`publish repo draft rebase` makes it anew with a new deadline",
     "webhook_not_found": "`publish webhook list` shows the webhooks there are",
+    "trusted_publisher_not_found": "`publish trusted-publisher list` shows those there are",
+    "no_trusted_publisher": "an administrator makes one with `publish trusted-publisher create`",
     "product_claimed": "push with --key URI, one of the product's own keys",
 }
 

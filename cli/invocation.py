@@ -82,3 +82,28 @@ class Invocation:
         base_url = config.base_url(self.url, self.profile)
         credential = config.credential(base_url, api_key_file=self.api_key_file, as_person=as_person)
         return Client(base_url, credential, notice=self.note)
+
+    def publishing_client(self, trusted: bool | None, product: str | None) -> Client:
+        """A client for what CI jobs do: by key, else by the identity that the CI system gives the job, else by login.
+
+        Args:
+            trusted: True takes the job's identity whatever keys there are, False never, None when there is no key.
+            product: What is to be published; None for several.
+
+        Raises:
+            NotLoggedIn: The job's identity is wanted and there is none.
+            ApiRefusal: The server does not trust it.
+        """
+        from cli.ambient import Ambient, nobody_here, trade
+        from cli.client import Client
+        from cli.config import Config
+
+        config = Config.from_environment()
+        ambient = None if trusted is False else Ambient.found()
+        if trusted and ambient is None:
+            raise nobody_here()
+        if ambient is None or (trusted is None and (self.api_key_file is not None or config.api_key is not None)):
+            return self.client()
+        base_url = config.base_url(self.url, self.profile)
+        stranger = Client(base_url, None, notice=self.note)
+        return Client(base_url, trade(stranger, ambient, product=product), notice=self.note)

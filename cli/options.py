@@ -116,3 +116,13 @@ def own_key_options(command: Command) -> Command:
         "--key", "keys", multiple=True, metavar="URI", help="Sign it yourself, as claimed products are; repeat."
     )
     return key(passphrase(command))
+
+
+def trusted_option(command: Command) -> Command:
+    """``--trusted/--no-trusted``, passed on as ``trusted``, None when neither is said."""
+    return click.option(
+        "--trusted/--no-trusted",
+        default=None,
+        help="Publish by the identity of this CI job (GitHub, GitLab, WAVEGATE_ID_TOKEN), which a trusted publisher "
+        "must match. [default: when no API key is given]",
+    )(command)

@@ -7,7 +7,13 @@ EvidenceError
 ├── TooManyWebhooks          the organisation has as many as it may
 ├── WebhookChanged           somebody else changed it meanwhile
 ├── WebhookDisabled          nothing is sent to it
-└── SecretUnreadable         the secret was sealed with a key that is not here
+├── SecretUnreadable         the secret was sealed with a key that is not here
+├── UnknownPublisher         no such trusted publisher in this organisation
+├── InvalidPublisher         its issuer, claims or lifetime cannot be
+├── TooManyPublishers        the organisation has as many as it may
+├── NoPublisherMatches       a job's identity is real, and nobody trusts it
+├── IdTokenSpent             a job's identity token was exchanged already
+├── IssuerUnreachable        an issuer's keys cannot be had
 """
 
 from __future__ import annotations
@@ -47,3 +53,27 @@ class WebhookDisabled(EvidenceError):
 
 class SecretUnreadable(EvidenceError):
     code = "webhook_secret_unreadable"
+
+
+class UnknownPublisher(EvidenceError):
+    code = "trusted_publisher_not_found"
+
+
+class InvalidPublisher(EvidenceError):
+    code = "invalid_trusted_publisher"
+
+
+class TooManyPublishers(EvidenceError):
+    code = "too_many_trusted_publishers"
+
+
+class NoPublisherMatches(EvidenceError):
+    code = "no_trusted_publisher"
+
+
+class IdTokenSpent(EvidenceError):
+    code = "id_token_spent"
+
+
+class IssuerUnreachable(EvidenceError):
+    code = "issuer_unreachable"

@@ -12,6 +12,8 @@ CustodyError
 ├── SigningRefused      the signer process holds the key and its policy says no
 ├── SignerUnusable      the signer process cannot start
 ├── SealBroken                  a sealed secret is damaged, or sealed by another home
+├── IdTokenInvalid              an identity token is not one, or not for us, or not for now
+├── IdTokenKeyUnknown           it is signed by a key that its issuer does not publish
 ├── DeviceCaExists              there is a device CA in this folder already
 ├── DeviceCaUnusable            its files are missing, damaged, or do not belong together
 └── InvalidCertificateRequest   a device asks for a certificate in a form that is not signed
@@ -70,6 +72,14 @@ class SignerUnusable(CustodyError):
 
 class SealBroken(CustodyError):
     code = "seal_broken"
+
+
+class IdTokenInvalid(CustodyError):
+    code = "id_token_invalid"
+
+
+class IdTokenKeyUnknown(CustodyError):
+    code = "id_token_key_unknown"
 
 
 class DeviceCaExists(CustodyError):

@@ -130,3 +130,16 @@ invitations = Table(
     Column("accepted_by", Key, ForeignKey("users.id")),
     Column("revoked_at", UtcDateTime),
 )
+
+# Who somebody is elsewhere. One person may have an account in each of several organisations.
+identities = Table(
+    "identities",
+    metadata,
+    org_column(primary_key=True),
+    Column("issuer", Key, primary_key=True),
+    Column("subject", Key, primary_key=True),
+    Column("user_id", Key, ForeignKey("users.id"), nullable=False, index=True),
+    Column("follows_roles", Boolean, nullable=False),
+    Column("linked_at", UtcDateTime, nullable=False),
+    Column("last_used_at", UtcDateTime),
+)

@@ -33,13 +33,14 @@ _BATCH: Final = 500  # values in one IN (…); SQLite before 3.32 took 999 at mo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactFilter:
-    """What a list is narrowed to; None does not narrow."""
+    """What a list is narrowed to; None does not narrow. ``products`` are those that may be seen at all."""
 
     product: str | None = None
     version: str | None = None
     platform: str | None = None
     channel: str | None = None
     sha256: str | None = None
+    products: frozenset[str] | None = None
 
 
 EVERYTHING: Final = ArtifactFilter()
@@ -185,6 +186,8 @@ class ArtifactIndex:
         ):
             if wanted is not None:
                 query = query.where(column == wanted)
+        if where.products is not None:
+            query = query.where(artifact_rows.c.product.in_(sorted(where.products)))
         return query
 
     def _with_companions(self, connection: Connection, rows: Sequence[AnyRow]) -> Sequence[ArtifactRecord]:

@@ -26,6 +26,9 @@ from store.columns import JsonText, Key, UtcDateTime
 from store.metric_models import metric_readings as metric_readings
 from store.permit_models import permit_places as permit_places
 from store.permit_models import permits as permits
+from store.publisher_models import publish_tokens as publish_tokens
+from store.publisher_models import spent_id_tokens as spent_id_tokens
+from store.publisher_models import trusted_publishers as trusted_publishers
 from store.webhook_models import webhook_deliveries as webhook_deliveries
 from store.webhook_models import webhooks as webhooks
 

@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 
 from flask import Request
 
-from api.auth.permissions import HOLDS, SESSION_ONLY, Permission, of_key
+from api.auth.permissions import HOLDS, OF_A_JOB, SESSION_ONLY, Permission, of_key
 from api.errors import ApiError
-from evidence.model import Actor
-from evidence.people import SessionKind, User
-from keys.secret import API_KEY, LOGIN_TOKEN, SESSION, check_form, digest
+from evidence.model import Actor, ActorKind
+from evidence.people import Role, SessionKind, User
+from keys.secret import API_KEY, LOGIN_TOKEN, PUBLISH_TOKEN, SESSION, check_form, digest
 from store.accounts import Accounts
+from store.publishers import Publishers
 
 COOKIE: Final = "__Host-wavegate"
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -22,13 +23,32 @@ _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is calling and with what. ``credential`` is ``session``, ``token`` or ``api_key``."""
+    """Who is calling and with what. ``credential`` is ``session``, ``token``, ``api_key`` or ``publish_token``.
+
+    ``user`` of a CI job stands for its trusted publisher and is no account. ``products`` None: all of them.
+    """
 
     user: User
     credential: str
     credential_id: str
     expires_at: datetime
     permissions: frozenset[Permission]
+    products: frozenset[str] | None = None
+
+    @property
+    def is_login(self) -> bool:
+        """Whether it is a login, of a person or with a person's password, and no key or job."""
+        return self.credential in {SessionKind.SESSION.value, SessionKind.TOKEN.value}
+
+    def check_product(self, product: str) -> None:
+        """Refuse with 403 who may publish other products only."""
+        if self.products is not None and product not in self.products:
+            raise ApiError(
+                403,
+                "permission_denied",
+                f"this trusted publisher may publish {', '.join(sorted(self.products))}, not {product[:100]!r}",
+                permission=Permission.ARTIFACTS_PUBLISH.value,
+            )
 
     @property
     def actor(self) -> Actor:
@@ -36,7 +56,7 @@ class Caller:
         return self.user.actor(self.credential_id)
 
 
-def identify(request: Request, accounts: Accounts, now: datetime, *, idle: timedelta) -> Caller:
+def identify(request: Request, accounts: Accounts, publishers: Publishers, now: datetime, *, idle: timedelta) -> Caller:
     """Find out who is calling.
 
     A bearer counts before a cookie. A cookie counts for unsafe methods only when the browser says that the request
@@ -55,6 +75,8 @@ def identify(request: Request, accounts: Accounts, now: datetime, *, idle: timed
             return _by_key(text, accounts, now)
         if check_form(text, LOGIN_TOKEN):
             return _by_session(text, SessionKind.TOKEN, accounts, now, idle=None)
+        if check_form(text, PUBLISH_TOKEN):
+            return _by_publish_token(text, publishers, now)
         raise _unauthenticated("the bearer is neither an API key nor a login token of ours")
     cookie = request.cookies.get(COOKIE)
     if cookie is not None and check_form(cookie, SESSION):
@@ -68,7 +90,7 @@ def check_permission(caller: Caller, permission: Permission | None) -> None:
     """Refuse with 403 when the caller lacks the permission, naming it, or holds it but not by this credential."""
     if permission is None:
         return
-    if permission in SESSION_ONLY and caller.credential == "api_key":
+    if permission in SESSION_ONLY and not caller.is_login:
         raise ApiError(
             403,
             "session_required",
@@ -86,7 +108,7 @@ def check_permission(caller: Caller, permission: Permission | None) -> None:
 
 def check_password_changed(caller: Caller) -> None:
     """Refuse with 403 who logged in with a one-time password and still has it; API keys know no password."""
-    if caller.user.password_change_required and caller.credential != "api_key":
+    if caller.user.password_change_required and caller.is_login:
         raise ApiError(
             403,
             "password_change_required",
@@ -116,6 +138,23 @@ def _by_key(text: str, accounts: Accounts, now: datetime) -> Caller:
         raise _refused()
     accounts.touch_key(key, now=now)
     return Caller(user, "api_key", key.id, key.expires_at, of_key(user.role, key.scope))
+
+
+def _by_publish_token(text: str, publishers: Publishers, now: datetime) -> Caller:
+    found = publishers.token_by_sha256(digest(text))
+    if found is None or not found[0].is_live(now):
+        raise _refused()
+    token, publisher = found
+    job = User(
+        id=publisher.id,
+        org=publisher.org,
+        email="",
+        name=publisher.name,
+        kind=ActorKind.SERVICE,
+        role=Role.VIEWER,
+        created_at=publisher.created_at,
+    )
+    return Caller(job, "publish_token", token.id, token.expires_at, OF_A_JOB, frozenset(publisher.products))
 
 
 def _by_session(text: str, kind: SessionKind, accounts: Accounts, now: datetime, *, idle: timedelta | None) -> Caller:

@@ -43,6 +43,7 @@ class Permission(StrEnum):
     USERS_ADMIN = "users:admin"
     API_KEYS_ADMIN = "api-keys:admin"
     WEBHOOKS_ADMIN = "webhooks:admin"
+    TRUSTED_PUBLISHERS_ADMIN = "trusted-publishers:admin"
 
 
 _VIEWER: Final = frozenset(p for p in Permission if p.value.endswith(":read"))
@@ -87,8 +88,12 @@ SESSION_ONLY: Final = frozenset(
         Permission.USERS_ADMIN,
         Permission.API_KEYS_ADMIN,
         Permission.WEBHOOKS_ADMIN,
+        Permission.TRUSTED_PUBLISHERS_ADMIN,
     }
 )
+
+# Of a CI job that showed its identity; and of the products named for it only, see `Caller.check_product`.
+OF_A_JOB: Final = frozenset({Permission.ARTIFACTS_PUBLISH, Permission.ARTIFACTS_READ, Permission.SBOMS_WRITE})
 
 
 def of_key(owner: Role, scope: Collection[str] | None = None) -> frozenset[Permission]:

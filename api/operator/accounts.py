@@ -183,7 +183,7 @@ def create_login_token(body: Login) -> Response:
 def logout() -> Response:
     """End the session or token that this request was made with"""
     me = caller()
-    if me.credential == "api_key":
+    if not me.is_login:
         raise ApiError(400, "not_a_session", "an API key does not log out; revoke it with DELETE /api/v1/api-keys/{id}")
     event = AuditEvent("user.logged_out", me.user.id, me.actor, now())
     services().accounts.end_session(services().org, me.credential_id, event)
@@ -334,7 +334,7 @@ def _end_replaced() -> None:
 def check_person() -> Caller:
     """Who is calling, when it is by their own login; raises ApiError 403 ``session_required`` for an API key."""
     me = caller()
-    if me.credential == "api_key":
+    if not me.is_login:
         raise ApiError(403, "session_required", "a profile is the person's own, by their login and not by an API key")
     return me
 

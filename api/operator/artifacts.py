@@ -35,6 +35,7 @@ from repo_signing.team_drafts import amend, attach, take_out, yank
 from sbom.model import SbomLimits
 from sbom.read import read_sbom
 from store.artifacts import ArtifactFilter
+from store.errors import UnknownArtifact
 
 api = Routes("artifacts", "Artifacts")
 
@@ -166,6 +167,7 @@ class ArtifactQuery(PageQuery):
             platform=self.platform,
             channel=self.channel,
             sha256=self.sha256,
+            products=caller().products,
         )
 
 
@@ -300,6 +302,7 @@ def get_sbom(path: IdPath) -> Response:
 
 def wanted(body: Publish) -> NewArtifact:
     """What a publisher asks for, with its uploads looked up, its SBOMs and attestations read."""
+    caller().check_product(body.product)
     repository = services().repository
     staged = repository.staged(body.upload_id)
     return NewArtifact(
@@ -398,9 +401,12 @@ def _sbom(record: SbomRecord) -> Sbom:
 
 
 def artifact_named(id_or_path: str) -> ArtifactRecord:
-    """By id or target path; raises UnknownArtifact."""
-    index = services().artifacts
-    return index.get(id_or_path) if is_id(id_or_path, "art") else index.at_path(id_or_path)
+    """By id or target path; raises UnknownArtifact, also for a product that is none of the caller's."""
+    index, products = services().artifacts, caller().products
+    found = index.get(id_or_path) if is_id(id_or_path, "art") else index.at_path(id_or_path)
+    if products is not None and found.product not in products:
+        raise UnknownArtifact(f"no artifact {id_or_path}")
+    return found
 
 
 def _examined(staged: StagedBlob) -> SbomUpload:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.invocation import Invocation
-from cli.options import pairs, server_options
+from cli.options import pairs, server_options, trusted_option
 from cli.text import fields, size
 from repo_signing.errors import RepositoryError
 from repo_signing.paths import artifact_path, check_channel
@@ -51,6 +51,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 )
 @click.option("--key", "keys", multiple=True, metavar="URI", help="Sign it yourself, as claimed products are; repeat.")
 @click.option("--passphrase-file", type=_FILE, help="Opens the key. [default: the file passphrase beside it]")
+@trusted_option
 @server_options
 def push(
     invocation: Invocation,
@@ -69,6 +70,7 @@ def push(
     resumed: str | None,
     keys: tuple[str, ...],
     passphrase_file: Path | None,
+    trusted: bool | None,
 ) -> int:
     """Publish FILE, signed together with its SBOMs and attestations.
 
@@ -78,13 +80,14 @@ def push(
     A product that its team has claimed takes --key: the private key is used on this machine, the server gets the
     signature. While other signatures are missing the command ends with 7, and the draft waits for them.
 
-    In a GitHub job the answer is also written to GITHUB_OUTPUT.
+    In a CI job without an API key the job's own identity is exchanged for a token of a few minutes, if an administrator
+    trusts it (`publish trusted-publisher`). In a GitHub job the answer is also written to GITHUB_OUTPUT.
     """
     from cli.errors import TIMED_OUT
 
     # The server judges this, too; asking first spares the upload of a file that could never be named so.
     check_names(product, version, platform, channel, file_name or file.name)
-    client = invocation.client()
+    client = invocation.publishing_client(trusted, product)
     staged_sboms = [_send(client, sbom, None, invocation) for sbom in sboms]
     staged_attestations = [_send(client, one, None, invocation) for one in attested]
     staged = _send(client, file, sha256, invocation, resumed)

@@ -11,7 +11,7 @@ import click
 
 from cli.commands.push import check_names, progress, write_github_output
 from cli.invocation import Invocation
-from cli.options import server_options
+from cli.options import server_options, trusted_option
 from cli.text import fields, table
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ _SHOWN: Final = 20  # refusals in a table
 @click.argument("manifest", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
 @click.option("--partial", is_flag=True, help="Sign the others when some are refused; else all are signed or none is.")
 @click.option("--jobs", type=click.IntRange(1, 32), default=4, show_default=True, help="Uploads at once.")
+@trusted_option
 @server_options
-def push_batch(invocation: Invocation, manifest: Path, partial: bool, jobs: int) -> int:
+def push_batch(invocation: Invocation, manifest: Path, partial: bool, jobs: int, trusted: bool | None) -> int:
     """Publish all artifacts of MANIFEST (JSON, YAML or CSV), up to 10,000, in one commit.
 
     Each has `file`, `product` and `version`, and may have `platform`, `channel`, `file_name`, `sboms`, `attestations`,
@@ -44,7 +45,8 @@ def push_batch(invocation: Invocation, manifest: Path, partial: bool, jobs: int)
     listed = read_manifest(manifest)
     for one in listed:
         check_names(one.product, one.version, one.platform, one.channel, one.name)
-    client = invocation.client()
+    products = {one.product for one in listed}
+    client = invocation.publishing_client(trusted, products.pop() if len(products) == 1 else None)
     files = list(dict.fromkeys(file for one in listed for file in (one.file, *one.sboms, *one.attestations)))
     sent = _Sender(client, invocation).send(files, jobs)
     answer = client.post("/artifacts/batch", {"items": _items(listed, sent), "partial": partial})

@@ -62,13 +62,15 @@ _COMPATIBLE: Final = IPv6Network("::/96")
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What may be reached although it is private: networks, and hosts by name. Their receivers may be without TLS."""
+    """What may be reached although it is private: networks, and hosts by name. Their receivers may be without TLS.
+    ``setting`` is what an operator is told to change."""
 
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     hosts: frozenset[str] = frozenset()
+    setting: str = "webhook_allow"
 
     @classmethod
-    def parse(cls, entries: Sequence[str]) -> Allowed:
+    def parse(cls, entries: Sequence[str], setting: str = "webhook_allow") -> Allowed:
         """Read entries such as ``10.0.0.0/8``, ``127.0.0.1`` or ``hooks.example``; ValueError names a bad one."""
         networks: list[IPv4Network | IPv6Network] = []
         hosts: set[str] = set()
@@ -80,7 +82,7 @@ class Allowed:
                 if "/" in entry or _HOST.fullmatch(host) is None or _is_number(host):
                     raise ValueError(f"{entry!r} is neither a network such as 10.0.0.0/8 nor a host name") from None
                 hosts.add(host)
-        return cls(tuple(networks), frozenset(hosts))
+        return cls(tuple(networks), frozenset(hosts), setting)
 
     def __str__(self) -> str:
         return ",".join([*map(str, self.networks), *sorted(self.hosts)])
@@ -123,7 +125,7 @@ def place_of(url: str, allowed: Allowed) -> Place:
     is_allowed = _check_host(host, allowed)
     secure = parts.scheme == "https"
     if not secure and not is_allowed:
-        raise InvalidWebhook("the URL is without TLS; take https, or have the host put into `webhook_allow`")
+        raise InvalidWebhook(f"the URL is without TLS; take https, or have the host put into `{allowed.setting}`")
     port = (_HTTPS if secure else 80) if port is None else port
     if not is_allowed and port != _HTTPS and port < _FIRST_FREE_PORT:
         raise InvalidWebhook(f"port {port} is no receiver's; take 443, or one from {_FIRST_FREE_PORT} on")
@@ -149,7 +151,7 @@ def why_refused(address: str, host: str, allowed: Allowed) -> str | None:
     public = meant.is_global and not meant.is_multicast and not any(meant in network for network in _REFUSED)
     if public and (meant.version == 4 or meant in _GLOBAL_UNICAST):
         return None
-    return f"{found} is not a public address; the server's operator can allow it with `webhook_allow`"
+    return f"{found} is not a public address; the server's operator can allow it with `{allowed.setting}`"
 
 
 def _check_host(host: str, allowed: Allowed) -> bool:
@@ -168,7 +170,7 @@ def _check_host(host: str, allowed: Allowed) -> bool:
     if host in allowed.hosts:
         return True
     if "." not in host or host.endswith(tuple(f".{name}" for name in _PRIVATE_NAMES)):
-        raise InvalidWebhook(f"{host} is a private name; the server's operator can allow it with `webhook_allow`")
+        raise InvalidWebhook(f"{host} is a private name; the server's operator can allow it with `{allowed.setting}`")
     return False
 
 
