@@ -10,14 +10,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from flask import Flask
-
-from api.app import create_app
 from api.logs import start_logging
 from api.settings import read_settings
 from api.wiring import open_wavegate
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 ORPHAN_GRACE_SECONDS: Final = 5  # for requests under way when the server's first process is gone
 
@@ -26,6 +26,9 @@ log: Final = logging.getLogger("wavegate")
 
 def application() -> Flask:
     """The application over the home that the environment names."""
+    # The server's first process starts this one and needs no routes; declaring them takes a second.
+    from api.app import create_app
+
     settings = read_settings(config=Path(os.environ["WAVEGATE_CONFIG"]) if "WAVEGATE_CONFIG" in os.environ else None)
     start_logging(settings.log_level, settings.log_format)
     parent = multiprocessing.parent_process()

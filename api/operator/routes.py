@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Annotated, Any, Final, Generic, TypeVar, cast
 
 import orjson
@@ -67,6 +68,14 @@ class Error(BaseModel):
     """The one shape of every error."""
 
     error: ErrorBody
+
+    @classmethod
+    @cache
+    def model_json_schema(  # type: ignore[override]  # what `cache` makes takes the same arguments
+        cls, *told: Any, **more: Any
+    ) -> dict[str, Any]:
+        """Made once: every route names it nine times, and that was a third of the server's start."""
+        return super().model_json_schema(*told, **more)
 
 
 class Page(BaseModel, Generic[Item]):
