@@ -6,10 +6,14 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-all bench conformance lint format lock proto reference clean
+RESOLVE := $(BIN)/uv pip compile --universal --system-certs --generate-hashes \
+	--no-config --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet
+
+.PHONY: help setup agent demo test test-all bench conformance lint format lock proto reference clean
 
 help:
 	@echo "make setup     build .venv from requirements.lock"
+	@echo "make agent     build dist/wavegate-agent.pyz, the agent as one file"
 	@echo "make demo      a server, 24 agents, one bad release and one good one, in a temporary folder"
 	@echo "make test      lint, types, imports and every test that is not a nightly one"
 	@echo "make test-all  the same with the nightly tests"
@@ -17,13 +21,16 @@ help:
 	@echo "make conformance SUITE=FOLDER  run a checkout of tuf-conformance against the agent"
 	@echo "make lint      ruff, mypy --strict and the import contracts"
 	@echo "make format    let ruff put the code into shape"
-	@echo "make lock      resolve requirements.lock anew from pyproject.toml"
+	@echo "make lock      resolve requirements.lock anew from pyproject.toml, and requirements-agent.lock from it"
 	@echo "make proto     generate the gRPC stubs from api/device/device.proto"
 	@echo "make reference write docs/reference.md anew from the code"
 	@echo "make clean     remove everything that the other commands made"
 
 setup:
 	@PYTHON='$(PYTHON)' .ci/setup
+
+agent: setup
+	@$(BIN)/python -m agent.pyz $(ARGS)
 
 demo: setup
 	@$(BIN)/publish demo $(ARGS)
@@ -59,8 +66,8 @@ format: setup
 # Resolved for every platform at once; hashes pin the files, so that it does not matter which index they come from
 # and the lock names none. `--system-certs` is for networks whose certificate authority only the machine knows.
 lock: setup
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --system-certs --generate-hashes \
-		--no-config --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet $(ARGS) -o requirements.lock
+	$(RESOLVE) pyproject.toml --all-extras $(ARGS) -o requirements.lock
+	$(RESOLVE) --group pyproject.toml:agent -c requirements.lock -o requirements-agent.lock
 
 proto: setup
 	$(BIN)/python -m api.device.generate

@@ -7,8 +7,7 @@ import json
 import stat
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,102 +15,19 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agent.main import cli
-from api.device.server import DeviceServer, DeviceServerSettings
-from evidence.model import Actor, ActorKind
 from fleet import service
-from fleet.enrol import EnrolRequest, enrol
-from fleet.errors import FleetError
-from keys.device_ca import DeviceCa, create_device_ca
 from rollout.cohort import bucket
 from rollout.decision import DecisionArtifact, encode_decision
-from rollout.model import Report
 from tests.simulators.agents import a_decision
 from tests.simulators.devices import utc_now
-from tests.simulators.fleet import FleetSimulator
-from tests.simulators.permits import DevicePermitsSimulator
-from tests.simulators.signed_tree import Mirror, SignedTree, served
-
-ADMIN = Actor(ActorKind.USER, "usr_admin", "Ada")
-
-
-@dataclass
-class Gate:
-    """A server as devices see it: enrolment and repository over HTTP, the device port over mutual TLS."""
-
-    tree: SignedTree
-    mirror: Mirror
-    fleet: FleetSimulator
-    ca: DeviceCa
-    port: int = 0
-    reports: list[tuple[str, Report]] = field(default_factory=list)
-    change: Callable[[dict[str, Any]], None] = lambda answer: None
-
-    def report(self, org: str, device: str, report: Report, groups: frozenset[str]) -> bool:
-        self.reports.append((device, report))
-        return True
-
-    def token(self, root_sha256: str | None = None) -> str:
-        _, text = service.create_token(
-            self.fleet,
-            "acme",
-            name="lab",
-            root_sha256=root_sha256 or self.tree.root_sha256,
-            life=timedelta(hours=1),
-            max_uses=3,
-            groups=["canary"],
-            labels={},
-            by=ADMIN,
-            now=utc_now(),
-        )
-        return text
-
-    def enrol(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        request = EnrolRequest(**{**body, "certificate_request": body["certificate_request"].encode()})
-        try:
-            enrolled = enrol(request, fleet=self.fleet, issuer=self.ca, now=utc_now())
-        except FleetError as error:
-            return 403, {"error": {"code": error.code, "message": str(error), "request_id": "req_1"}}
-        answer = {
-            "device_id": enrolled.device.id,
-            "name": enrolled.device.name,
-            "org": enrolled.device.org,
-            "groups": list(enrolled.device.groups),
-            "certificate_chain": enrolled.certificate_chain,
-            "device_ca": enrolled.device_ca,
-            "device_endpoint": f"localhost:{self.port}",
-            "root": base64.b64encode(self.tree.root).decode(),
-            "metadata_url": "metadata/",
-            "targets_url": f"{self.mirror.url}/targets/",
-        }
-        self.change(answer)
-        return 201, answer
-
-    def offer(self, content: bytes) -> None:
-        target = self.tree.add_artifact("app/1.0/linux-x86_64/app.bin", content)
-        decision = a_decision("1.0", "rol_1", target.path, target.length, target.hashes["sha256"])
-        self.tree.put_document("decisions/app/canary.json", encode_decision(decision))
+from tests.simulators.gate import ADMIN, Gate, open_gate
+from tests.simulators.signed_tree import SignedTree
 
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Iterator[Gate]:
-    tree, fleet = SignedTree(), FleetSimulator()
-    ca = create_device_ca(tmp_path / "device-ca", now=utc_now())
-    service.create_group(fleet, "acme", name="canary", description="", by=ADMIN, now=utc_now())
-    with served(tree.files) as mirror:
-        gate = Gate(tree, mirror, fleet, ca)
-        mirror.enrol = gate.enrol
-        server = DeviceServer(
-            fleet,
-            ca,
-            gate.report,
-            lambda *_: ["app"],
-            DevicePermitsSimulator(),
-            DeviceServerSettings(listen="127.0.0.1:0"),
-            utc_now,
-        )
-        gate.port = server.start()
+    with open_gate(tmp_path) as gate:
         yield gate
-        server.stop(0)
 
 
 def agent(*arguments: str, home: Path) -> Result:
