@@ -17,7 +17,8 @@ log: Final = logging.getLogger("wavegate.access")
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER: Final = "other"  # of which there are as many as callers care to make up
 NO_ROUTE: Final = "-"
-# Asked by every device at each poll, and by machines every few seconds: told only when they fail, or when debugging.
+# Asked by every device at each poll, which ends with a root that is not there, and by machines every few seconds: told
+# only when the server fails, or when debugging.
 _OFTEN: Final = ("/tuf/", "/healthz", "/readyz", "/metrics")
 
 
@@ -43,7 +44,7 @@ def answered(response: Response) -> None:
     meter = probes.current_meter()
     meter.requests.labels(method, route, str(response.status_code)).inc()
     meter.seconds.labels(method, route).observe(spent)
-    level = logging.WARNING if response.status_code >= 500 else _usual_level(response.status_code)
+    level = _level(response.status_code)
     if log.isEnabledFor(level):
         told = fields(
             request_id=g.get("request_id"),
@@ -56,5 +57,7 @@ def answered(response: Response) -> None:
         log.log(level, "%s %s %s", method, route, response.status_code, extra=told)
 
 
-def _usual_level(status: int) -> int:
-    return logging.DEBUG if status < 400 and request.path.startswith(_OFTEN) else logging.INFO
+def _level(status: int) -> int:
+    if status >= 500:
+        return logging.WARNING
+    return logging.DEBUG if request.path.startswith(_OFTEN) else logging.INFO

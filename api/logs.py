@@ -63,10 +63,16 @@ def start_logging(level: str, form: str = "") -> None:
     """
     lines = logging.StreamHandler(sys.stderr)
     lines.addFilter(keep_fields)
-    lines.setFormatter(AsText() if (form or _usual()) == "text" else AsJson())
+    lines.setFormatter(AsText() if is_text(form) else AsJson())
     logging.basicConfig(level=level.upper(), handlers=[lines], force=True)
-    for noisy in ("alembic", "urllib3"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Who calls them tells what came of it; their own words are of every try.
+    for noisy, least in (("alembic", logging.WARNING), ("urllib3", logging.ERROR)):
+        logging.getLogger(noisy).setLevel(least)
+
+
+def is_text(form: str) -> bool:
+    """Whether lines are for a person: by the setting, and without one when stderr is a terminal."""
+    return form == "text" or (not form and sys.stderr.isatty())
 
 
 class AsJson(logging.Formatter):
@@ -106,7 +112,3 @@ def without_secrets(text: str) -> str:
 
 def _moment(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _usual() -> str:
-    return "text" if sys.stderr.isatty() else "json"

@@ -9,6 +9,7 @@ import socket
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from granian.server import Server
 
 from api.device.server import DeviceServer, DeviceServerSettings
 from api.jobs import Jobs
-from api.logs import start_logging
+from api.logs import fields, is_text, start_logging
 from api.settings import Address, Settings
 from api.tallies import Tallies, TallyPort
 from api.wiring import open_wavegate
@@ -58,9 +59,7 @@ def serve(settings: Settings, config: Path | None = None) -> None:
         clock=lambda: datetime.now(UTC),
         tally=tallies.call,
     )
-    tallies.port_certificate.set_function(
-        lambda: (device_server.certificate_expires - datetime.now(UTC)).total_seconds()
-    )
+    tallies.watch_certificate(lambda: device_server.certificate_expires)
     jobs = Jobs(wiring, tallies)
     device_server.start()
     tally_port = TallyPort(tallies)
@@ -135,6 +134,17 @@ def _names(settings: Settings) -> tuple[str, ...]:
 
 
 def _tell(settings: Settings, org: str) -> None:
+    if not is_text(settings.log_format):
+        places = fields(
+            org=org,
+            home=str(settings.home),
+            url=settings.public_url,
+            listen=str(settings.listen),
+            device_endpoint=settings.device_endpoint,
+            version=version("wavegate"),
+        )
+        log.info("serving", extra=places)
+        return
     for line in (
         f"Wavegate serves organisation {org} from {settings.home}",
         f"  API        {settings.public_url}/api/v1    reference {settings.public_url}/docs",

@@ -139,6 +139,18 @@ class AuditLog:
         with self._database.read() as connection:
             return [Recorded(row.seq, row.id, decode_body(row.body)) for row in connection.execute(query)]
 
+    def last(self, org: str, *, tag: str) -> Recorded | None:
+        """The latest event of this tag or below it; None without any."""
+        query = (
+            select(audit_events.c.seq, audit_events.c.id, audit_events.c.body)
+            .where(*_filters(org, None, tag))
+            .order_by(audit_events.c.seq.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else Recorded(row.seq, row.id, decode_body(row.body))
+
     def count(self, org: str, *, subject: str | None = None, tag: str | None = None) -> int:
         """How many events the filters of :meth:`events` leave."""
         query = select(func.count()).select_from(audit_events).where(*_filters(org, subject, tag))

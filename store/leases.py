@@ -7,7 +7,7 @@ lease passes from one holder to another: whoever acts under a lease names its to
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, case, literal_column, select, update
@@ -81,6 +81,12 @@ class Leases:
         """End it at once, so that another need not wait; does nothing when it is not held any more."""
         with self._database.write() as connection:
             connection.execute(update(leases).where(_held(connection, lease)).values(expires_at=0))
+
+    def clock(self) -> datetime:
+        """The time by the database's clock, which every lease goes by."""
+        with self._database.read() as connection:
+            milliseconds = connection.execute(select(_now(connection))).scalar_one()
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
     def holder(self, name: str) -> str | None:
         """Who holds the lease now; None when nobody does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -14,6 +15,8 @@ def serve(config: Path | None) -> None:
 
     Settings come from WAVEGATE_* variables or --config; where everything is, is said on stderr.
     """
+    # gRPC's own lines are of every broken handshake, and no JSON; it reads this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from api.serve import serve as run
     from api.settings import InvalidSettings, read_settings
     from api.wiring import NotInitialised
