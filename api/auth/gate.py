@@ -64,6 +64,12 @@ def identify(request: Request, accounts: Accounts, now: datetime, *, idle: timed
     raise _unauthenticated("no credential was sent; send an API key as `Authorization: Bearer KEY`, or log in")
 
 
+def check_person(caller: Caller) -> None:
+    """Refuse an API key with 403 ``session_required`` where a person speaks for themselves."""
+    if caller.credential == "api_key":
+        raise ApiError(403, "session_required", "this is the person's own, by their login and not by an API key")
+
+
 def check_permission(caller: Caller, permission: Permission | None) -> None:
     """Refuse with 403 when the caller lacks the permission, naming it, or holds it but not by this credential."""
     if permission is None:

@@ -92,18 +92,22 @@ class IdPath(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What a route demands. ``permission`` None and ``public`` False means: any signed-in caller."""
+    """What a route demands. ``permission`` None and ``public`` False means: any signed-in caller.
+
+    ``person``: by their own login, for it is about themselves; no API key.
+    """
 
     permission: Permission | None
     public: bool
     raw_body: bool
     shown_once: str | None = None
     body_limit: int | None = None
+    person: bool = False
 
     @property
     def session_only(self) -> bool:
         """Whether an API key is refused whatever its role."""
-        return self.permission in SESSION_ONLY
+        return self.person or self.permission in SESSION_ONLY
 
 
 class Routes(APIBlueprint):
@@ -128,6 +132,7 @@ class Routes(APIBlueprint):
         media_types: Sequence[str] = (),
         shown_once: str | None = None,
         body_limit: int | None = None,
+        person: bool = False,
     ) -> Callable[[View], View]:
         """Declare ``method rule``.
 
@@ -140,8 +145,9 @@ class Routes(APIBlueprint):
             raw_body: The body is bytes, streamed to the view and not read before.
             shown_once: Field of the answer that holds a secret, kept nowhere.
             body_limit: Bytes of the largest JSON body, where the setting is too small by its nature.
+            person: An API key is refused: the route is about whoever calls, by their own login.
         """
-        declaration = Declaration(permission, public, raw_body, shown_once, body_limit)
+        declaration = Declaration(permission, public, raw_body, shown_once, body_limit, person)
         responses: dict[str, Any] = {}
         for code in (status, *also):
             if answer is not None:
