@@ -23,7 +23,7 @@ help:
 	@echo "make format    let ruff put the code into shape"
 	@echo "make lock      resolve requirements.lock anew from pyproject.toml, and requirements-agent.lock from it"
 	@echo "make proto     generate the gRPC stubs from api/device/device.proto"
-	@echo "make reference write docs/reference.md anew from the code"
+	@echo "make reference write docs/reference.md and docs/permissions.md anew from the code"
 	@echo "make clean     remove everything that the other commands made"
 
 setup:
@@ -74,6 +74,7 @@ proto: setup
 
 reference: setup
 	$(BIN)/python -m api.reference >.reference.md && mv .reference.md docs/reference.md
+	$(BIN)/python -m api.permission_matrix >.permissions.md && mv .permissions.md docs/permissions.md
 
 clean:
 	rm -rf .venv .venv-conformance .cache build dist wavegate.egg-info bench-results.json

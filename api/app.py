@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from api import access, docs, probes, rate_limits, tuf
-from api.auth.gate import check_password_changed, check_permission, identify
+from api.auth.gate import check_password_changed, check_permission, check_person, identify
 from api.errors import ApiError, from_domain, request_id
 from api.idempotency import once_only
 from api.operator import (
@@ -138,8 +139,16 @@ class Application(OpenAPI):
         return once_only(declaration, lambda: self.make_response(super(Application, self).dispatch_request()))
 
 
-def create_app(wiring: Wavegate) -> Flask:
-    """Build the application around a wired product; it holds no state of its own."""
+class UndeclaredRoute(Exception):
+    """A route under /api/v1 says not who may call it; the application is not built."""
+
+
+def create_app(wiring: Wavegate, blueprints: Sequence[Routes] = BLUEPRINTS) -> Flask:
+    """Build the application around a wired product; it holds no state of its own.
+
+    Raises:
+        UndeclaredRoute: A route was added past :meth:`Routes.on`.
+    """
     app = Application(
         "wavegate",
         info={"title": "Wavegate", "version": wiring.version, "description": docs.DESCRIPTION},
@@ -162,13 +171,16 @@ def create_app(wiring: Wavegate) -> Flask:
     app.extensions["wavegate.meter"] = meter = probes.Meter(wiring)
     app.extensions["wavegate.rates"] = rate_limits.rates_of(wiring, meter)
     declarations: dict[str, Declaration] = {}
-    for blueprint in BLUEPRINTS:
+    for blueprint in blueprints:
         app.register_api(blueprint)
         declarations |= blueprint.declarations
     app.register_blueprint(tuf.blueprint)
     app.register_blueprint(probes.blueprint)
     app.register_blueprint(docs.blueprint)
     app.extensions["wavegate.declarations"] = declarations
+    for rule in app.url_map.iter_rules():
+        if rule.rule.startswith(f"{PREFIX}/") and rule.endpoint not in declarations:
+            raise UndeclaredRoute(f"{rule.rule} says not who may call it; declare it with Routes.on")
 
     @app.before_request
     def _gate() -> Response | None:
@@ -201,6 +213,8 @@ def _admit(declaration: Declaration) -> Response | None:
             raise ApiError(403, "wrong_organization", "this credential belongs to another organisation")
         if wiring.settings.require_password_change and request.endpoint not in accounts.BEFORE_PASSWORD_CHANGE:
             check_password_changed(g.caller)
+        if declaration.person:
+            check_person(g.caller)
         check_permission(g.caller, declaration.permission)
         return None
     rate_limits.count(declaration.policy, rate_limits.source())

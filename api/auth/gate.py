@@ -86,6 +86,12 @@ def identify(request: Request, accounts: Accounts, publishers: Publishers, now: 
     raise _unauthenticated("no credential was sent; send an API key as `Authorization: Bearer KEY`, or log in")
 
 
+def check_person(caller: Caller) -> None:
+    """Refuse keys and jobs with 403 ``session_required`` where a person speaks for themselves."""
+    if not caller.is_login:
+        raise ApiError(403, "session_required", "this is the person's own, by their login and not by an API key")
+
+
 def check_permission(caller: Caller, permission: Permission | None) -> None:
     """Refuse with 403 when the caller lacks the permission, naming it, or holds it but not by this credential."""
     if permission is None:

@@ -83,6 +83,7 @@ STATUS: Final[dict[type[Exception], grpc.StatusCode]] = {
     rollout.ReportRefused: Status.FAILED_PRECONDITION,
     rollout.InvalidCommand: Status.INVALID_ARGUMENT,
     rollout.BrokenHistory: Status.DATA_LOSS,
+    NotImplementedError: Status.UNIMPLEMENTED,  # what the health service's stub says of a method that it only names
     DatabaseBusy: Status.UNAVAILABLE,  # the device keeps its report and tries again
     DatabaseUnreachable: Status.UNAVAILABLE,
 }

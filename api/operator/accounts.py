@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 from flask import Response, request
 from pydantic import AfterValidator, BaseModel, Field
 
-from api.auth.gate import COOKIE, Caller, check_same_site
+from api.auth.gate import COOKIE, check_same_site
 from api.auth.login import check_password, log_in
 from api.auth.permissions import Permission
 from api.auth.second_factor import check_code
@@ -206,10 +206,10 @@ def get_profile() -> Response:
     return reply(user(caller().user))
 
 
-@api.on("PATCH", "/profile", User)
+@api.on("PATCH", "/profile", User, person=True)
 def patch_profile(body: ProfileChange) -> Response:
     """Change one's own name or password"""
-    me, accounts, passwords = check_person(), services().accounts, services().passwords
+    me, accounts, passwords = caller(), services().accounts, services().passwords
     password_hash = None
     if body.password is not None:
         check_own_password(body.current_password or "")
@@ -329,14 +329,6 @@ def _end_replaced() -> None:
     event = AuditEvent("user.logged_out", whose.id, whose.actor(session.id), now(), {"because": "logged in again"})
     with suppress(UnknownSession):
         accounts.end_session(session.org, session.id, event)
-
-
-def check_person() -> Caller:
-    """Who is calling, when it is by their own login; raises ApiError 403 ``session_required`` for an API key."""
-    me = caller()
-    if not me.is_login:
-        raise ApiError(403, "session_required", "a profile is the person's own, by their login and not by an API key")
-    return me
 
 
 def check_own_password(typed: str) -> None:

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from flask import Response
 from pydantic import BaseModel
 
-from api.operator.accounts import check_person
 from api.operator.routes import (
     IdPath,
     Page,
@@ -38,10 +37,10 @@ class OwnSession(BaseModel):
     expires_at: datetime
 
 
-@api.on("GET", "/profile/sessions", Page[OwnSession])
+@api.on("GET", "/profile/sessions", Page[OwnSession], person=True)
 def list_own_sessions(query: PageQuery) -> Response:
     """List one's own logins that count, newest first"""
-    me = check_person()
+    me = caller()
     idle = timedelta(minutes=services().settings.session_idle_minutes)
     live = services().accounts.live_sessions(services().org, me.user.id, now=now(), idle=idle)
     after = decode_cursor(query.cursor)
@@ -50,10 +49,10 @@ def list_own_sessions(query: PageQuery) -> Response:
     return reply_page(page(shown[: query.limit + 1], query.limit, lambda item: item.id, total))
 
 
-@api.on("DELETE", "/profile/sessions/{id}", None, status=204)
+@api.on("DELETE", "/profile/sessions/{id}", None, status=204, person=True)
 def end_own_session(path: IdPath) -> Response:
     """End one of one's own logins at once"""
-    me = check_person()
+    me = caller()
     event = AuditEvent("user.logged_out", me.user.id, me.actor, now(), {"session": path.id})
     services().accounts.end_session(services().org, path.id, event, of=me.user.id)
     return reply(None)

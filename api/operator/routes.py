@@ -102,7 +102,10 @@ class IdPath(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What a route demands. ``permission`` None and ``public`` False means: any signed-in caller."""
+    """What a route demands. ``permission`` None and ``public`` False means: any signed-in caller.
+
+    ``person``: by their own login, for it is about themselves; no API key.
+    """
 
     permission: Permission | None
     public: bool
@@ -110,11 +113,12 @@ class Declaration:
     shown_once: str | None = None
     body_limit: int | None = None
     policy: Policy = Policy.READS
+    person: bool = False
 
     @property
     def session_only(self) -> bool:
         """Whether an API key is refused whatever its role."""
-        return self.permission in SESSION_ONLY
+        return self.person or self.permission in SESSION_ONLY
 
 
 class Routes(APIBlueprint):
@@ -140,6 +144,7 @@ class Routes(APIBlueprint):
         shown_once: str | None = None,
         body_limit: int | None = None,
         policy: Policy | None = None,
+        person: bool = False,
     ) -> Callable[[View], View]:
         """Declare ``method rule``.
 
@@ -153,9 +158,10 @@ class Routes(APIBlueprint):
             shown_once: Field of the answer that holds a secret, kept nowhere.
             body_limit: Bytes of the largest JSON body, where the setting is too small by its nature.
             policy: What requests are counted as, where method and body do not tell.
+            person: An API key is refused: the route is about whoever calls, by their own login.
         """
         counted = policy or _policy(method, public=public, raw_body=raw_body)
-        declaration = Declaration(permission, public, raw_body, shown_once, body_limit, counted)
+        declaration = Declaration(permission, public, raw_body, shown_once, body_limit, counted, person)
         responses: dict[str, Any] = {}
         for code in (status, *also):
             if answer is not None:

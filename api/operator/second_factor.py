@@ -68,10 +68,10 @@ def get_second_factor() -> Response:
     return reply(SecondFactor(enabled=True, since=kept.confirmed_at, recovery_codes_left=kept.codes_left))
 
 
-@api.on("POST", "/profile/second-factor", SecondFactorSecret, status=201, shown_once="otpauth_uri")
+@api.on("POST", "/profile/second-factor", SecondFactorSecret, status=201, shown_once="otpauth_uri", person=True)
 def begin_second_factor(body: CurrentPassword) -> Response:
     """Begin to set up a second factor"""
-    me = accounts.check_person()
+    me = caller()
     accounts.check_own_password(body.current_password)
     secret = new_totp_secret()
     services().second_factors.begin(services().org, me.user.id, services().seal.close(secret, of=me.user.id))
@@ -79,10 +79,10 @@ def begin_second_factor(body: CurrentPassword) -> Response:
     return reply(SecondFactorSecret(otpauth_uri=uri), 201)
 
 
-@api.on("POST", "/profile/second-factor/confirm", RecoveryCodes, shown_once="recovery_codes")
+@api.on("POST", "/profile/second-factor/confirm", RecoveryCodes, shown_once="recovery_codes", person=True)
 def confirm_second_factor(body: Code) -> Response:
     """Confirm a second factor by its first code; other logins end"""
-    me, org = accounts.check_person(), services().org
+    me, org = caller(), services().org
     kept = services().second_factors.find(org, me.user.id)
     if kept is None or kept.confirmed_at is not None:
         raise ApiError(
@@ -100,10 +100,10 @@ def confirm_second_factor(body: Code) -> Response:
     return reply(RecoveryCodes(recovery_codes=codes))
 
 
-@api.on("POST", "/profile/second-factor/remove", None, status=204)
+@api.on("POST", "/profile/second-factor/remove", None, status=204, person=True)
 def remove_second_factor(body: PasswordAndCode) -> Response:
     """Remove one's second factor"""
-    me = accounts.check_person()
+    me = caller()
     accounts.check_own_password(body.current_password)
     accounts.check_second(me.user, body.code, status=403)
     event = AuditEvent("user.second_factor_removed", me.user.id, me.actor, now())

@@ -65,10 +65,17 @@ def enrol_device(fleet: Fleet, issuer: Issuer, token: str, name: str, *, now: da
 
 
 @contextmanager
+def channel(port: int, trusted: bytes, key: bytes | None, chain: bytes | None) -> Iterator[grpc.Channel]:
+    """One connection for all calls in the block, of a caller with this key and certificate."""
+    credentials = grpc.ssl_channel_credentials(trusted, key, chain)
+    with grpc.secure_channel(f"localhost:{port}", credentials, options=(("grpc.enable_http_proxy", 0),)) as opened:
+        yield opened
+
+
+@contextmanager
 def stub(
     port: int, trusted: bytes, key: bytes | None, chain: bytes | None
 ) -> Iterator[device_pb2_grpc.DeviceServiceStub]:
     """The service as a caller with this key and certificate sees it; one connection for all calls in the block."""
-    credentials = grpc.ssl_channel_credentials(trusted, key, chain)
-    with grpc.secure_channel(f"localhost:{port}", credentials, options=(("grpc.enable_http_proxy", 0),)) as channel:
-        yield device_pb2_grpc.DeviceServiceStub(channel)  # type: ignore[no-untyped-call]
+    with channel(port, trusted, key, chain) as opened:
+        yield device_pb2_grpc.DeviceServiceStub(opened)  # type: ignore[no-untyped-call]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,6 +97,19 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """One home for all tests of a module, which keep out of one another's way by themselves."""
     with new_home(tmp_path_factory.mktemp("shared") / "home") as fresh:
         yield fresh
+
+
+def routes(home: Home) -> list[tuple[str, str, str]]:
+    """Every route under /api/v1 as (endpoint, method, path with placeholders filled in)."""
+    found = []
+    for rule in home.app.url_map.iter_rules():
+        if rule.rule.startswith("/api/v1/"):
+            path = re.sub(r"<int:[^>]+>", "1", rule.rule)
+            path = re.sub(r"<[^>]+>", "nothing-here", path).removeprefix("/api/v1")
+            found += [
+                (rule.endpoint, method, path) for method in rule.methods or () if method not in {"HEAD", "OPTIONS"}
+            ]
+    return found
 
 
 class ShiftedClock(datetime):

@@ -1,60 +1,12 @@
-"""Who may do what: permissions, credentials, sessions, and the refusal of everything undeclared."""
+"""Who may do what: permissions, credentials and sessions. Every route as every caller: test_permission_matrix.py."""
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
-from api.auth.permissions import HOLDS, SESSION_ONLY, Permission, of_key
+from api.auth.permissions import SESSION_ONLY, Permission, of_key
 from evidence.people import Role
 from tests.integration.api.conftest import Home
-
-
-def routes(home: Home) -> list[tuple[str, str, str]]:
-    """Every route under /api/v1 as (endpoint, method, path with placeholders filled in)."""
-    found = []
-    for rule in home.app.url_map.iter_rules():
-        if rule.rule.startswith("/api/v1/"):
-            path = re.sub(r"<int:[^>]+>", "1", rule.rule)
-            path = re.sub(r"<[^>]+>", "nothing-here", path).removeprefix("/api/v1")
-            found += [
-                (rule.endpoint, method, path) for method in rule.methods or () if method not in {"HEAD", "OPTIONS"}
-            ]
-    return found
-
-
-def test_every_route_declares_who_may_call_it(home: Home) -> None:
-    declared = home.app.extensions["wavegate.declarations"]
-    assert {endpoint for endpoint, _, _ in routes(home)} == set(declared)
-
-
-def test_without_a_credential_every_route_that_is_not_public_answers_401(home: Home) -> None:
-    declared = home.app.extensions["wavegate.declarations"]
-    for endpoint, method, path in routes(home):
-        if declared[endpoint].public:
-            continue
-        answer = home.call(method, path, token="")
-        assert answer.status_code == 401, (method, path)
-        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
-        assert answer.get_json()["error"]["code"] == "unauthenticated"
-
-
-@pytest.mark.parametrize("role", ["viewer", "operator", "approver", "admin"])
-def test_every_route_follows_the_permission_table(home: Home, role: str) -> None:
-    declared = home.app.extensions["wavegate.declarations"]
-    token = home.person(f"{role}@fleet.example.com", role)
-    for endpoint, method, path in routes(home):
-        if declared[endpoint].public or endpoint.endswith(".logout"):
-            continue
-        permission = declared[endpoint].permission
-        answer = home.call(method, path, {}, token=token)
-        if permission is None or permission in HOLDS[Role(role)]:
-            assert answer.status_code not in {401, 403}, (method, path, answer.text)
-        else:
-            assert answer.status_code == 403, (method, path)
-            assert answer.get_json()["error"]["permission"] == permission.value
 
 
 def test_an_api_key_never_administers_keys_users_or_enrolment_tokens(home: Home) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.api.conftest import Home
-from tests.integration.api.test_gate import routes
+from tests.integration.api.conftest import Home, routes
 
 BODIES: list[tuple[str, bytes]] = [
     ("nothing", b""),
