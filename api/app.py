@@ -47,7 +47,7 @@ from api.operator import (
     uploads,
     webhooks,
 )
-from api.operator.routes import PREFIX, Declaration, Error, Routes, now, services
+from api.operator.routes import PREFIX, Declaration, Error, Routes, now, services, source
 from api.wiring import Wavegate
 
 log: Final = logging.getLogger("wavegate.api")
@@ -217,7 +217,7 @@ def _admit(declaration: Declaration) -> Response | None:
             check_person(g.caller)
         check_permission(g.caller, declaration.permission)
         return None
-    rate_limits.count(declaration.policy, rate_limits.source())
+    rate_limits.count(declaration.policy, source())
     if named is not None and named != wiring.org:
         raise ApiError(403, "wrong_organization", "there is no such organisation for this request")
     return None

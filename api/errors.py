@@ -184,6 +184,7 @@ STATUS: Final[Mapping[type[Exception], int]] = {
     store.CountsUnreachable: 503,
     store.IdempotencyMismatch: 422,
     store.IdempotencyInProgress: 409,
+    store.IdempotencyUnknown: 409,
 }
 
 # Mistakes of this program's own, never of a request: they stay 500 and are logged.

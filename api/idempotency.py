@@ -17,6 +17,7 @@ from store.idempotency import Answer, Request
 HEADER: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
 _LONGEST: Final = 200
+_STRANGER: Final = "-"  # whoever has no account: the body, which must be the same, has what lets them in
 
 
 def once_only(declaration: Declaration, dispatch: Callable[[], Response]) -> Response:
@@ -28,15 +29,16 @@ def once_only(declaration: Declaration, dispatch: Callable[[], Response]) -> Res
     Raises:
         ApiError: 400 for a key that cannot be one.
         IdempotencyMismatch: The key was used with another body or route.
+        IdempotencyInProgress, IdempotencyUnknown: The first request has not been answered.
     """
     key = request.headers.get(HEADER)
-    if key is None or declaration.public or request.method != "POST":
+    if key is None or not declaration.once:
         return dispatch()
     if not 1 <= len(key) <= _LONGEST or not (key.isascii() and key.isprintable()):
         raise ApiError(400, "invalid_idempotency_key", f"{HEADER} has 1 to {_LONGEST} printable ASCII characters")
     wanted = Request(
         org=services().org,
-        actor=caller().user.id,
+        actor=_STRANGER if declaration.public else caller().user.id,
         key=key,
         route=f"{request.method} {request.path}",
         body_sha256=hashlib.sha256(request.get_data(cache=True)).hexdigest(),
@@ -46,12 +48,15 @@ def once_only(declaration: Declaration, dispatch: Callable[[], Response]) -> Res
     def work() -> Answer:
         response = dispatch()
         answered.append(response)
-        return Answer(status=response.status_code, body=_without_secret(response.get_data(), declaration.shown_once))
+        body = _without_secret(response.get_data(), declaration.shown_once)
+        return Answer(status=response.status_code, body=body, etag=response.headers.get("ETag"))
 
     answer, replayed = services().idempotency.once(wanted, work, clock=lambda: datetime.now(UTC))
     if not replayed:
         return answered[0]
     response = Response(answer.body, answer.status, mimetype="application/json" if answer.body else None)
+    if answer.etag is not None:
+        response.headers["ETag"] = answer.etag
     response.headers[REPLAYED] = "true"
     return response
 

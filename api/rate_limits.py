@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
 
-from flask import current_app, g, request
+from flask import current_app, g
 
 from api.auth.rates import Counts, MemoryCounts, Policy, Rates, Standing
-from api.auth.source import source_of
 from api.errors import ApiError
-from api.operator.routes import now, services
+from api.operator.routes import now, services, source
 from api.probes import Meter, current_meter
 from api.wiring import Wavegate
 from store.redis_counts import RedisCounts
@@ -58,11 +57,6 @@ def strangers_counted() -> Iterator[None]:
         if error.status == 401:
             count(Policy.ANONYMOUS, source())
         raise
-
-
-def source() -> str:
-    """Where this request comes from."""
-    return source_of(request, services().settings.trusted_proxies)
 
 
 def headers() -> Mapping[str, str]:

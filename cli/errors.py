@@ -213,6 +213,7 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "org_exists": CONFLICT,
     "counts_unreachable": FAILURE,
     "idempotency_key_reused": FAILURE,
+    "idempotency_outcome_unknown": CONFLICT,
     "idempotency_in_progress": CONFLICT,
 }
 

@@ -26,7 +26,8 @@ StoreError
 ├── OrgExists                the organisation's slug is taken
 ├── CountsUnreachable        nobody counts requests where rate_limit_store says
 ├── IdempotencyMismatch      the key was used for another request
-└── IdempotencyInProgress    the first request with this key has not been answered yet
+├── IdempotencyInProgress    the first request with this key has not been answered yet
+└── IdempotencyUnknown       nor for so long that its server may have stopped in the middle
 """
 
 from __future__ import annotations
@@ -145,3 +146,7 @@ class IdempotencyMismatch(StoreError):
 
 class IdempotencyInProgress(StoreError):
     code = "idempotency_in_progress"
+
+
+class IdempotencyUnknown(StoreError):
+    code = "idempotency_outcome_unknown"

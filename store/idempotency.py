@@ -1,8 +1,10 @@
 """One effect and one answer for each Idempotency-Key.
 
 The work behind a POST runs in transactions of its own (and signs metadata in between), so the key cannot be written
-with it. It is claimed before and answered after: *claim → work → finish*. Whoever comes while a claim is at work waits;
-a claim whose owner died is taken over when it is stale.
+with it. It is claimed before and answered after: *claim → work → finish*. Whoever comes while a claim is at work waits.
+A claim that is not answered for minutes is never worked on again: whether its work was done nobody knows, and done
+twice it might start two rollouts.
+Source: docs/adr/0131-an-unknown-outcome-is-told.md
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from store.columns import insert_if_absent
 from store.database import Database
-from store.errors import IdempotencyInProgress, IdempotencyMismatch
+from store.errors import IdempotencyInProgress, IdempotencyMismatch, IdempotencyUnknown
 from store.models import idempotency_keys
 
-STALE_AFTER: Final = timedelta(minutes=2)  # far longer than any request that has a key; uploads have none
+STALE_AFTER: Final = timedelta(minutes=2)  # longer than most requests that have a key; uploads have none
 PATIENCE_SECONDS: Final = 10.0  # how long a repeated request waits for the first one's answer
 KEPT: Final = timedelta(days=1)  # how long an answer can be asked for again
 _FIRST_PAUSE_SECONDS: Final = 0.01
@@ -30,10 +32,11 @@ _LONGEST_PAUSE_SECONDS: Final = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a request was answered: HTTP status and body as sent."""
+    """What a request was answered: HTTP status, body and ``ETag`` as sent."""
 
     status: int
     body: bytes
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,7 @@ class IdempotencyKeys:
         Raises:
             IdempotencyMismatch: The key was used for another route or body.
             IdempotencyInProgress: The first request is still at work after ``patience_seconds``.
+            IdempotencyUnknown: It was not answered within two minutes.
         """
         held = self._wait(request, clock, patience_seconds)
         if isinstance(held, Answer):
@@ -94,7 +98,8 @@ class IdempotencyKeys:
     def claim(self, request: Request, *, now: datetime) -> Claim | Answer:
         """Take the work of a request, or get the answer it was given.
 
-        Raises IdempotencyMismatch, or IdempotencyInProgress while a claim younger than two minutes is at work.
+        Raises IdempotencyMismatch, IdempotencyInProgress while a claim younger than two minutes is at work, or
+        IdempotencyUnknown for an older one.
         """
         claim = Claim(request=request, secret=secrets.token_hex(16))
         with self._database.write() as connection:
@@ -110,21 +115,15 @@ class IdempotencyKeys:
             }
             if insert_if_absent(connection, idempotency_keys, row):
                 return claim
-            answer = _standing(connection, request, now)
-            if answer is None:
-                connection.execute(
-                    update(idempotency_keys).where(*_is(request)).values(claim=claim.secret, claimed_at=now)
-                )
-                return claim
-            return answer
+            return _standing(connection, request, now)
 
     def finish(self, claim: Claim, answer: Answer) -> bool:
-        """Keep the answer; False when the claim had gone stale and somebody else took it over."""
+        """Keep the answer, however late; False when the key was forgotten meanwhile."""
         with self._database.write() as connection:
             kept = connection.execute(
                 update(idempotency_keys)
                 .where(*_is(claim.request), idempotency_keys.c.claim == claim.secret)
-                .values(status=answer.status, response=answer.body)
+                .values(status=answer.status, response=answer.body, etag=answer.etag)
             )
             return kept.rowcount == 1
 
@@ -158,8 +157,8 @@ class IdempotencyKeys:
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
 
-def _standing(connection: Connection, request: Request, now: datetime) -> Answer | None:
-    """The answer that was given; None for a stale claim, which may be taken over."""
+def _standing(connection: Connection, request: Request, now: datetime) -> Answer:
+    """The answer that was given."""
     row = connection.execute(select(idempotency_keys).where(*_is(request)).with_for_update()).first()
     if row is None:
         # PostgreSQL only: the claim was given back between the two statements.
@@ -170,10 +169,13 @@ def _standing(connection: Connection, request: Request, now: datetime) -> Answer
             f"{'another body' if row.route == request.route else 'its own body'}; use a new key for a new request"
         )
     if row.status is not None:
-        return Answer(status=row.status, body=row.response)
+        return Answer(status=row.status, body=row.response, etag=row.etag)
     if now - row.claimed_at < STALE_AFTER:
         raise IdempotencyInProgress("the first request with this Idempotency-Key is still at work; send it again later")
-    return None
+    raise IdempotencyUnknown(
+        f"the first request with this Idempotency-Key began at {row.claimed_at:%Y-%m-%dT%H:%M:%SZ} and was never "
+        "answered: the server may have stopped in the middle; look whether it was done, and if not use a new key"
+    )
 
 
 def _is(request: Request) -> tuple[ColumnElement[bool], ...]:

@@ -364,6 +364,7 @@ idempotency_keys = Table(
     Column("claimed_at", UtcDateTime, nullable=False),
     Column("status", Integer),
     Column("response", LargeBinary),
+    Column("etag", String),
     Column("created_at", UtcDateTime, nullable=False, index=True),
 )
 

@@ -14,7 +14,6 @@ from api.auth.gate import COOKIE, check_same_site
 from api.auth.login import check_password, log_in
 from api.auth.permissions import Permission
 from api.auth.second_factor import check_code
-from api.auth.source import source_of
 from api.errors import ApiError
 from api.operator.routes import (
     Body,
@@ -30,6 +29,7 @@ from api.operator.routes import (
     reply,
     reply_page,
     services,
+    source,
 )
 from evidence import people
 from evidence.ids import new_id
@@ -352,11 +352,6 @@ def check_second(found: people.User, code: str | None, *, status: int = 401) -> 
         now=now(),
         status=status,
     )
-
-
-def source() -> str:
-    """Where the request comes from, for the count of failures."""
-    return source_of(request, services().settings.trusted_proxies)
 
 
 def acceptable(password: str) -> str:

@@ -197,7 +197,7 @@ def delete_enroll_token(path: IdPath) -> Response:
     return reply(None)
 
 
-@api.on("POST", "/enroll", Enrolled, public=True, status=201, policy=Policy.ENROLMENTS)
+@api.on("POST", "/enroll", Enrolled, public=True, status=201, policy=Policy.ENROLMENTS, once=True)
 def enroll_device(body: Enrolment) -> Response:
     """Let a device in: token and certificate request for a certificate and the trusted root"""
     wiring = services()

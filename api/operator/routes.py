@@ -19,6 +19,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from api.auth.gate import Caller
 from api.auth.permissions import SESSION_ONLY, Permission
 from api.auth.rates import Policy
+from api.auth.source import source_of
 from api.errors import ApiError
 from api.wiring import Wavegate
 
@@ -114,6 +115,7 @@ class Declaration:
     body_limit: int | None = None
     policy: Policy = Policy.READS
     person: bool = False
+    once: bool = False
 
     @property
     def session_only(self) -> bool:
@@ -145,6 +147,7 @@ class Routes(APIBlueprint):
         body_limit: int | None = None,
         policy: Policy | None = None,
         person: bool = False,
+        once: bool | None = None,
     ) -> Callable[[View], View]:
         """Declare ``method rule``.
 
@@ -159,9 +162,19 @@ class Routes(APIBlueprint):
             body_limit: Bytes of the largest JSON body, where the setting is too small by its nature.
             policy: What requests are counted as, where method and body do not tell.
             person: An API key is refused: the route is about whoever calls, by their own login.
+            once: Whether an ``Idempotency-Key`` counts, whose answer is then kept for a day. By default it does for
+                every POST that is not public: a login's answer is a secret, and a second login harms nobody.
         """
-        counted = policy or _policy(method, public=public, raw_body=raw_body)
-        declaration = Declaration(permission, public, raw_body, shown_once, body_limit, counted, person)
+        declaration = Declaration(
+            permission,
+            public,
+            raw_body,
+            shown_once,
+            body_limit,
+            policy=policy or _policy(method, public=public, raw_body=raw_body),
+            person=person,
+            once=method == "POST" and not public if once is None else once,
+        )
         responses: dict[str, Any] = {}
         for code in (status, *also):
             if answer is not None:
@@ -213,6 +226,11 @@ def services() -> Wavegate:
 def caller() -> Caller:
     """Who is calling; the gate has let them in."""
     return cast("Caller", g.caller)
+
+
+def source() -> str:
+    """Where this request comes from, for what is counted by address."""
+    return source_of(request, services().settings.trusted_proxies)
 
 
 def now() -> datetime:

@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from store.database import Database
-from store.errors import IdempotencyInProgress, IdempotencyMismatch
+from store.errors import IdempotencyInProgress, IdempotencyMismatch, IdempotencyUnknown
 from store.idempotency import Answer, Claim, IdempotencyKeys, Request
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 REQUEST = Request(org="acme", actor="usr_1", key="k-1", route="POST /api/v1/groups", body_sha256="ab" * 32)
-CREATED = Answer(status=201, body=b'{"id":"grp_1"}')
+CREATED = Answer(status=201, body=b'{"id":"grp_1"}', etag='"grp_1-1"')
 
 
 @pytest.fixture
@@ -81,35 +81,35 @@ def test_while_the_first_is_at_work_others_are_told_so(keys: IdempotencyKeys) ->
         keys.claim(replace(REQUEST, body_sha256="cd" * 32), now=NOON)
 
 
-def test_a_claim_whose_owner_died_is_taken_over_by_one(keys: IdempotencyKeys) -> None:
-    dead = keys.claim(REQUEST, now=NOON)
-    assert isinstance(dead, Claim)
-    later = NOON + timedelta(minutes=2)
-    heir = keys.claim(REQUEST, now=later)
-    assert isinstance(heir, Claim)
-    with pytest.raises(IdempotencyInProgress):
+def test_work_that_was_never_answered_is_not_done_again(keys: IdempotencyKeys) -> None:
+    keys.claim(REQUEST, now=NOON)
+    work = Work(CREATED)
+    with pytest.raises(IdempotencyUnknown, match="began at 2026-11-21T12:00:00Z and was never answered"):
+        keys.once(REQUEST, work, clock=lambda: NOON + timedelta(minutes=2))
+    assert work.done == 0
+
+
+def test_an_answer_that_comes_very_late_is_kept_all_the_same(keys: IdempotencyKeys) -> None:
+    slow = keys.claim(REQUEST, now=NOON)
+    assert isinstance(slow, Claim)
+    later = NOON + timedelta(minutes=20)
+    with pytest.raises(IdempotencyUnknown):
         keys.claim(REQUEST, now=later)
-    assert keys.finish(dead, Answer(status=201, body=b"from the dead")) is False
-    keys.release(dead)
-    assert keys.finish(heir, CREATED) is True
+    assert keys.finish(slow, CREATED) is True
     assert keys.claim(REQUEST, now=later) == CREATED
 
 
-def test_of_eight_heirs_of_a_dead_claim_one_inherits(keys: IdempotencyKeys) -> None:
-    start = threading.Barrier(8)
-
-    def inherit(request: Request) -> bool:
-        start.wait(10)
-        try:
-            return isinstance(keys.claim(request, now=NOON + timedelta(minutes=2)), Claim)
-        except IdempotencyInProgress:
-            return False
-
-    with ThreadPoolExecutor(8) as pool:
-        for attempt in range(10):
-            request = replace(REQUEST, key=f"k-{attempt}")
-            keys.claim(request, now=NOON)
-            assert sorted(pool.map(inherit, [request] * 8)) == [False] * 7 + [True]
+def test_an_answer_to_a_key_forgotten_meanwhile_is_not_kept(keys: IdempotencyKeys) -> None:
+    slow = keys.claim(REQUEST, now=NOON)
+    assert isinstance(slow, Claim)
+    later = NOON + timedelta(days=2)
+    assert keys.forget(now=later) == 1
+    again = keys.claim(REQUEST, now=later)
+    assert isinstance(again, Claim)
+    assert keys.finish(slow, CREATED) is False
+    keys.release(slow)
+    with pytest.raises(IdempotencyInProgress):
+        keys.claim(REQUEST, now=later)
 
 
 def test_an_answer_is_not_given_back(keys: IdempotencyKeys) -> None:

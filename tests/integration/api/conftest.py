@@ -75,9 +75,11 @@ class Home:
 
 
 @contextmanager
-def new_home(folder: Path) -> Iterator[Home]:
-    """A home in a folder that is not there yet; passwords are hashed cheaply, so that a test does not wait for them."""
-    settings = read_settings({"WAVEGATE_HOME": str(folder), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192"})
+def made_home(folder: Path, **more: str) -> Iterator[Home]:
+    """A home below ``folder``, with ``more`` in its environment; passwords are hashed cheaply, so that a test does not
+    wait for them."""
+    environ = {"WAVEGATE_HOME": str(folder / "home"), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192", **more}
+    settings = read_settings(environ)
     made = initialise(settings, org="acme", admin="admin@example.com", now=datetime.now(UTC))
     wiring = open_wavegate(settings)
     app = create_app(wiring)
@@ -88,14 +90,14 @@ def new_home(folder: Path) -> Iterator[Home]:
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
     """A fresh home."""
-    with new_home(tmp_path / "home") as fresh:
+    with made_home(tmp_path) as fresh:
         yield fresh
 
 
 @pytest.fixture(scope="module")
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """One home for all tests of a module, which keep out of one another's way by themselves."""
-    with new_home(tmp_path_factory.mktemp("shared") / "home") as fresh:
+    with made_home(tmp_path_factory.mktemp("shared")) as fresh:
         yield fresh
 
 

@@ -14,13 +14,13 @@ import pytest
 from api.app import create_app
 from api.settings import InvalidSettings, read_settings
 from store.database import Database
-from tests.integration.api.conftest import Home, ShiftedClock, new_home
+from tests.integration.api.conftest import Home, ShiftedClock, made_home
 from tests.simulators.redis_server import RedisServer, running_redis
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    with new_home(tmp_path_factory.mktemp("rates") / "home") as home:
+    with made_home(tmp_path_factory.mktemp("rates")) as home:
         yield home
 
 

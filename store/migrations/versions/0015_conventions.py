@@ -1,4 +1,4 @@
-"""How often somebody called within a window."""
+"""How often somebody called within a window; the ETag of an answer that may be asked for again."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ KEY = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
+    op.add_column("idempotency_keys", sa.Column("etag", sa.String(), nullable=True))
     op.create_table(
         "request_counts",
         sa.Column("key", KEY, nullable=False),
