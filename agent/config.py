@@ -42,6 +42,8 @@ class AgentConfig:
     interval_seconds: float = 60.0  # two small requests a minute
     download_seconds: float = 6 * 3600.0  # a big image over a poor line
     least_bytes_per_second: float = 1024.0  # below this somebody holds the device up
+    download_bytes_per_second: float = 0.0  # no limit: most lines are the device's own
+    keep_free_bytes: int = 16 * 1024 * 1024  # room for state, metadata and a log while a download fills the disk
     tls_ca: str = ""
     pins: tuple[str, ...] = ()
     maintenance_window: str = ""
@@ -61,8 +63,14 @@ class AgentConfig:
             if not getattr(self, name).isprintable():
                 raise BadConfig(f"{name} holds a control character; put such a command into a script")
         for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise BadConfig(f"{name} is {getattr(self, name)}, expected at least {least}")
+            if not least <= getattr(self, name) <= MOST:
+                raise BadConfig(f"{name} is {getattr(self, name)}, expected at least {least}, and no more than {MOST}")
+        if 0 < self.download_bytes_per_second < 2 * self.least_bytes_per_second:
+            # The agent would hold itself up, and take the mirror for slow.
+            raise BadConfig(
+                f"download_bytes_per_second is {self.download_bytes_per_second:g}, expected 0 for no limit, "
+                f"or at least twice least_bytes_per_second, which is {self.least_bytes_per_second:g}"
+            )
 
     @property
     def window(self) -> Window | None:
@@ -83,6 +91,7 @@ class AgentConfig:
             raise BadConfig(f"maintenance_window: {'; '.join(faults)}")
 
 
+MOST: Final = 10**15  # of any number: neither endless nor no number at all, which TOML can say, too
 _LEAST: Final = {
     "install_timeout_seconds": 1,
     "health_timeout_seconds": 1,
@@ -91,6 +100,8 @@ _LEAST: Final = {
     "interval_seconds": 0.1,
     "download_seconds": 1,
     "least_bytes_per_second": 0,
+    "download_bytes_per_second": 0,
+    "keep_free_bytes": 0,
 }
 
 

@@ -18,7 +18,7 @@ from agent.home import Home
 from agent.hooks import Hooks
 from agent.identity import Identity
 from agent.link import Facts, Link
-from agent.state import Ended, Memory, Release, State, StateFile
+from agent.state import Ended, Memory, Release, State, StateFile, Step
 from agent.steps import Steps, Surroundings
 from agent.talk import Talk, text_of
 from agent.trust import Repository, View
@@ -64,8 +64,7 @@ class Agent:
         self._memory = Memory(state_file or StateFile(home.state))
         self._talk = Talk(home, facts, link, self._memory, surroundings.clock)
         self._steps = Steps(home, config, self._memory, repository, hooks, self, surroundings, self._talk)
-        for leftover in home.downloads.iterdir():
-            leftover.unlink()
+        self._drop_partial()
 
     @property
     def state(self) -> State:
@@ -185,4 +184,12 @@ class Agent:
         needed |= set(self.state.fetched.values())
         for file in self._home.artifacts.iterdir():
             if file.name not in needed:
+                file.unlink()
+        self._drop_partial()
+
+    def _drop_partial(self) -> None:
+        """Drop what was fetched in part of anything but the work under way."""
+        work = self.state.work
+        for file in self._home.downloads.iterdir():
+            if work is None or work.step is not Step.DOWNLOADING or file.name != work.release.sha256:
                 file.unlink()

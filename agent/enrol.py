@@ -139,11 +139,12 @@ def _ask(asked: Enrolment, config: AgentConfig, facts: Facts, key: Keypair) -> M
 
 def _post(web: Web, url: str, body: bytes, headers: Mapping[str, str]) -> Mapping[str, Any]:
     received = bytearray()
-    with web.request("POST", url, limits=Limits(), body=body, headers=headers) as (status, pieces):
-        for piece in pieces:
+    with web.request("POST", url, limits=Limits(), body=body, headers=headers) as answered:
+        for piece in answered.pieces:
             received += piece
             if len(received) > MAX_ANSWER:
                 raise EnrolmentFailed(f"{url} answers with more than {MAX_ANSWER} bytes; is that a Wavegate server?")
+    status = answered.status
     try:
         answer = json.loads(bytes(received))
     except ValueError as error:

@@ -13,6 +13,7 @@ AgentError
 ├── CallRefused            the server understood and refused; sending it again is no use
 ├── RepositoryAway         metadata or files cannot be fetched now
 ├── RepositoryRefused      what was fetched does not verify
+├── NoRoom                 the disk has no room for what is to be fetched
 ├── DownloadStopped        what is being downloaded is not wanted any more
 └── VerificationFailed     a file is not what the signed metadata names
 """
@@ -82,6 +83,10 @@ class RepositoryAway(AgentError):
 class RepositoryRefused(AgentError):
     code = "repository_refused"
     exit_code = 8
+
+
+class NoRoom(AgentError):
+    code = "no_room"
 
 
 class DownloadStopped(AgentError):

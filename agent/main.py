@@ -31,6 +31,7 @@ from agent.home import Home
 from agent.hooks import CommandHooks
 from agent.identity import Identity, load_credentials, load_identity
 from agent.link import Facts, GrpcLink
+from agent.partial import Terms
 from agent.report import status_in_words, status_of, verify_file, verify_running
 from agent.state import StateFile
 from agent.steps import Surroundings
@@ -91,11 +92,15 @@ def build_repository(home: Home, identity: Identity, config: AgentConfig) -> Rep
         targets_url=identity.targets_url,
         agent=f"wavegate-agent/{agent_version()}",
         tls_ca=config.tls_ca,
-        download_limits=Limits(config.download_seconds, config.least_bytes_per_second),
+        terms=Terms(
+            limits=Limits(config.download_seconds, config.least_bytes_per_second),
+            bytes_per_second=config.download_bytes_per_second,
+            keep_free_bytes=config.keep_free_bytes,
+        ),
     )
 
 
-def build_agent(home: Home) -> Agent:
+def build_agent(home: Home, stopping: Callable[[], bool] = lambda: False) -> Agent:
     """An agent over a home that has an identity, with the real clock, network and commands.
 
     Raises NotEnrolled, BadConfig, StateUnreadable.
@@ -122,6 +127,7 @@ def build_agent(home: Home) -> Agent:
             sleep=time.sleep,
             new_report_id=lambda: f"rep_{uuid.uuid4().hex}",
             zone=local_zone(),
+            stopping=stopping,
         ),
     )
 
@@ -273,8 +279,9 @@ def run_command(once: bool, interval: float | None, verbose: bool, home: Path | 
     where = _home(home)
     config = read_config(where.config) if where.config.exists() else None
     load_identity(where)
+    stop = threading.Event()
     with where.locked():
-        agent = build_agent(where)
+        agent = build_agent(where, stop.is_set)
         try:
             if once:
                 refreshed = agent.poll().refreshed
@@ -283,13 +290,12 @@ def run_command(once: bool, interval: float | None, verbose: bool, home: Path | 
                     sys.exit(1)
                 return
             seconds = interval or (config.interval_seconds if config is not None else 60.0)
-            _run(agent, max(0.1, seconds))
+            _run(agent, max(0.1, seconds), stop)
         finally:
             agent.close()
 
 
-def _run(agent: Agent, interval: float) -> None:
-    stop = threading.Event()
+def _run(agent: Agent, interval: float, stop: threading.Event) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     said: dict[str, str] = {}

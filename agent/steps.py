@@ -5,7 +5,7 @@ Each is written down before it is taken, and may be begun again after a power cu
 ============  =====================================================================================================
 step          begun again as
 ============  =====================================================================================================
-downloading   the choice is made anew; still wanted: fetched again, else dropped
+downloading   the choice is made anew; still wanted: fetched from where it stopped, else dropped
 installing    the install command runs again with the same file, three times at most, then rolled back
 confirming    a brake of this rollout: rolled back; else the health command judges again, three times at most
 rolling_back  the install command runs again with the file from before, three times at most
@@ -23,7 +23,7 @@ from typing import Final, Protocol
 
 from agent.choice import Act, Choice, is_same_offer, what_runs
 from agent.config import AgentConfig
-from agent.errors import DownloadStopped, RepositoryAway, RepositoryRefused
+from agent.errors import DownloadStopped, NoRoom, RepositoryAway, RepositoryRefused
 from agent.home import Home
 from agent.hooks import INSTALL, ROLLBACK, Hooks, Outcome
 from agent.state import Ended, Memory, PendingReport, PermitWait, Progress, Release, State, Step, Work
@@ -38,13 +38,15 @@ _LOG: Final = logging.getLogger(__name__)
 class Surroundings:
     """What the agent takes from outside; a simulation gives its own. ``clock`` answers aware UTC.
 
-    ``zone`` is what the device's wall clock shows, for windows in local time.
+    ``zone`` is what the device's wall clock shows, for windows in local time. ``stopping`` says that the agent was told
+    to end: a download under way is left then, to be gone on with.
     """
 
     clock: Callable[[], datetime]
     sleep: Callable[[float], object]
     new_report_id: Callable[[], str]
     zone: tzinfo = UTC
+    stopping: Callable[[], bool] = lambda: False
 
 
 class Advice(Protocol):
@@ -152,7 +154,7 @@ class Steps:
             self._drop(release, str(stopped))
         except RepositoryAway as away:
             self._memory.write(self._memory.state.saying(release.product, f"fetching {release.version}: {away}"))
-        except (RepositoryRefused, OSError) as error:
+        except (RepositoryRefused, NoRoom, OSError) as error:
             self._try_again_later(work, error)
         else:
             # The download may have outlasted the window: what is here is kept, and waits without holding up others.
@@ -174,7 +176,7 @@ class Steps:
         kept = kept.with_permit_wait(release.product, wait)
         self._memory.write(replace(kept.saying(release.product, words), work=None))
 
-    def _try_again_later(self, work: Work, error: RepositoryRefused | OSError) -> None:
+    def _try_again_later(self, work: Work, error: RepositoryRefused | NoRoom | OSError) -> None:
         release, tries = work.release, work.tries + 1
         if tries < MAX_TRIES:
             after = self._memory.state.saying(release.product, f"fetching {release.version}, tries again: {error}")
@@ -189,6 +191,8 @@ class Steps:
 
         def ask() -> None:
             nonlocal looked_at
+            if self._around.stopping():
+                raise RepositoryAway("the agent was told to end; it goes on when it is started again")
             now = self._around.clock()
             if now - looked_at < timedelta(seconds=seconds):
                 return

@@ -25,15 +25,15 @@ from tuf.api.metadata import TargetFile
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from agent.durable import flush_folder, move_durably
-from agent.errors import DownloadStopped, RepositoryAway, RepositoryRefused
+from agent.errors import RepositoryAway, RepositoryRefused
 from agent.home import Home
+from agent.partial import REDIRECTS, Downloads, Terms
 from agent.web import Limits, TooSlow, Web, WebError
 from rollout.decision import MAX_DOCUMENT_LENGTH
 
 METADATA_LIMITS: Final = Limits(seconds=60.0)
 REFRESH_SECONDS: Final = 300.0  # for all requests of a refresh or a look-up together: each alone could be in time
 HTTP_ERROR: Final = 300  # redirects too, where they are not followed
-TARGET_REDIRECTS: Final = 3  # to a bucket, and within it
 CHAIN: Final = ("timestamp.json", "snapshot.json", "targets.json", "decisions.json", "brakes.json", "revocations.json")
 
 
@@ -45,7 +45,6 @@ class WebFetcher(FetcherInterface):
         self._spool = spool
         self.limits = limits
         self.follows = ""  # below this URL redirects are followed
-        self.between_pieces: Callable[[], None] | None = None
         self._end: float | None = None
 
     @contextmanager
@@ -64,14 +63,15 @@ class WebFetcher(FetcherInterface):
 
     def _pieces(self, url: str) -> Generator[bytes]:
         try:
-            redirects = TARGET_REDIRECTS if self.follows and url.startswith(self.follows) else 0
-            with self._web.request("GET", url, limits=self._limits_now(), redirects=redirects) as (status, pieces):
-                if status >= HTTP_ERROR:
-                    for _ in _at_most(pieces, 64 * 1024):  # so that the connection stays usable for the next request
+            redirects = REDIRECTS if self.follows and url.startswith(self.follows) else 0
+            with self._web.request("GET", url, limits=self._limits_now(), redirects=redirects) as answer:
+                if answer.status >= HTTP_ERROR:
+                    # Read, so that the connection stays usable for the next request.
+                    for _ in _at_most(answer.pieces, 64 * 1024):
                         pass
-                    raise DownloadHTTPError(f"HTTP status {status} for {url}", status)
+                    raise DownloadHTTPError(f"HTTP status {answer.status} for {url}", answer.status)
                 yield b""
-                yield from pieces
+                yield from answer.pieces
         except TooSlow as error:
             raise SlowRetrievalError(str(error)) from error
         except WebError as error:
@@ -87,7 +87,7 @@ class WebFetcher(FetcherInterface):
 
     @contextmanager
     def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
-        """As the interface says; calls ``between_pieces``, which may raise to end the download."""
+        """As the interface says."""
         received = 0
         with tempfile.TemporaryFile(dir=self._spool) as file:
             with closing(cast("Generator[bytes]", self.fetch(url))) as pieces:
@@ -96,8 +96,6 @@ class WebFetcher(FetcherInterface):
                     if received > max_length:
                         raise DownloadLengthMismatchError(f"{url} is longer than {max_length} bytes")
                     file.write(piece)
-                    if self.between_pieces is not None:
-                        self.between_pieces()
             file.seek(0)
             yield file
 
@@ -105,14 +103,11 @@ class WebFetcher(FetcherInterface):
 class View:
     """One verified state of the repository: everything read through it belongs together."""
 
-    def __init__(
-        self, updater: Updater, fetcher: WebFetcher, home: Home, download_limits: Limits, seconds: float
-    ) -> None:
+    def __init__(self, updater: Updater, fetcher: WebFetcher, home: Home, downloads: Downloads, seconds: float) -> None:
         self._updater = updater
         self._fetcher = fetcher
         self._home = home
-        self._download_limits = download_limits
-        self._metadata_limits = fetcher.limits
+        self._downloads = downloads
         self._seconds = seconds
 
     def document(self, path: str) -> bytes | None:
@@ -147,29 +142,25 @@ class View:
     def download(self, target: TargetFile, still_wanted: Callable[[], None]) -> Path:
         """Fetch and verify an artifact into the home's store; the file is safe on disk when this returns.
 
+        What an earlier try fetched is not fetched again.
+
         Args:
             target: What the metadata says of it, SHA-256 included.
             still_wanted: Called between pieces; may raise DownloadStopped. What was fetched is dropped then.
 
         Raises:
             DownloadStopped: ``still_wanted`` said so.
+            NoRoom: The disk has not the room for it.
             RepositoryAway, RepositoryRefused: As ``document``, and for a target that is signed without a SHA-256.
             OSError: The disk is full or broken.
         """
         if "sha256" not in target.hashes:
             raise RepositoryRefused(f"{target.path} is signed without a SHA-256, artifacts are known by theirs")
         stored = self._home.artifact(target.hashes["sha256"])
-        if self._updater.find_cached_target(target, str(stored)) is not None:
-            return stored
-        arriving = self._home.downloads / target.hashes["sha256"]
-        self._fetcher.limits, self._fetcher.between_pieces = self._download_limits, still_wanted
-        try:
+        if self._updater.find_cached_target(target, str(stored)) is None:
             with _translated(target.path):
-                self._updater.download_target(target, str(arriving))
-            move_durably(arriving, stored)
-        finally:
-            self._fetcher.limits, self._fetcher.between_pieces = self._metadata_limits, None
-            arriving.unlink(missing_ok=True)
+                arrived = self._downloads.fetch(target, stored.name, still_wanted)
+            move_durably(arrived, stored)
         return stored
 
 
@@ -184,18 +175,18 @@ class Repository:
         targets_url: str,
         agent: str,
         tls_ca: str = "",
-        download_limits: Limits | None = None,
+        terms: Terms | None = None,
         metadata_limits: Limits = METADATA_LIMITS,
         refresh_seconds: float = REFRESH_SECONDS,
     ) -> None:
         self._home = home
         self._metadata_url = metadata_url
         self._targets_url = targets_url
-        self._download_limits = download_limits or Limits(seconds=6 * 3600.0)
         self._metadata_limits = metadata_limits
         self._refresh_seconds = refresh_seconds
         self._web = Web(agent=agent, tls_ca=tls_ca)
         self._aside = Web(agent=agent, tls_ca=tls_ca)
+        self._downloads = Downloads(self._web, targets_url, home.downloads, terms or Terms())
 
     def refresh(self, *, aside: bool = False) -> View:
         """Fetch what is new (two requests when nothing is) and verify it; the cache holds verified files only.
@@ -222,7 +213,7 @@ class Repository:
             updater.refresh()
         if self._stamps() != before:
             self._flush()
-        return View(updater, fetcher, self._home, self._download_limits, self._refresh_seconds)
+        return View(updater, fetcher, self._home, self._downloads, self._refresh_seconds)
 
     def close(self) -> None:
         """Drop the connections."""
@@ -246,14 +237,14 @@ class Repository:
 def _translated(what: str) -> Iterator[None]:
     try:
         yield
-    except DownloadStopped:
-        raise
     except (DownloadLengthMismatchError, RepositoryError) as error:
         raise RepositoryRefused(f"{what} does not verify: {error or type(error).__name__}") from error
     except DownloadHTTPError as error:
         raise RepositoryAway(f"{what} is not there: HTTP status {error.status_code}") from error
     except DownloadError as error:
         raise RepositoryAway(f"{what} cannot be fetched: {error.__cause__ or error}") from error
+    except WebError as error:
+        raise RepositoryAway(f"{what} cannot be fetched: {error}") from error
     except (StorageError, json.JSONDecodeError) as error:
         raise RepositoryRefused(f"{what} cannot be read: {error}") from error
 

@@ -45,6 +45,15 @@ class Limits:
     grace: float = SPEED_AFTER_SECONDS
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Of one request: ``pieces`` of the body come as they are read, and only while the request's block is open."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    pieces: Iterator[bytes]
+
+
 class Web:
     """Keeps one connection open; used by one thread. ``tls_ca`` is a file of CAs for https, else the system's."""
 
@@ -71,8 +80,8 @@ class Web:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         redirects: int = 0,
-    ) -> Iterator[tuple[int, Iterator[bytes]]]:
-        """Status and pieces of the answer's body, inside the block only.
+    ) -> Iterator[Answer]:
+        """The answer, inside the block only.
 
         So many ``redirects`` are followed, within the same limits.
 
@@ -98,7 +107,7 @@ class Web:
 
         with _cut_at(connection, end):
             try:
-                yield response.status, pieces()
+                yield Answer(response.status, response.headers, pieces())
             finally:
                 # Half an answer left on the connection would be read as the next one's.
                 if not done or response.will_close:

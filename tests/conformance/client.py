@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from agent.errors import AgentError
 from agent.home import Home
+from agent.partial import Terms
 from agent.trust import Repository, View
 from agent.web import Limits
 
@@ -57,7 +58,7 @@ def _poll(home: Home, asked: argparse.Namespace) -> None:
         targets_url=asked.target_base_url or asked.metadata_url,
         agent="wavegate-agent conformance",
         metadata_limits=Limits(seconds=30),
-        download_limits=Limits(seconds=30),
+        terms=Terms(limits=Limits(seconds=30)),
     )
     try:
         view = repository.refresh()

@@ -10,6 +10,7 @@ import pytest
 
 from agent.errors import RepositoryAway
 from agent.home import Home
+from agent.partial import Terms
 from agent.trust import Repository
 from agent.web import Limits
 from tests.simulators.attacks import NEW, TIMESTAMP, Scene
@@ -39,7 +40,7 @@ def reader(folder: Path, scene: Scene, mirror: LyingMirror, limits: Limits, whol
         metadata_url=mirror.metadata_url,
         targets_url=mirror.targets_url,
         agent="slow",
-        download_limits=limits,
+        terms=Terms(limits=limits),
         metadata_limits=limits,
         refresh_seconds=whole,
     )
@@ -69,7 +70,7 @@ def test_metadata_that_drips_or_never_comes_is_left_at_the_deadline(
     assert f"{role}.json" not in files(tmp_path / "home") or role == "root"
 
 
-def test_a_target_that_drips_is_left_at_the_deadline_and_nothing_of_it_stays(
+def test_a_target_that_drips_is_left_at_the_deadline_and_is_no_artifact(
     scene: Scene, mirror: LyingMirror, tmp_path: Path
 ) -> None:
     path = scene.served(NEW)
@@ -84,7 +85,6 @@ def test_a_target_that_drips_is_left_at_the_deadline_and_nothing_of_it_stays(
     assert time.monotonic() - began < AT_MOST
     repository.close()
     assert not list((tmp_path / "home" / "artifacts").iterdir())
-    assert not list((tmp_path / "home" / "downloads").iterdir())
 
 
 def test_a_mirror_below_the_least_speed_is_left_before_the_deadline(

@@ -22,6 +22,7 @@ from agent.home import Home
 from agent.hooks import Outcome
 from agent.identity import Credentials, Identity, Keypair, load_identity, save_identity
 from agent.link import Answer, Facts, PermitAnswer
+from agent.partial import Terms
 from agent.state import PendingReport, Progress, Release, State, StateFile
 from agent.steps import Surroundings
 from agent.trust import Repository
@@ -206,6 +207,8 @@ class DeviceBench:
         default_factory=lambda: AgentConfig(platform="linux-x86_64", products=("app",), health_pause_seconds=0)
     )
     slept: list[float] = field(default_factory=list)
+    terms: Terms = field(default_factory=Terms)
+    stopping: Callable[[], bool] = lambda: False  # asked between the pieces of a download, too
 
     def __post_init__(self) -> None:
         self.server.issuer, self.server.clock = self.ca, self.clock
@@ -255,6 +258,7 @@ class DeviceBench:
             metadata_url=f"{self.mirror.url}/metadata/",
             targets_url=f"{self.mirror.url}/targets/",
             agent="test",
+            terms=self.terms,
         )
 
     def agent(self, power: Power | None = None) -> Agent:
@@ -270,7 +274,10 @@ class DeviceBench:
             repository=self.repository(),
             hooks=self.commands,
             surroundings=Surroundings(
-                clock=self.clock, sleep=self.slept.append, new_report_id=lambda: f"rep_{next(self._ids)}"
+                clock=self.clock,
+                sleep=self.slept.append,
+                new_report_id=lambda: f"rep_{next(self._ids)}",
+                stopping=self.stopping,
             ),
             state_file=FragileFile(self.home.state, power),
         )

@@ -45,6 +45,7 @@ class LyingMirror:
         self.files = files
         self.lie: Lie = honest
         self.requests: list[str] = []
+        self.headers: list[Mapping[str, str]] = []  # of the requests, in their order
         self.sent: dict[str, int] = {}  # bytes of the body that went out, by path
         self.over = threading.Event()
         self.url = ""
@@ -70,6 +71,7 @@ def lying_mirror(files: Mapping[str, bytes]) -> Iterator[LyingMirror]:
         def do_GET(self) -> None:
             path = self.path.lstrip("/")
             mirror.requests.append(path)
+            mirror.headers.append(dict(self.headers))
             said = mirror.lie(path, mirror.files.get(path))
             if said is None:
                 said = Answer(b"not here", 404)

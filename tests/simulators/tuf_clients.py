@@ -18,6 +18,7 @@ from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
 
 from agent.errors import AgentError
 from agent.home import Home
+from agent.partial import Terms
 from agent.trust import Repository
 from agent.web import Limits
 from tests.acceptance.tuf_js.reader import fetch
@@ -177,7 +178,7 @@ class Agent(Client):
             metadata_url=mirror.metadata_url,
             targets_url=mirror.targets_url,
             agent="attacked",
-            download_limits=limits,
+            terms=Terms(limits=limits),
             metadata_limits=limits,
             refresh_seconds=self.seconds,
         )

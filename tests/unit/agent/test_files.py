@@ -113,6 +113,16 @@ def test_settings_come_back_as_written_and_show_what_there_is(tmp_path: Path) ->
         ('platform = "linux"\nhealth_tries = 1.5', "expected a whole number"),
         ('platform = "linux"\nproducts = "app"', "expected a list of texts"),
         ('platform = "linux"\nhealth_tries = 0', "expected at least 1"),
+        ('platform = "linux"\ninterval_seconds = nan', "interval_seconds is nan, expected at least 0.1"),
+        (
+            'platform = "linux"\ndownload_seconds = inf',
+            "download_seconds is inf, expected at least 1, and no more than",
+        ),
+        ('platform = "linux"\nkeep_free_bytes = -1', "expected at least 0"),
+        (
+            'platform = "linux"\ndownload_bytes_per_second = 2000',
+            "at least twice least_bytes_per_second, which is 1024",
+        ),
         ('platform = "Linux 64"', "is not 1 to 100 of"),
         ("interval_seconds = 5", "'platform' is missing"),
         ("platform =", "is no TOML"),
@@ -203,4 +213,4 @@ def test_without_commands_everything_is_well(tmp_path: Path) -> None:
 
 def test_every_error_of_the_room_has_a_code_of_its_own() -> None:
     codes = [kind.code for kind in AgentError.__subclasses__()]
-    assert len(codes) == len(set(codes)) == 14
+    assert len(codes) == len(set(codes)) == 15
