@@ -13,10 +13,9 @@ from evidence.model import ActorKind, AuditEvent
 from evidence.people import ApiKey, Role, Session, SessionKind, User
 from store.account_models import api_keys, orgs, sessions, users
 from store.audit import append
-from store.columns import insert_if_absent
 from store.database import Database
-from store.errors import ApiKeyReplaced, OrgExists, UnknownApiKey, UnknownSession, UnknownUser, UserExists
-from store.models import audit_heads
+from store.errors import ApiKeyReplaced, UnknownApiKey, UnknownSession, UnknownUser, UserExists
+from store.org_rows import insert_org
 
 # How exact last_used_at is: writing it on every request would cost more than the request.
 TOUCH_EVERY: Final = timedelta(minutes=1)
@@ -35,9 +34,7 @@ class Accounts:
     def add_org(self, slug: str, name: str, *, now: datetime) -> None:
         """Add an organisation; everything else needs one to belong to. Raises OrgExists."""
         with self._database.write() as connection:
-            if not insert_if_absent(connection, orgs, {"slug": slug, "name": name, "created_at": now}):
-                raise OrgExists(f"the organisation {slug} exists already")
-            connection.execute(insert(audit_heads), {"org": slug, "seq": 0})
+            insert_org(connection, slug, name, now)
 
     def orgs(self) -> Sequence[str]:
         """The slugs of all organisations, oldest first."""
@@ -49,7 +46,7 @@ class Accounts:
     def add_user(self, user: User, event: AuditEvent) -> None:
         """Raises UserExists when the e-mail address is taken, in whatever case it is written."""
         with self._database.write() as connection:
-            _insert_user(connection, user)
+            insert_user(connection, user)
             append(connection, user.org, [event])
 
     def user(self, org: str, user_id: str) -> User:
@@ -66,6 +63,17 @@ class Accounts:
         with self._database.read() as connection:
             row = connection.execute(query).mappings().first()
             return None if row is None else _to_user(row)
+
+    def users_by_email(self, email: str, *, org: str | None, limit: int) -> Sequence[User]:
+        """The accounts with this address, whatever the case, in one organisation or in all; in order of their ids."""
+        key = _email_key(email)
+        if key is None:
+            return []
+        query = select(users).where(users.c.email_key == key).order_by(users.c.id).limit(limit)
+        if org is not None:
+            query = query.where(users.c.org == org)
+        with self._database.read() as connection:
+            return [_to_user(row) for row in connection.execute(query).mappings()]
 
     def users(self, org: str, *, after: str | None = None, limit: int = 50) -> Sequence[User]:
         """Accounts in order of id, beginning behind ``after``."""
@@ -124,7 +132,7 @@ class Accounts:
         """Store a key; ``owner`` is a new service account to be added with it. Raises UnknownUser, UserExists."""
         with self._database.write() as connection:
             if owner is not None:
-                _insert_user(connection, owner)
+                insert_user(connection, owner)
             _user(connection, key.org, key.user)
             connection.execute(insert(api_keys), _key_row(key))
             append(connection, key.org, [event])
@@ -282,7 +290,8 @@ def _email_key(email: str) -> str | None:
     return email.strip().casefold() or None
 
 
-def _insert_user(connection: Connection, user: User) -> None:
+def insert_user(connection: Connection, user: User) -> None:
+    """Add an account in the caller's transaction; raises UserExists."""
     key = _email_key(user.email)
     taken = select(users.c.id).where(users.c.org == user.org, users.c.email_key == key)
     refusal = UserExists(f"an account with the address {user.email} exists already")
