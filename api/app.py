@@ -17,6 +17,7 @@ from api import access, docs, probes, rate_limits, tuf
 from api.auth.gate import check_password_changed, check_permission, check_person, identify
 from api.errors import ApiError, from_domain, request_id
 from api.idempotency import once_only
+from api.installation import Installation, OrganisationUnavailable
 from api.operator import (
     accounts,
     api_keys,
@@ -47,7 +48,17 @@ from api.operator import (
     uploads,
     webhooks,
 )
-from api.operator.routes import PREFIX, Declaration, Error, Routes, now, services, source
+from api.operator.routes import (
+    PREFIX,
+    Declaration,
+    Error,
+    Routes,
+    named_organisation,
+    now,
+    shared,
+    source,
+    wrong_organisation,
+)
 from api.wiring import Wavegate
 
 log: Final = logging.getLogger("wavegate.api")
@@ -143,15 +154,17 @@ class UndeclaredRoute(Exception):
     """A route under /api/v1 says not who may call it; the application is not built."""
 
 
-def create_app(wiring: Wavegate, blueprints: Sequence[Routes] = BLUEPRINTS) -> Flask:
-    """Build the application around a wired product; it holds no state of its own.
+def create_app(opened: Installation | Wavegate, blueprints: Sequence[Routes] = BLUEPRINTS) -> Flask:
+    """Build the application around an installation, or one organisation of it; it holds no state of its own.
 
     Raises:
         UndeclaredRoute: A route was added past :meth:`Routes.on`.
     """
+    installation = opened if isinstance(opened, Installation) else Installation(opened, opened)
+    settings = installation.settings
     app = Application(
         "wavegate",
-        info={"title": "Wavegate", "version": wiring.version, "description": docs.DESCRIPTION},
+        info={"title": "Wavegate", "version": installation.shared.version, "description": docs.DESCRIPTION},
         security_schemes={
             "bearer": {"type": "http", "scheme": "bearer", "description": "an API key or a login token"},
             "session": {"type": "apiKey", "in": "cookie", "name": "__Host-wavegate"},
@@ -165,11 +178,11 @@ def create_app(wiring: Wavegate, blueprints: Sequence[Routes] = BLUEPRINTS) -> F
     app.openapi_version = "3.1.0"
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    app.config["MAX_CONTENT_LENGTH"] = wiring.settings.max_body_bytes
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.config["MAX_FORM_PARTS"] = 0
-    app.extensions["wavegate"] = wiring
-    app.extensions["wavegate.meter"] = meter = probes.Meter(wiring)
-    app.extensions["wavegate.rates"] = rate_limits.rates_of(wiring, meter)
+    app.extensions["wavegate"] = installation
+    app.extensions["wavegate.meter"] = meter = probes.Meter(installation)
+    app.extensions["wavegate.rates"] = rate_limits.rates_of(installation.shared, meter)
     declarations: dict[str, Declaration] = {}
     for blueprint in blueprints:
         app.register_api(blueprint)
@@ -196,30 +209,27 @@ def create_app(wiring: Wavegate, blueprints: Sequence[Routes] = BLUEPRINTS) -> F
 
 
 def _admit(declaration: Declaration) -> Response | None:
-    wiring = services()
+    settings = shared().settings
     if declaration.raw_body:
-        request.max_content_length = wiring.settings.max_artifact_bytes
+        request.max_content_length = settings.max_artifact_bytes
     elif declaration.body_limit is not None:
-        request.max_content_length = max(declaration.body_limit, wiring.settings.max_body_bytes)
-    named = request.environ.get("wavegate.org")
+        request.max_content_length = max(declaration.body_limit, settings.max_body_bytes)
     if not declaration.public:
-        idle = timedelta(minutes=wiring.settings.session_idle_minutes)
+        idle = timedelta(minutes=settings.session_idle_minutes)
         with rate_limits.strangers_counted():
-            g.caller = identify(request, wiring.accounts, wiring.publishers, now(), idle=idle)
+            g.caller = identify(request, shared().accounts, shared().publishers, now(), idle=idle)
         access.known(g.caller.user.org, g.caller.user.id, g.caller.credential_id)
         rate_limits.count(declaration.policy, g.caller.credential_id)
-        # A user of another organisation is nobody here; one of ours names ours or none.
-        if named is not None and named != g.caller.user.org:
-            raise ApiError(403, "wrong_organization", "this credential belongs to another organisation")
-        if wiring.settings.require_password_change and request.endpoint not in accounts.BEFORE_PASSWORD_CHANGE:
+        # The organisation is the credential's; whoever names one names that.
+        if named_organisation() not in {None, g.caller.user.org}:
+            raise wrong_organisation()
+        if settings.require_password_change and request.endpoint not in accounts.BEFORE_PASSWORD_CHANGE:
             check_password_changed(g.caller)
         if declaration.person:
             check_person(g.caller)
         check_permission(g.caller, declaration.permission)
         return None
     rate_limits.count(declaration.policy, source())
-    if named is not None and named != wiring.org:
-        raise ApiError(403, "wrong_organization", "there is no such organisation for this request")
     return None
 
 
@@ -250,6 +260,8 @@ def _failed(error: Exception) -> Response:
         if known.status == 503:  # nothing the caller did
             log.error("%s: %s", known.code, known.message)
         return known.response()
+    if isinstance(error, OrganisationUnavailable):
+        return ApiError(503, error.code, str(error), headers={"Retry-After": "5"}).response()
     if isinstance(error, RequestEntityTooLarge):
         most = request.max_content_length
         return ApiError(

@@ -11,7 +11,7 @@ import orjson
 from flask import Response, request
 
 from api.errors import ApiError
-from api.operator.routes import Declaration, caller, services
+from api.operator.routes import Declaration, caller, installation, shared
 from store.idempotency import Answer, Request
 
 HEADER: Final = "Idempotency-Key"
@@ -37,7 +37,8 @@ def once_only(declaration: Declaration, dispatch: Callable[[], Response]) -> Res
     if not 1 <= len(key) <= _LONGEST or not (key.isascii() and key.isprintable()):
         raise ApiError(400, "invalid_idempotency_key", f"{HEADER} has 1 to {_LONGEST} printable ASCII characters")
     wanted = Request(
-        org=services().org,
+        # What a stranger's request is for stands in its body; the key is kept beside the oldest organisation's.
+        org=installation().slugs()[0] if declaration.public else caller().user.org,
         actor=_STRANGER if declaration.public else caller().user.id,
         key=key,
         route=f"{request.method} {request.path}",
@@ -51,7 +52,7 @@ def once_only(declaration: Declaration, dispatch: Callable[[], Response]) -> Res
         body = _without_secret(response.get_data(), declaration.shown_once)
         return Answer(status=response.status_code, body=body, etag=response.headers.get("ETag"))
 
-    answer, replayed = services().idempotency.once(wanted, work, clock=lambda: datetime.now(UTC))
+    answer, replayed = shared().idempotency.once(wanted, work, clock=lambda: datetime.now(UTC))
     if not replayed:
         return answered[0]
     response = Response(answer.body, answer.status, mimetype="application/json" if answer.body else None)

@@ -15,10 +15,9 @@ from prometheus_client.registry import Collector
 
 from api.canary import canary_folder, canary_url, last_reading
 from api.gauges import gauges
-from api.operator.routes import services
+from api.installation import Installation
+from api.operator.routes import installation
 from api.tallies import tallies_at
-from api.wiring import Wavegate
-from repo_signing import roles
 from repo_signing.outlook import warnings
 
 blueprint: Final = Blueprint("probes", __name__)
@@ -30,8 +29,8 @@ _LEAST_LIFE_SECONDS: Final = 3600
 class Meter(Collector):
     """Counts requests, and reads the repository's state when it is scraped."""
 
-    def __init__(self, wiring: Wavegate) -> None:
-        self._wiring = wiring
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "wavegate_http_requests_total", "Requests answered.", ["method", "route", "status"], registry=self.registry
@@ -53,29 +52,8 @@ class Meter(Collector):
         self.registry.register(self)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Read serial, expiry of every role (the bins as their soonest), and how much of everything there is."""
-        now = datetime.now(UTC)
-        status = self._wiring.repository.status(now=now)
-        expiry = GaugeMetricFamily(
-            "wavegate_role_expiry_seconds",
-            "Seconds until a role expires; bins as the soonest of them.",
-            labels=["role"],
-        )
-        soonest: dict[str, float] = {}
-        for role in status.roles:
-            name = "releases-bins" if roles.delegator(role.name) == roles.RELEASES else role.name
-            left = (role.expires - now).total_seconds()
-            soonest[name] = min(left, soonest.get(name, left))
-        for name, left in soonest.items():
-            expiry.add_metric([name], left)
-        yield expiry
-        yield GaugeMetricFamily("wavegate_repository_serial", "Serial of the repository.", value=status.serial)
-        yield GaugeMetricFamily(
-            "wavegate_projected_serial", "Serial up to which the index is complete.", value=status.projected_serial
-        )
-        yield GaugeMetricFamily("wavegate_artifacts", "Signed artifacts.", value=status.artifacts)
-        yield from _canary_metrics(self._wiring, now)
-        yield from gauges(self._wiring, now)
+        """Everything that :mod:`api.gauges` names."""
+        yield from gauges(self._installation, datetime.now(UTC))
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Nothing before the first scrape: the registry would otherwise collect at start."""
@@ -95,30 +73,48 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """The database answers, and clients will go on accepting the repository.
+    """The database answers, and clients will go on accepting the repositories.
 
-    ``degraded`` answers 200: requests are served as ever, and somebody should look before clients notice.
+    ``degraded`` answers 200: requests are served as ever, and somebody should look before clients notice. One of
+    several organisations that is not ready leaves the server degraded: the others need it.
     """
     now = datetime.now(UTC)
-    checks: dict[str, object] = {}
-    ready = True
+    database, each = "ok", {}
     try:
-        services().db.ping()
-        checks["database"] = "ok"
+        installation().shared.db.ping()
+        each = {slug: _check(slug, now) for slug in installation().slugs()}
     except Exception as error:  # noqa: BLE001  # whatever it is, the answer is "not ready" and its name
-        checks["database"] = type(error).__name__
-        ready = False
-    status = services().repository.status(now=now)
+        database = type(error).__name__
+    states = [one["status"] for one in each.values()]
+    ready = database == "ok" and (not states or set(states) != {"not ready"})
+    said = "not ready" if not ready else "ready" if set(states) <= {"ready"} else "degraded"
+    checks: dict[str, object] = {"database": database}
+    if len(each) == 1:
+        checks |= {name: found for one in each.values() for name, found in one.items() if name != "status"}
+    else:
+        checks["organizations"] = each
+    return _json({"status": said, "checks": checks}, 200 if ready else 503)
+
+
+def _check(slug: str, now: datetime) -> dict[str, object]:
+    """How one organisation does: ``status``, and what was looked at."""
+    try:
+        wiring = installation().organisation(slug)
+        status = wiring.repository.status(now=now)
+    except Exception as error:  # noqa: BLE001  # whatever it is, only this organisation is not ready
+        return {"status": "not ready", "repository": type(error.__cause__ or error).__name__}
     role = min(status.roles, key=lambda one: one.expires)
     left = int((role.expires - now).total_seconds())
     late = [line for _, line in warnings(status.roles, now)]
-    checks["repository"] = {"first_to_expire": role.name, "expires_in_seconds": left, "warnings": late}
-    ready = ready and left > _LEAST_LIFE_SECONDS
-    trouble = services().repository.storage.trouble
+    checks: dict[str, object] = {
+        "repository": {"first_to_expire": role.name, "expires_in_seconds": left, "warnings": late}
+    }
+    trouble = wiring.repository.storage.trouble
     if trouble is not None:
         checks["storage"] = trouble
-    reading = last_reading(canary_folder(services().settings, services().org))
-    if canary_url(services().settings, services().org) is None:
+    reading = last_reading(canary_folder(wiring.settings, slug))
+    is_off = canary_url(wiring.settings, slug) is None
+    if is_off:
         checks["canary"] = "off"
     elif reading is None:
         checks["canary"] = "not yet"
@@ -130,9 +126,9 @@ def readyz() -> Response:
             "error": reading.error,
             "failures": reading.failures,
         }
-    degraded = bool(late or trouble) or (isinstance(checks["canary"], dict) and reading is not None and not reading.ok)
-    said = "not ready" if not ready else "degraded" if degraded else "ready"
-    return _json({"status": said, "checks": checks}, 200 if ready else 503)
+    degraded = bool(late or trouble) or (reading is not None and not is_off and not reading.ok)
+    said = "not ready" if left <= _LEAST_LIFE_SECONDS else "degraded" if degraded else "ready"
+    return {"status": said, **checks}
 
 
 @blueprint.get("/metrics")
@@ -142,21 +138,6 @@ def metrics() -> Response:
     first = current_app.extensions.get("wavegate.tallies")
     told = generate_latest(meter.registry) + (b"" if first is None else tallies_at(first))
     return Response(told, content_type=CONTENT_TYPE_LATEST)
-
-
-def _canary_metrics(wiring: Wavegate, now: datetime) -> Iterator[GaugeMetricFamily]:
-    reading = last_reading(canary_folder(wiring.settings, wiring.org))
-    if reading is None:
-        return
-    age = (now - datetime.fromisoformat(reading.at)).total_seconds()
-    for name, told, value in (
-        ("ok", "Whether the canary's last reading found all well (1) or not (0).", float(reading.ok)),
-        ("serial", "Serial that the canary's last reading asked for.", float(reading.serial)),
-        ("age_seconds", "Seconds since the canary's last reading.", age),
-        ("seconds", "Seconds that the canary's last reading took.", reading.seconds),
-        ("failures", "Failed readings in a row.", float(reading.failures)),
-    ):
-        yield GaugeMetricFamily(f"wavegate_canary_{name}", told, value=value)
 
 
 def _json(body: object, status: int) -> Response:

@@ -10,22 +10,22 @@ from flask import current_app, g
 
 from api.auth.rates import Counts, MemoryCounts, Policy, Rates, Standing
 from api.errors import ApiError
-from api.operator.routes import now, services, source
+from api.operator.routes import now, source
 from api.probes import Meter, current_meter
-from api.wiring import Wavegate
+from api.wiring import Shared
 from store.redis_counts import RedisCounts
 from store.request_counts import SqlRequestCounts
 
 
-def rates_of(wiring: Wavegate, meter: Meter) -> Rates:
+def rates_of(shared: Shared, meter: Meter) -> Rates:
     """What counts the requests of an application, as its settings say.
 
     Raises:
         CountsUnreachable: The settings name Redis and its client is not installed.
     """
-    settings = wiring.settings
+    settings = shared.settings
     quotas = {policy: getattr(settings, f"rate_limit_{policy}") for policy in Policy}
-    return Rates(quotas, _counts(wiring), failed=meter.uncounted.inc)
+    return Rates(quotas, _counts(shared), failed=meter.uncounted.inc)
 
 
 def count(policy: Policy, who: str) -> None:
@@ -35,7 +35,7 @@ def count(policy: Policy, who: str) -> None:
         ApiError: 429 ``rate_limited`` with ``Retry-After``.
     """
     rates = cast("Rates", current_app.extensions["wavegate.rates"])
-    standing = g.standing = rates.count(policy, f"{services().org}:{who}", now=now())
+    standing = g.standing = rates.count(policy, who, now=now())
     if standing is None or not standing.is_over:
         return
     current_meter().limited.labels(policy.value).inc()
@@ -65,10 +65,10 @@ def headers() -> Mapping[str, str]:
     return {} if standing is None else standing.headers()
 
 
-def _counts(wiring: Wavegate) -> Counts:
-    told = wiring.settings.rate_limit_store
+def _counts(shared: Shared) -> Counts:
+    told = shared.settings.rate_limit_store
     if told == "memory":
         return MemoryCounts()
     if told == "database":
-        return SqlRequestCounts(wiring.db)
+        return SqlRequestCounts(shared.db)
     return RedisCounts(told)

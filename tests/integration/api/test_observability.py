@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from api.installation import Installation
 from api.jobs import Jobs
 from api.logs import fields_of, keep_fields
 from api.tallies import Tallies, TallyPort, tallies_at
@@ -82,13 +83,13 @@ def test_the_gauges_count_devices_rollouts_and_what_waits_and_survive_without_th
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = samples(home.client.get("/metrics").text)
-    assert told["wavegate_devices[('status', 'active')]"] == 0
-    assert told["wavegate_rollouts[('state', 'paused')]"] == 0
-    assert told["wavegate_webhook_deliveries_waiting[]"] == 0
-    assert told["wavegate_drafts_waiting[]"] == 0
+    assert told["wavegate_devices[('org', 'acme'), ('status', 'active')]"] == 0
+    assert told["wavegate_rollouts[('org', 'acme'), ('state', 'paused')]"] == 0
+    assert told["wavegate_webhook_deliveries_waiting[('org', 'acme')]"] == 0
+    assert told["wavegate_drafts_waiting[('org', 'acme')]"] == 0
     assert told["wavegate_database_up[]"] == 1
     assert told["wavegate_device_ca_expiry_seconds[]"] > 86_400 * 3000
-    assert 40 * 3600 < told["wavegate_role_expiry_seconds[('role', 'timestamp')]"] <= 48 * 3600
+    assert 40 * 3600 < told["wavegate_role_expiry_seconds[('org', 'acme'), ('role', 'timestamp')]"] <= 48 * 3600
     assert [name for name in told if name.startswith("wavegate_build_info")] != []
 
     def away(*_: object) -> int:
@@ -97,13 +98,13 @@ def test_the_gauges_count_devices_rollouts_and_what_waits_and_survive_without_th
     monkeypatch.setattr(type(home.wiring.fleet), "count_by_status", away)
     without = samples(home.client.get("/metrics").text)
     assert without["wavegate_database_up[]"] == 0
-    assert "wavegate_role_expiry_seconds[('role', 'timestamp')]" in without
-    assert "wavegate_devices[('status', 'active')]" not in without
+    assert "wavegate_role_expiry_seconds[('org', 'acme'), ('role', 'timestamp')]" in without
+    assert "wavegate_devices[('org', 'acme'), ('status', 'active')]" not in without
 
 
 def test_one_scrape_has_the_jobs_and_device_calls_of_the_first_process_too(home: Home, tmp_path: Path) -> None:
     tallies = Tallies()
-    jobs = Jobs(home.wiring, tallies)
+    jobs = Jobs(Installation(home.wiring, home.wiring), tallies)
     jobs.start()
     jobs.stop()
     tallies.call("CheckIn", "OK", 0.002)
