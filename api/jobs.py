@@ -16,6 +16,7 @@ from api.life import COLLECT_EVERY, FIRST_COLLECTION, Alarm, canary_job, collect
 from api.logs import about
 from api.metrics import Measurer
 from api.tallies import Tallies
+from api.tracing import span
 from api.webhook_round import KEEP_DELIVERIES, WebhookRound
 from api.wiring import Wavegate
 from repo_signing.roles import BINS
@@ -75,7 +76,8 @@ class Jobs:
             while not self._stop.is_set():
                 began = time.perf_counter()
                 try:
-                    turn()
+                    with span(f"job {name}"):
+                        turn()
                     failures = 0
                 except Exception:
                     # One bad turn must not end the job: the next looks at everything anew.

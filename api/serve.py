@@ -22,6 +22,7 @@ from api.jobs import Jobs
 from api.logs import fields, is_text, start_logging
 from api.settings import Address, Settings
 from api.tallies import Tallies, TallyPort
+from api.tracing import start_tracing
 from api.wiring import open_wavegate
 
 log: Final = logging.getLogger("wavegate")
@@ -39,6 +40,7 @@ def serve(settings: Settings, config: Path | None = None) -> None:
     """
     start_logging(settings.log_level, settings.log_format)
     settings = _with_ports(settings)
+    stop_tracing = start_tracing(settings, "jobs")
     wiring = open_wavegate(settings)
     wiring.repository.recover(now=datetime.now(UTC))
     wiring.rollouts.recover(wiring.org, datetime.now(UTC))
@@ -72,6 +74,7 @@ def serve(settings: Settings, config: Path | None = None) -> None:
         jobs.stop()
         device_server.stop(_GRACE_SECONDS)
         wiring.close()
+        stop_tracing()
     log.info("ended")
 
 

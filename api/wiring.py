@@ -10,11 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from api.settings import Settings
+from api.traced import TracedIndex, TracedKeyring
+from api.tracing import is_on, statement
 from evidence.errors import SecretUnreadable
 from evidence.webhooks.service import Webhooks
 from keys.device_ca import DeviceCa
 from keys.errors import SealBroken
-from keys.keyring import Keyring
 from keys.password import Passwords, PasswordSettings
 from keys.seal import Seal
 from repo_signing.bucket import Bucket, BucketAddress
@@ -222,8 +223,10 @@ def open_wavegate(settings: Settings) -> Wavegate:
     db = Database(settings.database_url)
     db.migrate()
     accounts = Accounts(db)
-    artifacts = ArtifactIndex(db, org)
-    keyring = Keyring(keys_folder(settings, org))
+    if is_on():
+        db.observe(statement)
+    artifacts = TracedIndex(db, org)
+    keyring = TracedKeyring(keys_folder(settings, org))
     try:
         storage = repository_storage(settings, org, db)
         repository = SignedRepository(repository_folder(settings, org), keyring, artifacts, storage=storage)

@@ -17,6 +17,7 @@ from flask import Flask
 from api.app import create_app
 from api.logs import start_logging
 from api.settings import read_settings
+from api.tracing import start_tracing
 from api.wiring import open_wavegate
 
 ORPHAN_GRACE_SECONDS: Final = 5  # for requests under way when the server's first process is gone
@@ -31,6 +32,7 @@ def application() -> Flask:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent.join,), name="wavegate-orphan", daemon=True).start()
+    start_tracing(settings, "api")
     app = create_app(open_wavegate(settings))
     if "WAVEGATE_TALLIES" in os.environ:
         app.extensions["wavegate.tallies"] = Path(os.environ["WAVEGATE_TALLIES"])
