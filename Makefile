@@ -58,9 +58,12 @@ format: setup
 
 # Resolved for every platform at once; hashes pin the files, so that it does not matter which index they come from
 # and the lock names none. `--system-certs` is for networks whose certificate authority only the machine knows.
+# deploy/requirements.lock is the part of it that a server in production needs, for the container.
+COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --system-certs --generate-hashes \
+	--no-config --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet
 lock: setup
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --system-certs --generate-hashes \
-		--no-config --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet $(ARGS) -o requirements.lock
+	$(COMPILE) --all-extras $(ARGS) -o requirements.lock
+	$(COMPILE) --extra postgresql --extra bucket --extra otel --extra sigstore -c requirements.lock -o deploy/requirements.lock
 
 proto: setup
 	$(BIN)/python -m api.device.generate

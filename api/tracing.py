@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing.util
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -108,10 +108,10 @@ def span(name: str, *, serves: bool = False, **attributes: str | int) -> Iterato
             raise
 
 
-def begin_request(headers: Mapping[str, str]) -> Callable[[str, int, Mapping[str, str | int]], None] | None:
+def begin_request(headers: Iterable[tuple[str, str]]) -> Callable[[str, int, Mapping[str, str | int]], None] | None:
     """Trace a request from now on; what is returned ends it with the route, the status and more attributes.
 
-    ``headers`` may hold a W3C ``traceparent``, which the trace then belongs to.
+    ``headers``, pairs of name and value, may hold a W3C ``traceparent``, which the trace then belongs to.
     """
     if _on is None:
         return None
@@ -150,12 +150,12 @@ def statement(text: str, seconds: float) -> None:
 
 
 def _begin(
-    tracer: Tracer, name: str, attributes: Mapping[str, str | int], *, serves: bool, headers: Mapping[str, str] | None
+    tracer: Tracer, name: str, attributes: Mapping[str, str | int], *, serves: bool, headers: Iterable[tuple[str, str]] | None
 ) -> Span:
     from opentelemetry.trace import SpanKind
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    lowered = {} if headers is None else {name.lower(): value for name, value in headers.items()}
+    lowered = {} if headers is None else {name.lower(): value for name, value in headers}
     parent = None if headers is None else TraceContextTextMapPropagator().extract(lowered)
     told: dict[str, Any] = {key.replace("__", "."): value for key, value in attributes.items()}
     kind = SpanKind.SERVER if serves else SpanKind.INTERNAL

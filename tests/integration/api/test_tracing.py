@@ -109,7 +109,7 @@ def test_without_the_setting_nothing_is_started_and_with_a_share_of_none_nothing
     start_tracing(settings_of(tmp_path), "api")()
     with span("sign timestamp"):
         statement("SELECT 1", 0.1)
-    assert (is_on(), begin_request({}), threading.active_count()) == (False, None, threads)
+    assert (is_on(), begin_request([]), threading.active_count()) == (False, None, threads)
     with otlp_receiver() as receiver:
         stop = start_tracing(settings_of(tmp_path, otlp_endpoint=receiver.url, otlp_percent="0"), "api")
         with span("sign timestamp"):
