@@ -65,9 +65,11 @@ format: setup
 
 # Resolved for every platform at once; hashes pin the files, so that it does not matter which index they come from
 # and the lock names none. `--system-certs` is for networks whose certificate authority only the machine knows.
+# deploy/requirements.lock is the part of it that a server in production needs, for the container.
 lock: setup
 	$(RESOLVE) pyproject.toml --all-extras $(ARGS) -o requirements.lock
 	$(RESOLVE) --group pyproject.toml:agent -c requirements.lock -o requirements-agent.lock
+	$(RESOLVE) pyproject.toml --extra postgresql --extra bucket --extra redis --extra otel --extra sigstore -c requirements.lock -o deploy/requirements.lock
 
 proto: setup
 	$(BIN)/python -m api.device.generate

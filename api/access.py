@@ -11,6 +11,7 @@ from flask import Response, g, request
 from api import probes
 from api.errors import request_id
 from api.logs import about, also, fields
+from api.tracing import begin_request, is_on
 
 log: Final = logging.getLogger("wavegate.access")
 
@@ -29,6 +30,7 @@ def began() -> None:
         about()  # a poll has no id unless it fails
     else:
         about(request_id=request_id())
+    g.traced = begin_request(request.headers) if is_on() else None
 
 
 def known(org: str, user: str, credential: str) -> None:
@@ -44,6 +46,15 @@ def answered(response: Response) -> None:
     meter = probes.current_meter()
     meter.requests.labels(method, route, str(response.status_code)).inc()
     meter.seconds.labels(method, route).observe(spent)
+    if g.get("traced"):
+        told_of = {
+            "http.request.method": method,
+            "http.route": route,
+            "http.response.status_code": response.status_code,
+        }
+        if "request_id" in g:
+            told_of["wavegate.request_id"] = g.request_id
+        g.pop("traced")(f"{method} {route}", response.status_code, told_of)
     level = _level(response.status_code)
     if log.isEnabledFor(level):
         told = fields(

@@ -19,6 +19,7 @@ from api.installation import Installation, OrganisationUnavailable
 from api.logs import about
 from api.organisation_jobs import OrganisationJobs
 from api.tallies import Tallies
+from api.tracing import span
 
 log: Final = logging.getLogger("wavegate.jobs")
 
@@ -147,7 +148,8 @@ class _Round:
         began = time.monotonic()
         due, well = began + self.seconds, False
         try:
-            self._turn(of(slug))
+            with span(f"job {self.name}"):
+                self._turn(of(slug))
             self._failures.pop(slug, None)
             well = True
         except OrganisationUnavailable:

@@ -24,6 +24,7 @@ from api.jobs import Jobs
 from api.logs import fields, is_text, start_logging
 from api.settings import Address, Settings
 from api.tallies import Tallies, TallyPort
+from api.tracing import start_tracing
 
 log: Final = logging.getLogger("wavegate")
 
@@ -41,6 +42,7 @@ def serve(settings: Settings, config: Path | None = None) -> None:
     """
     start_logging(settings.log_level, settings.log_format)
     settings = _with_ports(settings)
+    stop_tracing = start_tracing(settings, "jobs")
     installation = open_installation(settings)
     tallies = Tallies()
     jobs = Jobs(installation, tallies)
@@ -76,6 +78,7 @@ def serve(settings: Settings, config: Path | None = None) -> None:
         jobs.stop()
         device_server.stop(_GRACE_SECONDS)
         installation.close()
+        stop_tracing()
     log.info("ended")
 
 

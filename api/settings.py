@@ -72,6 +72,8 @@ class Settings:
     password_memory_kib: int = 65_536
     log_level: str = "info"
     log_format: str = ""
+    otlp_endpoint: str = ""
+    otlp_percent: float = 100.0
     attestation_keys: Path = Path()
     bucket: str = ""
     storage_endpoint: str = ""
@@ -136,6 +138,9 @@ MEANINGS: Final[Mapping[str, str]] = {
     "rate_limit_anonymous": "requests a minute from one address without a credential that counts",
     "log_level": "`debug`, `info`, `warning` or `error`",
     "log_format": "`text` or `json`, a line an event; empty: text on a terminal, else JSON",
+    "otlp_endpoint": "URL of an OpenTelemetry collector (OTLP over HTTP, such as `http://127.0.0.1:4318`) that gets "
+    "traces; empty: none. Needs the extra `otel`",
+    "otlp_percent": "share of requests, device calls and jobs that are traced (0 to 100)",
     "attestation_keys": "folder of public keys (`*.pem`, `*.pub`) and `sigstore.toml` to verify attestations with",
     "metric_sources": "where gates may measure: a table of names, each with `url` and perhaps "
     "`bearer_token_file`; as a variable, JSON",
@@ -166,6 +171,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "rate_limit_logins": (0, 10**9),
     "rate_limit_enrolments": (0, 10**9),
     "rate_limit_anonymous": (0, 10**9),
+    "otlp_percent": (0, 100),
 }
 
 BUCKETS: Final = ("s3", "gs", "az")
@@ -259,6 +265,7 @@ def _build(found: Mapping[str, object]) -> Settings:
         device_endpoint=str(_address("device_endpoint", str(found.get("device_endpoint", device_listen)))),
         canary_url=_canary_url(str(found.get("canary_url", ""))),
         log_level=level,
+        otlp_endpoint=_url_or_nothing("otlp_endpoint", str(found.get("otlp_endpoint", ""))),
         log_format=_log_format(str(found.get("log_format", ""))),
         attestation_keys=_folder(str(found.get("attestation_keys", home / "attestation-keys"))),
         metric_sources=_metric_sources(found.get("metric_sources", {})),
@@ -381,11 +388,15 @@ def _public_url(url: str) -> str:
 
 
 def _canary_url(url: str) -> str:
-    if url in ("", "off"):
-        return url
+    return url if url == "off" else _url_or_nothing("canary_url", url, more=", `off`")
+
+
+def _url_or_nothing(name: str, url: str, more: str = "") -> str:
     parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise InvalidSettings(f"canary_url is {url!r}, expected http(s)://host[:port], `off`, or nothing")
+    usable = parts.scheme in {"http", "https"} and parts.hostname and not (parts.query or parts.fragment)
+    if url and (not usable or "@" in parts.netloc):
+        # Never the whole: somebody may have put a secret into it.
+        raise InvalidSettings(f"{name} is no http(s)://host[:port] without credentials{more}, or nothing")
     return url.rstrip("/")
 
 

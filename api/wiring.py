@@ -13,11 +13,12 @@ from typing import Any
 from api.auth.issuers import Issuers
 from api.guarded import Guarded
 from api.settings import Settings
+from api.traced import TracedIndex, TracedKeyring
+from api.tracing import is_on, statement
 from evidence.errors import SecretUnreadable
 from evidence.webhooks.service import Webhooks
 from keys.device_ca import DeviceCa
 from keys.errors import SealBroken
-from keys.keyring import Keyring
 from keys.password import Passwords, PasswordSettings
 from keys.seal import Seal
 from repo_signing.bucket import Bucket, BucketAddress
@@ -285,6 +286,8 @@ def open_shared(settings: Settings) -> Shared:
     check_home(settings)
     db = Database(settings.database_url)
     db.migrate()
+    if is_on():
+        db.observe(statement)
     rollout_store, deliveries = SqlRollouts(db), SqlDeliveries(db)
     return Shared(
         version=version("wavegate"),
@@ -326,11 +329,11 @@ def wire(shared: Shared, org: str) -> Wavegate:
         RepositoryError, CustodyError, OSError: Its repository or its keys cannot be opened.
     """
     settings, db = shared.settings, shared.db
-    artifacts = ArtifactIndex(db, org)
+    artifacts = TracedIndex(db, org)
     try:
         repository = SignedRepository(
             repository_folder(settings, org),
-            Keyring(keys_folder(settings, org)),
+            TracedKeyring(keys_folder(settings, org)),
             artifacts,
             storage=repository_storage(settings, org, db),
         )

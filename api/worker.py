@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from api.installation import open_installation
 from api.logs import start_logging
 from api.settings import read_settings
+from api.tracing import start_tracing
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -34,6 +35,7 @@ def application() -> Flask:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent.join,), name="wavegate-orphan", daemon=True).start()
+    start_tracing(settings, "api")
     app = create_app(open_installation(settings))
     if "WAVEGATE_TALLIES" in os.environ:
         app.extensions["wavegate.tallies"] = Path(os.environ["WAVEGATE_TALLIES"])

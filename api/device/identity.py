@@ -20,7 +20,8 @@ from typing import Any, Final, TypeAlias
 import grpc
 
 from api.device.errors import NotAuthenticated, Refusal, TooManyStreams, refusal_of
-from api.logs import about, fields
+from api.logs import about, also, fields
+from api.tracing import span
 from fleet.errors import UnknownDevice
 from fleet.model import Device, DeviceStatus
 from fleet.ports import Fleet
@@ -105,17 +106,16 @@ class DeviceIdentity(grpc.ServerInterceptor):
         def checked(request: Any, context: grpc.ServicerContext) -> Any:
             began = time.perf_counter()
             about(method=method)
-            try:
-                self._admit(context, method)
-                answered = answer(request, context)
-            except Exception as error:  # noqa: BLE001  (the outermost frame of a device's call)
-                refusal = refusal_of(error)
-            else:
-                self._tell(method, None, began)
-                return answered
-            self._tell(method, refusal, began)
+            answered, refusal = None, None
+            with span(f"device {method}", serves=True):
+                try:
+                    self._admit(context)
+                    answered = answer(request, context)
+                except Exception as error:  # noqa: BLE001  (the outermost frame of a device's call)
+                    refusal = refusal_of(error)
+                self._tell(method, refusal, began)
             # Outside the try: abort() itself works by raising a plain Exception.
-            return _abort(context, refusal)
+            return answered if refusal is None else _abort(context, refusal)
 
         return checked
 
@@ -127,7 +127,7 @@ class DeviceIdentity(grpc.ServerInterceptor):
             about(method=method)
             refusal: Refusal | None = None
             try:
-                self._admit(context, method)
+                self._admit(context)
                 if not self._streams.acquire(blocking=False):
                     raise TooManyStreams(f"{MAX_STREAMS} streams are open, which is all there may be; try again later")
             except Exception as error:  # noqa: BLE001  (the outermost frame of a device's call)
@@ -147,10 +147,10 @@ class DeviceIdentity(grpc.ServerInterceptor):
 
         return checked
 
-    def _admit(self, context: grpc.ServicerContext, method: str) -> None:
+    def _admit(self, context: grpc.ServicerContext) -> None:
         device = self.caller(context)
         CALLER.set(device)
-        about(method=method, org=device.org, device=device.id)
+        also(org=device.org, device=device.id)
 
     def _tell(self, method: str, refusal: Refusal | None, began: float) -> None:
         spent = time.perf_counter() - began

@@ -38,9 +38,9 @@ def test_a_request_is_one_line_with_id_organisation_caller_route_status_and_dura
     answer = home.call("GET", "/artifacts/art_unknown?secret=1")
     (record,) = [one for one in caplog.records if one.name == "wavegate.access"]
     told = fields_of(record)
-    assert told.pop("caller").startswith("usr_")
-    assert told.pop("credential").startswith("key_")
-    assert told.pop("duration_ms") > 0
+    assert str(told.pop("caller")).startswith("usr_")
+    assert str(told.pop("credential")).startswith("key_")
+    assert isinstance(told.pop("duration_ms"), float)
     assert told == {
         "request_id": answer.headers["X-Request-Id"],
         "org": "acme",

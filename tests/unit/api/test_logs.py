@@ -88,3 +88,9 @@ def test_a_secret_in_an_error_of_a_library_does_not_reach_the_line(
     assert hook not in said
     assert "refused whsec_[redacted]" in said
     assert "wgk_[redacted] is no good" in said
+
+
+def test_half_a_character_does_not_cost_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    start_logging("info", "json")
+    log.info("a device is named %s", "\ud83d")
+    assert json.loads(capsys.readouterr().err)["message"] == "a device is named \ud83d"
