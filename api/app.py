@@ -18,6 +18,7 @@ from api import docs, probes, tuf
 from api.auth.gate import check_password_changed, check_permission, check_person, identify
 from api.errors import ApiError, from_domain, request_id
 from api.idempotency import once_only
+from api.installation import Installation, OrganisationUnavailable
 from api.operator import (
     accounts,
     api_keys,
@@ -47,7 +48,16 @@ from api.operator import (
     uploads,
     webhooks,
 )
-from api.operator.routes import PREFIX, Declaration, Error, Routes, now, services
+from api.operator.routes import (
+    PREFIX,
+    Declaration,
+    Error,
+    Routes,
+    named_organisation,
+    now,
+    shared,
+    wrong_organisation,
+)
 from api.wiring import Wavegate
 
 log: Final = logging.getLogger("wavegate.api")
@@ -142,15 +152,17 @@ class UndeclaredRoute(Exception):
     """A route under /api/v1 says not who may call it; the application is not built."""
 
 
-def create_app(wiring: Wavegate, blueprints: Sequence[Routes] = BLUEPRINTS) -> Flask:
-    """Build the application around a wired product; it holds no state of its own.
+def create_app(opened: Installation | Wavegate, blueprints: Sequence[Routes] = BLUEPRINTS) -> Flask:
+    """Build the application around an installation, or one organisation of it; it holds no state of its own.
 
     Raises:
         UndeclaredRoute: A route was added past :meth:`Routes.on`.
     """
+    installation = opened if isinstance(opened, Installation) else Installation(opened, opened)
+    settings = installation.settings
     app = Application(
         "wavegate",
-        info={"title": "Wavegate", "version": wiring.version, "description": docs.DESCRIPTION},
+        info={"title": "Wavegate", "version": installation.shared.version, "description": docs.DESCRIPTION},
         security_schemes={
             "bearer": {"type": "http", "scheme": "bearer", "description": "an API key or a login token"},
             "session": {"type": "apiKey", "in": "cookie", "name": "__Host-wavegate"},
@@ -164,10 +176,10 @@ def create_app(wiring: Wavegate, blueprints: Sequence[Routes] = BLUEPRINTS) -> F
     app.openapi_version = "3.1.0"
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    app.config["MAX_CONTENT_LENGTH"] = wiring.settings.max_body_bytes
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.config["MAX_FORM_PARTS"] = 0
-    app.extensions["wavegate"] = wiring
-    app.extensions["wavegate.meter"] = probes.Meter(wiring)
+    app.extensions["wavegate"] = installation
+    app.extensions["wavegate.meter"] = probes.Meter(installation)
     declarations: dict[str, Declaration] = {}
     for blueprint in blueprints:
         app.register_api(blueprint)
@@ -194,25 +206,22 @@ def create_app(wiring: Wavegate, blueprints: Sequence[Routes] = BLUEPRINTS) -> F
 
 
 def _admit(declaration: Declaration) -> Response | None:
-    wiring = services()
+    settings = shared().settings
     if declaration.raw_body:
-        request.max_content_length = wiring.settings.max_artifact_bytes
+        request.max_content_length = settings.max_artifact_bytes
     elif declaration.body_limit is not None:
-        request.max_content_length = max(declaration.body_limit, wiring.settings.max_body_bytes)
-    named = request.environ.get("wavegate.org")
+        request.max_content_length = max(declaration.body_limit, settings.max_body_bytes)
     if not declaration.public:
-        idle = timedelta(minutes=wiring.settings.session_idle_minutes)
-        g.caller = identify(request, wiring.accounts, now(), idle=idle)
-        # A user of another organisation is nobody here; one of ours names ours or none.
-        if named is not None and named != g.caller.user.org:
-            raise ApiError(403, "wrong_organization", "this credential belongs to another organisation")
-        if wiring.settings.require_password_change and request.endpoint not in accounts.BEFORE_PASSWORD_CHANGE:
+        idle = timedelta(minutes=settings.session_idle_minutes)
+        g.caller = identify(request, shared().accounts, now(), idle=idle)
+        # The organisation is the credential's; whoever names one names that.
+        if named_organisation() not in {None, g.caller.user.org}:
+            raise wrong_organisation()
+        if settings.require_password_change and request.endpoint not in accounts.BEFORE_PASSWORD_CHANGE:
             check_password_changed(g.caller)
         if declaration.person:
             check_person(g.caller)
         check_permission(g.caller, declaration.permission)
-    elif named is not None and named != wiring.org:
-        raise ApiError(403, "wrong_organization", "there is no such organisation for this request")
     return None
 
 
@@ -244,6 +253,8 @@ def _failed(error: Exception) -> Response:
     known = error if isinstance(error, ApiError) else from_domain(error)
     if known is not None:
         return known.response()
+    if isinstance(error, OrganisationUnavailable):
+        return ApiError(503, error.code, str(error), headers={"Retry-After": "5"}).response()
     if isinstance(error, RequestEntityTooLarge):
         most = request.max_content_length
         return ApiError(

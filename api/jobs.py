@@ -1,22 +1,22 @@
 """Background jobs: rollouts are judged and roles re-signed. What is due stands in the database and the metadata;
 a job only looks, so that any number of processes may look at once and a missed turn is made up at the next. Rollouts
-are moved by one process at a time, which holds a lease."""
+are moved by one process at a time, which holds a lease.
+
+Every job goes over all organisations. One whose turn fails or takes long keeps no other from its own.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Final
 
-from api.leader import Leader
-from api.life import COLLECT_EVERY, FIRST_COLLECTION, Alarm, canary_job, collect
-from api.metrics import Measurer
-from api.webhook_round import KEEP_DELIVERIES, WebhookRound
-from api.wiring import Wavegate
-from repo_signing.roles import BINS
-from store.leases import Leases
+from api.canary import OFF
+from api.installation import Installation, OrganisationUnavailable
+from api.organisation_jobs import OrganisationJobs
 
 log: Final = logging.getLogger("wavegate.jobs")
 
@@ -24,33 +24,57 @@ _HOUSEKEEPING_SECONDS: Final = 3600
 _SWEEP_SECONDS: Final = (
     300  # how late a group notices that a device has been silent for longer than its selector allows
 )
+_LOOK_SECONDS: Final = 5.0  # between two looks whether there is another organisation, for jobs that turn less often
 _PATIENCE_SECONDS: Final = 30  # for a turn under way when the server stops
+_LONGEST_PAUSE_SECONDS: Final = 60  # after failures
+_AT_ONCE: Final = 4  # organisations that one job is at; the slow ones among hundreds must not be all of these for long
+
+Turn = Callable[[OrganisationJobs], None]
 
 
 class Jobs:
-    """The jobs of one process, a thread each."""
+    """The jobs of one process, a thread each; with several organisations a few more."""
 
-    def __init__(self, wiring: Wavegate) -> None:
-        self._wiring = wiring
-        self._stop = threading.Event()
-        self._leader = Leader(wiring, Leases(wiring.db))
-        settings = wiring.settings
-        self._measurer = Measurer(settings.metric_sources, wiring.rollout_store, wiring.readings)
-        self._round = WebhookRound(wiring)
-        self._threads = [
-            self._thread("scheduler", settings.scheduler_seconds, self._judge),
-            self._thread("refresh", settings.refresh_seconds, self._refresh),
-            self._thread("housekeeping", _HOUSEKEEPING_SECONDS, self._tidy),
-            self._thread("groups", _SWEEP_SECONDS, self._sweep),
-            self._thread("metrics", settings.scheduler_seconds, self._measure),
-            self._thread("webhooks", settings.scheduler_seconds, self._tell),
+    def __init__(self, installation: Installation) -> None:
+        self._installation: Final = installation
+        self._stop: Final = threading.Event()
+        self._adding: Final = threading.Lock()
+        self._jobs: Final[dict[str, OrganisationJobs]] = {}
+        settings = installation.settings
+        often, seldom = settings.scheduler_seconds, settings.refresh_seconds
+        self._rounds: Final = [
+            _Round("scheduler", often, OrganisationJobs.judge),
+            _Round("refresh", seldom, OrganisationJobs.refresh),
+            _Round("housekeeping", _HOUSEKEEPING_SECONDS, OrganisationJobs.tidy),
+            _Round("groups", _SWEEP_SECONDS, OrganisationJobs.sweep),
+            _Round("metrics", often, OrganisationJobs.measure),
+            _Round("webhooks", often, OrganisationJobs.tell),
         ]
-        began = datetime.now(UTC)
-        self._alarm = Alarm()
-        self._collect_at = began + FIRST_COLLECTION
-        self._canary = canary_job(wiring, began)
-        if self._canary is not None:
-            self._threads.append(self._thread("canary", settings.canary_seconds, self._probe))
+        if settings.canary_url != OFF:
+            self._rounds.append(_Round("canary", settings.canary_seconds, OrganisationJobs.probe))
+        self._threads: Final = [
+            threading.Thread(target=self._run, args=(one,), name=f"wavegate-{one.name}", daemon=True)
+            for one in self._rounds
+        ]
+
+    def recover(self) -> None:
+        """Have every organisation finish what a stop left halfway, before anything listens.
+
+        Raises:
+            Exception: What the first one lacks, when none can be served.
+        """
+        failures: list[BaseException] = []
+        slugs = self._installation.slugs()
+        for slug in slugs:
+            try:
+                self._of(slug).recover()
+            except OrganisationUnavailable as error:
+                failures.append(error.__cause__ or error)
+            except Exception as error:
+                log.exception("%s could not finish what a stop left halfway", slug)
+                failures.append(error)
+        if failures and len(failures) == len(slugs):
+            raise failures[0]
 
     def start(self) -> None:
         """Begin; every job takes its first turn at once."""
@@ -60,70 +84,71 @@ class Jobs:
     def stop(self) -> None:
         """End after the turns under way."""
         self._stop.set()
+        until = time.monotonic() + _PATIENCE_SECONDS
         for thread in self._threads:
-            thread.join(_PATIENCE_SECONDS)
-        self._leader.step_down()
+            thread.join(max(0.0, until - time.monotonic()))
+        for one in self._rounds:
+            one.end(until)
+        for jobs in self._jobs.values():
+            jobs.step_down()
 
-    def _thread(self, name: str, seconds: float, turn: Callable[[], None]) -> threading.Thread:
-        def run() -> None:
-            failures = 0
-            while not self._stop.is_set():
-                try:
-                    turn()
-                    failures = 0
-                except Exception:
-                    # One bad turn must not end the job: the next looks at everything anew.
-                    failures += 1
-                    log.exception("the %s job failed, %s times in a row", name, failures)
-                self._stop.wait(min(seconds * 2 ** min(failures, 6), 60 if failures else seconds))
+    def _of(self, slug: str) -> OrganisationJobs:
+        found = self._jobs.get(slug)
+        if found is None:
+            wiring = self._installation.organisation(slug)
+            with self._adding:
+                found = self._jobs.setdefault(slug, OrganisationJobs(wiring, self._stop.is_set))
+        return found
 
-        return threading.Thread(target=run, name=f"wavegate-{name}", daemon=True)
+    def _run(self, one: _Round) -> None:
+        while not self._stop.is_set():
+            try:
+                slugs = self._installation.slugs()
+            except Exception:
+                log.exception("the %s job does not know the organisations", one.name)
+                slugs = ()
+            for slug in slugs:
+                one.take(slug, self._of, together=len(slugs) > 1)
+            self._stop.wait(min(one.seconds, _LOOK_SECONDS))
 
-    def _judge(self) -> None:
-        self._leader.turn(datetime.now(UTC))
 
-    def _measure(self) -> None:
-        if self._leader.leads:
-            self._measurer.turn(self._wiring.org, datetime.now(UTC))
+class _Round:
+    """One job, and where it is with each organisation."""
 
-    def _tell(self) -> None:
-        if self._leader.leads:
-            self._round.turn(clock=lambda: datetime.now(UTC), stop=self._stop.is_set)
+    def __init__(self, name: str, seconds: float, turn: Turn) -> None:
+        self.name: Final = name
+        self.seconds: Final = seconds
+        self._turn: Final = turn
+        self._due: Final[dict[str, float]] = {}
+        self._failures: Final[dict[str, int]] = {}
+        self._under_way: Final[dict[str, Future[None]]] = {}
+        self._pool: Final = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix=f"wavegate-{name}")
 
-    def _refresh(self) -> None:
+    def take(self, slug: str, of: Callable[[str], OrganisationJobs], *, together: bool) -> None:
+        """Take an organisation's turn if it is due, beside those of others if there are any."""
+        before = self._under_way.get(slug)
+        if (before is not None and not before.done()) or time.monotonic() < self._due.get(slug, 0.0):
+            return
+        if together:
+            self._under_way[slug] = self._pool.submit(self._take, slug, of)
+        else:
+            self._take(slug, of)
+
+    def end(self, until: float) -> None:
+        """Begin no turn any more, and wait for those under way; ``until`` is by the monotonic clock."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        wait(self._under_way.values(), timeout=max(0.0, until - time.monotonic()))
+
+    def _take(self, slug: str, of: Callable[[str], OrganisationJobs]) -> None:
+        due = time.monotonic() + self.seconds
         try:
-            signed = self._wiring.repository.refresh(now=datetime.now(UTC))
-        finally:
-            self._alarm.look(self._wiring, datetime.now(UTC))
-        if signed:
-            log.info("signed anew before they expire: %s", ", ".join(signed))
-
-    def _probe(self) -> None:
-        if self._canary is not None:
-            self._canary.turn(datetime.now(UTC))
-
-    def _sweep(self) -> None:
-        moved = self._wiring.fleet.sweep(self._wiring.org, now=datetime.now(UTC))
-        if moved:
-            log.info("time changed who is in %s groups", moved)
-
-    def _tidy(self) -> None:
-        now = datetime.now(UTC)
-        self._wiring.idempotency.forget(now=now)
-        self._wiring.deliveries.forget(self._wiring.org, now - KEEP_DELIVERIES)
-        self._wiring.repository.recover(now=now)  # also drops uploads that nobody signed within a day
-        self._wiring.exclusions.sync(self._wiring.org, now)
-        if self._wiring.repository.layout == BINS:
-            serial = self._wiring.repository.rebin(now=now)
-            if serial is not None:
-                log.info("spread over another number of bins: serial %s", serial)
-        if now >= self._collect_at:
-            outcome = collect(self._wiring, now=now)
-            self._collect_at = now + COLLECT_EVERY
-            if not outcome.is_empty():
-                log.info(
-                    "collected %s metadata files and %s blobs, %s bytes",
-                    len(outcome.metadata),
-                    len(outcome.blobs) + len(outcome.quarantined),
-                    outcome.freed,
-                )
+            self._turn(of(slug))
+            self._failures.pop(slug, None)
+        except OrganisationUnavailable:
+            due = time.monotonic() + min(self.seconds, _LOOK_SECONDS)  # it stands in the log, and is looked for again
+        except Exception:
+            # One bad turn must not end the job: the next looks at everything anew.
+            failures = self._failures[slug] = self._failures.get(slug, 0) + 1
+            log.exception("the %s job of %s failed, %s times in a row", self.name, slug, failures)
+            due = time.monotonic() + min(self.seconds * 2 ** min(failures, 6), _LONGEST_PAUSE_SECONDS)
+        self._due[slug] = due

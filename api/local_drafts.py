@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from api.organisations import finish_ceremony
 from api.settings import Settings
-from api.setup import finish_ceremony
-from api.wiring import MARKER, NotInitialised, keys_folder, open_wavegate, repository_folder, repository_storage
+from api.wiring import keys_folder, open_wavegate, organisation_of, repository_folder, repository_storage
 from evidence.model import Actor, ActorKind, AuditEvent
 from keys.keyring import Keyring
 from repo_signing.first_drafts import Ceremony
@@ -21,16 +21,17 @@ _LOCAL = Actor(ActorKind.SYSTEM, "system:local", "publish on the server")
 class LocalDrafts:
     """The same answers as the routes under ``/repository/drafts``, from the folder itself.
 
+    Args:
+        settings: Of the home.
+        org: Whose drafts; needed when there are several organisations.
+
     Raises:
-        NotInitialised: There is no home.
+        NotInitialised: There is no home, or not the one organisation that is meant.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        marker = settings.home / MARKER
-        if not marker.is_file():
-            raise NotInitialised(f"{settings.home} is no Wavegate home; make one with `publish init`")
+    def __init__(self, settings: Settings, org: str | None = None) -> None:
         self._settings = settings
-        self._org = marker.read_text("utf-8").strip()
+        self._org = organisation_of(settings, org)
         self._db: Database | None = None  # the ceremony's own
         finish_ceremony(settings, self._org, now=datetime.now(UTC))  # a crash may have left that undone
         self._drafts, self._wiring = self._open()
@@ -76,7 +77,7 @@ class LocalDrafts:
     def _open(self) -> tuple[Drafts | Ceremony, Any]:
         folder = repository_folder(self._settings, self._org)
         if (folder / "metadata" / "timestamp.json").exists():
-            wiring = open_wavegate(self._settings)
+            wiring = open_wavegate(self._settings, self._org)
             return wiring.repository.drafts, wiring
         self._db = Database(self._settings.database_url)
         storage = repository_storage(self._settings, self._org, self._db)

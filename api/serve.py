@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +18,9 @@ from granian.http import HTTP1Settings
 from granian.server import Server
 
 from api.device.server import DeviceServer, DeviceServerSettings
+from api.installation import open_installation
 from api.jobs import Jobs
 from api.settings import Address, Settings
-from api.wiring import open_wavegate
 from api.worker import start_logging
 
 log: Final = logging.getLogger("wavegate")
@@ -33,19 +34,23 @@ def serve(settings: Settings, config: Path | None = None) -> None:
     """Serve until SIGTERM or SIGINT; returns when all has ended.
 
     Raises:
-        NotInitialised, InvalidSettings, and what opening the home can raise: before anything listens.
+        NotInitialised, InvalidSettings, and what opening the home, or its only organisation, can raise: before anything
+            listens.
     """
     start_logging(settings.log_level)
     settings = _with_ports(settings)
-    wiring = open_wavegate(settings)
-    wiring.repository.recover(now=datetime.now(UTC))
-    wiring.rollouts.recover(wiring.org, datetime.now(UTC))
+    installation = open_installation(settings)
+    jobs = Jobs(installation)
+    jobs.recover()
+    shared = installation.shared
     device_server = DeviceServer(
-        fleet=wiring.fleet,
-        ca=wiring.device_ca,
-        report=lambda org, device, report, groups: wiring.rollouts.record_report(org, device, report, groups=groups),
-        products=wiring.fleet.products_of,
-        permits=wiring.permits,
+        fleet=shared.fleet,
+        ca=shared.device_ca,
+        report=lambda org, device, report, groups: installation.organisation(org).rollouts.record_report(
+            org, device, report, groups=groups
+        ),
+        products=shared.fleet.products_of,
+        permits=shared.permits,
         settings=DeviceServerSettings(
             listen=str(settings.device_listen),
             names=_names(settings),
@@ -55,16 +60,15 @@ def serve(settings: Settings, config: Path | None = None) -> None:
         ),
         clock=lambda: datetime.now(UTC),
     )
-    jobs = Jobs(wiring)
     device_server.start()
     try:
         jobs.start()
-        _tell(settings, wiring.org)
+        _tell(settings, installation.slugs())
         _serve_http(settings, config)
     finally:
         jobs.stop()
         device_server.stop(_GRACE_SECONDS)
-        wiring.close()
+        installation.close()
     log.info("ended")
 
 
@@ -125,9 +129,11 @@ def _names(settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys((public, settings.device_listen.host, "localhost", "127.0.0.1")))
 
 
-def _tell(settings: Settings, org: str) -> None:
+def _tell(settings: Settings, orgs: Sequence[str]) -> None:
+    served = f"organisation {orgs[0]}" if len(orgs) == 1 else f"{len(orgs)} organisations"
+    org = orgs[0] if len(orgs) == 1 else "ORG"
     for line in (
-        f"Wavegate serves organisation {org} from {settings.home}",
+        f"Wavegate serves {served} from {settings.home}",
         f"  API        {settings.public_url}/api/v1    reference {settings.public_url}/docs",
         f"  repository {settings.public_url}/tuf/{org}/metadata",
         f"  devices    {settings.device_endpoint} (gRPC, mutual TLS)",

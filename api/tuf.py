@@ -1,6 +1,6 @@
 """The signed repository over HTTP: immutable files but for ``timestamp.json``.
 
-Nothing here signs or asks the database.
+Nothing here signs; the database is asked for names of organisations that are not open yet, once a second at most.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 from flask import Blueprint, Response, request, send_file
 from werkzeug.exceptions import HTTPException, RequestedRangeNotSatisfiable
 
-from api.operator.routes import services
+from api.operator.routes import installation
 from repo_signing.storage import FarTarget
 
 blueprint: Final = Blueprint("tuf", __name__, url_prefix="/tuf")
@@ -22,11 +22,12 @@ REDIRECT_SECONDS: Final = 900  # how long a URL of the bucket is good: to begin 
 @blueprint.get("/<org>/metadata/<name>")
 def metadata(org: str, name: str) -> Response:
     """One metadata file; ``timestamp.json`` is asked anew each time, the others are named by version for ever."""
-    if org != services().org:
+    wiring = installation().find(org)
+    if wiring is None:
         return absent()
-    path = services().repository.metadata_file(name)
+    path = wiring.repository.metadata_file(name)
     if path is None:
-        content = services().repository.metadata_elsewhere(name)
+        content = wiring.repository.metadata_elsewhere(name)
         return absent() if content is None else _immutable(Response(content, mimetype="application/json"))
     if name == "timestamp.json":
         # Read whole: the file is replaced by rename, and a handle on the old one would mix two states.
@@ -44,15 +45,16 @@ def target(org: str, name: str) -> Response:
 
     A large one of a bucket is not copied here first: it is handed on as it comes, or the client is sent there.
     """
-    if org != services().org:
+    wiring = installation().find(org)
+    if wiring is None:
         return absent()
-    far = services().repository.far_target(name)
-    if far is not None and services().settings.target_downloads == "redirect":
+    far = wiring.repository.far_target(name)
+    if far is not None and wiring.settings.target_downloads == "redirect":
         # Short-lived and signed: a cache that kept it would hand out what has expired.
         return Response(status=302, headers={"Location": far.url(REDIRECT_SECONDS), "Cache-Control": "no-store"})
     if far is not None and not far.is_here:
         return _handed_on(far)
-    path = services().repository.target_file(name)
+    path = wiring.repository.target_file(name)
     if path is None:
         return absent()
     return _immutable(send_file(path, mimetype="application/octet-stream", etag=path.name, max_age=_YEAR))

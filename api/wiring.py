@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from api.settings import Settings
 from evidence.errors import SecretUnreadable
@@ -39,6 +40,7 @@ from store.idempotency import IdempotencyKeys
 from store.inventory import SqlInventory
 from store.invitations import Invitations
 from store.login_failures import LoginFailures
+from store.organisations import Organisations
 from store.permits import SqlPermits
 from store.readings import SqlReadings
 from store.repository_lease import SqlLease
@@ -57,24 +59,19 @@ class NotInitialised(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wavegate:
-    """The product, wired: what the API, the device port, the jobs and the commands work with."""
+class Shared:
+    """What all organisations of an installation share; whatever is kept here takes the organisation as an argument."""
 
     version: str
     settings: Settings
-    org: str
     db: Database
-    repository: SignedRepository
-    artifacts: ArtifactIndex
-    rollouts: RolloutService
     rollout_store: SqlRollouts
     permits: Permits
     readings: SqlReadings
-    exclusions: Exclusions
     freezes: Freezes
     templates: SqlTemplates
-    previews: Previews
     fleet: SqlFleet
+    organisations: Organisations
     accounts: Accounts
     invitations: Invitations
     failures: LoginFailures
@@ -90,6 +87,18 @@ class Wavegate:
     def close(self) -> None:
         """Let go of the database; nothing else is held open."""
         self.db.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wavegate(Shared):
+    """The product, wired for one organisation: what the API, the jobs and the commands work with."""
+
+    org: str
+    repository: SignedRepository
+    artifacts: ArtifactIndex
+    rollouts: RolloutService
+    exclusions: Exclusions
+    previews: Previews
 
 
 class SignedDecisions:
@@ -181,7 +190,7 @@ def repository_storage(settings: Settings, org: str, db: Database) -> LocalStora
     """
     if not settings.bucket:
         return LocalStorage()
-    root = settings.home / ROOT_FILE
+    root = root_file(settings, org)
     return SharedStorage(
         repository_folder(settings, org),
         Bucket(bucket_address(settings).below(org)),
@@ -206,84 +215,84 @@ def keys_folder(settings: Settings, org: str) -> Path:
     return settings.home / "orgs" / org / "keys"
 
 
-def organisation_of(settings: Settings) -> str:
-    """The organisation of a finished home; raises NotInitialised."""
+def root_file(settings: Settings, org: str) -> Path:
+    """Where the copy of an organisation's first root is: in the home that was made with it, else in its own folder."""
     marker = settings.home / MARKER
-    if not marker.is_file():
+    # Without a marker the home is being made, with this organisation.
+    with_home = marker.read_text("utf-8").strip() if marker.is_file() else org
+    return settings.home / ROOT_FILE if org == with_home else settings.home / "orgs" / org / ROOT_FILE
+
+
+def check_home(settings: Settings) -> None:
+    """Raises NotInitialised unless there is a finished home."""
+    if not (settings.home / MARKER).is_file():
         raise NotInitialised(f"{settings.home} is no Wavegate home; make one with `publish init`, or set WAVEGATE_HOME")
-    return marker.read_text("utf-8").strip()
 
 
-def open_wavegate(settings: Settings) -> Wavegate:
-    """Open a home that ``publish init`` made; brings the database to this program's version.
+def organisations_of(settings: Settings) -> list[str]:
+    """The slugs of all organisations of a finished home, oldest first; raises NotInitialised."""
+    check_home(settings)
+    db = Database(settings.database_url)
+    try:
+        db.migrate()
+        return [one.slug for one in Organisations(db).all()]
+    finally:
+        db.close()
+
+
+def organisation_of(settings: Settings, named: str | None = None) -> str:
+    """The organisation of a finished home that is meant: the one that is named, or the only one there is.
+
+    Raises:
+        NotInitialised: There is no home, no such organisation in it, or several and none is named.
+    """
+    known = organisations_of(settings)
+    if named is None and len(known) == 1:
+        return known[0]
+    if named in known:
+        return str(named)
+    there = f"there are {', '.join(known)}" if known else "make one with `publish org create`"
+    found = f"has no organisation {named}" if named is not None else f"has {len(known)} organisations; name one"
+    raise NotInitialised(f"{settings.home} {found}: {there}")
+
+
+def open_wavegate(settings: Settings, org: str | None = None) -> Wavegate:
+    """Open one organisation of a home, by default the only one; brings the database to this program's version.
+
+    Raises:
+        NotInitialised: There is no home, its making was cut short, or its organisation is not the only one.
+    """
+    org = organisation_of(settings, org)
+    shared = open_shared(settings)
+    try:
+        return wire(shared, org)
+    except BaseException:
+        shared.close()
+        raise
+
+
+def open_shared(settings: Settings) -> Shared:
+    """Open a home without any of its organisations; brings the database to this program's version.
 
     Raises:
         NotInitialised: There is no home, or its making was cut short.
     """
-    org = organisation_of(settings)
+    check_home(settings)
     db = Database(settings.database_url)
     db.migrate()
-    accounts = Accounts(db)
-    artifacts = ArtifactIndex(db, org)
-    keyring = Keyring(keys_folder(settings, org))
-    try:
-        storage = repository_storage(settings, org, db)
-        repository = SignedRepository(repository_folder(settings, org), keyring, artifacts, storage=storage)
-    except BaseException as error:
-        db.close()
-        if not isinstance(error, NoRepository):
-            raise
-        raise NotInitialised(
-            f"root and targets of {settings.home} are not signed yet: `publish repo draft list --home {settings.home}` "
-            "shows whose signatures are missing"
-        ) from error
-    fleet = SqlFleet(db)
-    rollout_store = SqlRollouts(db)
-    decisions = SignedDecisions(repository)
-    exclusions = Exclusions(
-        rows=SqlExclusions(db),
-        decisions=decisions,
-        groups=fleet,
-        packages_of=lambda artifact: packages_of(repository, artifacts, artifact),
-    )
-    freezes = Freezes(rows=SqlFreezes(db))
-    readings = SqlReadings(db)
-    permits = Permits(rows=SqlPermits(db), rollouts=rollout_store, groups=fleet)
-    deliveries = SqlDeliveries(db)
-    service = RolloutService(
-        rollouts=rollout_store,
-        decisions=decisions,
-        releases=SqlReleases(db),
-        groups=fleet,
-        rules=Rules(exclusions=exclusions, freezes=freezes),
-        updating=permits.words,
-        readings=readings.of,
-    )
-    return Wavegate(
+    rollout_store, deliveries = SqlRollouts(db), SqlDeliveries(db)
+    return Shared(
         version=version("wavegate"),
         settings=settings,
-        org=org,
         db=db,
-        repository=repository,
-        artifacts=artifacts,
-        rollouts=service,
         rollout_store=rollout_store,
-        permits=permits,
-        readings=readings,
-        exclusions=exclusions,
-        freezes=freezes,
+        permits=Permits(rows=SqlPermits(db), rollouts=rollout_store, groups=SqlFleet(db)),
+        readings=SqlReadings(db),
+        freezes=Freezes(rows=SqlFreezes(db)),
         templates=SqlTemplates(db),
-        previews=Previews(
-            rollouts=rollout_store,
-            decisions=service.decisions,
-            releases=service.releases,
-            groups=fleet,
-            inventory=SqlInventory(db),
-            make_salt=service.make_salt,
-            rules=service.rules,
-        ),
-        fleet=fleet,
-        accounts=accounts,
+        fleet=SqlFleet(db),
+        organisations=Organisations(db),
+        accounts=Accounts(db),
         invitations=Invitations(db),
         failures=LoginFailures(db),
         second_factors=SecondFactors(db),
@@ -299,6 +308,63 @@ def open_wavegate(settings: Settings) -> Wavegate:
         device_ca=DeviceCa.open(settings.home / "device-ca"),
         passwords=Passwords(PasswordSettings(memory_kib=settings.password_memory_kib)),
         seal=_seal(settings, "second factors"),
+    )
+
+
+def wire(shared: Shared, org: str) -> Wavegate:
+    """Open an organisation's repository and join the rooms over it.
+
+    Raises:
+        NotInitialised: Its root and targets are not signed yet.
+        RepositoryError, CustodyError, OSError: Its repository or its keys cannot be opened.
+    """
+    settings, db = shared.settings, shared.db
+    artifacts = ArtifactIndex(db, org)
+    try:
+        repository = SignedRepository(
+            repository_folder(settings, org),
+            Keyring(keys_folder(settings, org)),
+            artifacts,
+            storage=repository_storage(settings, org, db),
+        )
+    except NoRepository as error:
+        raise NotInitialised(
+            f"root and targets of {org} in {settings.home} are not signed yet: `publish repo draft list --home "
+            f"{settings.home}` shows whose signatures are missing"
+        ) from error
+    decisions = SignedDecisions(repository)
+    exclusions = Exclusions(
+        rows=SqlExclusions(db),
+        decisions=decisions,
+        groups=shared.fleet,
+        packages_of=lambda artifact: packages_of(repository, artifacts, artifact),
+    )
+    service = RolloutService(
+        rollouts=shared.rollout_store,
+        decisions=decisions,
+        releases=SqlReleases(db),
+        groups=shared.fleet,
+        rules=Rules(exclusions=exclusions, freezes=shared.freezes),
+        updating=shared.permits.words,
+        readings=shared.readings.of,
+    )
+    with_all: dict[str, Any] = {one.name: getattr(shared, one.name) for one in fields(Shared)}
+    return Wavegate(
+        **with_all,
+        org=org,
+        repository=repository,
+        artifacts=artifacts,
+        rollouts=service,
+        exclusions=exclusions,
+        previews=Previews(
+            rollouts=shared.rollout_store,
+            decisions=service.decisions,
+            releases=service.releases,
+            groups=shared.fleet,
+            inventory=SqlInventory(db),
+            make_salt=service.make_salt,
+            rules=service.rules,
+        ),
     )
 
 

@@ -16,8 +16,8 @@ from typing import Final
 from flask import Flask
 
 from api.app import create_app
+from api.installation import open_installation
 from api.settings import read_settings
-from api.wiring import open_wavegate
 
 ORPHAN_GRACE_SECONDS: Final = 5  # for requests under way when the server's first process is gone
 
@@ -31,7 +31,7 @@ def application() -> Flask:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent.join,), name="wavegate-orphan", daemon=True).start()
-    return create_app(open_wavegate(settings))
+    return create_app(open_installation(settings))
 
 
 def start_logging(level: str) -> None:

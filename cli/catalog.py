@@ -16,6 +16,7 @@ class Entry(NamedTuple):
 COMMANDS: Final[dict[str, Entry]] = {
     "init": Entry("cli.commands.init", "init", "Make a home: database, signed repository, keys, first admin."),
     "serve": Entry("cli.commands.serve", "serve", "Run the API, the device endpoint and the background jobs."),
+    "org": Entry("cli.commands.org", "org", "Make and list organisations on the server's machine."),
     "demo": Entry("cli.demo.main", "demo", "Show the whole journey with real devices on this machine."),
     "login": Entry("cli.commands.login", "login", "Log in as a person and remember it for 24 hours."),
     "logout": Entry("cli.commands.login", "logout", "Forget the stored login of this server."),

@@ -56,6 +56,8 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "permission_denied": PERMISSION,
     "session_required": PERMISSION,
     "wrong_organization": PERMISSION,
+    "organization_required": USAGE,
+    "organization_unavailable": FAILURE,
     "own_account": CONFLICT,
     "no_password": CONFLICT,
     "role_too_high": PERMISSION,

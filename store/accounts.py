@@ -14,10 +14,9 @@ from evidence.people import ApiKey, Role, Session, SessionKind, User
 from store.account_models import api_keys, orgs, sessions, users
 from store.audit import append
 from store.chosen_accounts import Chosen, conditions, email_key, others_hold
-from store.columns import insert_if_absent
 from store.database import Database
-from store.errors import ApiKeyReplaced, LastAdmin, OrgExists, UnknownApiKey, UnknownSession, UnknownUser, UserExists
-from store.models import audit_heads
+from store.errors import ApiKeyReplaced, LastAdmin, UnknownApiKey, UnknownSession, UnknownUser, UserExists
+from store.org_rows import insert_org
 
 # How exact last_used_at is: writing it on every request would cost more than the request.
 TOUCH_EVERY: Final = timedelta(minutes=1)
@@ -36,9 +35,7 @@ class Accounts:
     def add_org(self, slug: str, name: str, *, now: datetime) -> None:
         """Add an organisation; everything else needs one to belong to. Raises OrgExists."""
         with self._database.write() as connection:
-            if not insert_if_absent(connection, orgs, {"slug": slug, "name": name, "created_at": now}):
-                raise OrgExists(f"the organisation {slug} exists already")
-            connection.execute(insert(audit_heads), {"org": slug, "seq": 0})
+            insert_org(connection, slug, name, now)
 
     def orgs(self) -> Sequence[str]:
         """The slugs of all organisations, oldest first."""
@@ -67,6 +64,17 @@ class Accounts:
         with self._database.read() as connection:
             row = connection.execute(query).mappings().first()
             return None if row is None else _to_user(row)
+
+    def users_by_email(self, email: str, *, org: str | None, limit: int) -> Sequence[User]:
+        """The accounts with this address, whatever the case, in one organisation or in all; in order of their ids."""
+        key = email_key(email)
+        if key is None:
+            return []
+        query = select(users).where(users.c.email_key == key).order_by(users.c.id).limit(limit)
+        if org is not None:
+            query = query.where(users.c.org == org)
+        with self._database.read() as connection:
+            return [_to_user(row) for row in connection.execute(query).mappings()]
 
     def users(
         self, org: str, *, after: str | None = None, limit: int = 50, chosen: Chosen | None = None

@@ -42,12 +42,17 @@ class LoginFailures:
             connection.execute(delete(login_failures).where(login_failures.c.minute < now - KEPT))
 
     def count_failures(
-        self, org: str, *, since: datetime, account: str | None = None, source: str | None = None
+        self, org: str | None, *, since: datetime, account: str | None = None, source: str | None = None
     ) -> int:
-        """Failures at or after the minute of ``since``, of one account, one source, or both together."""
+        """Failures at or after the minute of ``since``, of one account, one source, or both together.
+
+        ``org`` None counts those of all organisations.
+        """
         query = select(func.coalesce(func.sum(login_failures.c.failures), 0)).where(
-            login_failures.c.org == org, login_failures.c.minute >= since.replace(second=0, microsecond=0)
+            login_failures.c.minute >= since.replace(second=0, microsecond=0)
         )
+        if org is not None:
+            query = query.where(login_failures.c.org == org)
         if account is not None:
             query = query.where(login_failures.c.account_sha256 == _digest(account))
         if source is not None:

@@ -12,6 +12,7 @@ from typing import Final
 
 import grpc
 
+from api.installation import OrganisationUnavailable
 from evidence.ids import new_id
 from fleet import errors as fleet
 from rollout import errors as rollout
@@ -84,6 +85,7 @@ STATUS: Final[dict[type[Exception], grpc.StatusCode]] = {
     rollout.InvalidCommand: Status.INVALID_ARGUMENT,
     rollout.BrokenHistory: Status.DATA_LOSS,
     NotImplementedError: Status.UNIMPLEMENTED,  # what the health service's stub says of a method that it only names
+    OrganisationUnavailable: Status.UNAVAILABLE,
     DatabaseBusy: Status.UNAVAILABLE,  # the device keeps its report and tries again
     DatabaseUnreachable: Status.UNAVAILABLE,
 }

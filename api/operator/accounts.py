@@ -25,11 +25,14 @@ from api.operator.routes import (
     caller,
     check_match,
     decode_cursor,
+    named_organisation,
     now,
     page,
     reply,
     reply_page,
     services,
+    shared,
+    wrong_organisation,
 )
 from evidence import people
 from evidence.ids import new_id
@@ -79,11 +82,15 @@ class NewUserAnswer(User):
 
 
 class Login(Body):
-    """An e-mail address and a password; `code` of the app, or a recovery code, where a second factor is set up."""
+    """An e-mail address and a password; `code` of the app, or a recovery code, where a second factor is set up.
+
+    `org` is the organisation's slug, for whoever has the same address and password in several.
+    """
 
     email: str = Field(max_length=254)
     password: Password
     code: str | None = Field(None, max_length=40)
+    org: str | None = Field(None, max_length=50)
 
 
 class LoggedIn(BaseModel):
@@ -161,7 +168,7 @@ class UserChange(Body):
 def login(body: Login) -> Response:
     """Log in with a password; the session comes as a cookie"""
     check_same_site(request)  # nobody is logged in as somebody else by a page they happen to visit
-    settings = services().settings
+    settings = shared().settings
     found, secret, session = _log_in(body, people.SessionKind.SESSION, timedelta(hours=settings.session_hours))
     _end_replaced()
     response = reply(LoggedIn(user=user(found), password_change_required=found.password_change_required))
@@ -173,8 +180,8 @@ def login(body: Login) -> Response:
 
 @api.on("POST", "/auth/token", LoginToken, public=True)
 def create_login_token(body: Login) -> Response:
-    """Log in with a password; the session comes as a bearer token"""
-    life = timedelta(hours=services().settings.token_hours)
+    """Log in to one organisation with a password; the session comes as a bearer token"""
+    life = timedelta(hours=shared().settings.token_hours)
     found, secret, session = _log_in(body, people.SessionKind.TOKEN, life)
     return reply(LoginToken(token=secret, expires_at=session.expires_at, user=user(found)))
 
@@ -303,17 +310,21 @@ def user(found: people.User) -> User:
 
 
 def _log_in(body: Login, kind: people.SessionKind, life: timedelta) -> tuple[people.User, str, people.Session]:
-    wiring = services()
+    named = named_organisation()
+    if named is not None and body.org not in {None, named}:
+        raise wrong_organisation()
+    with_all = shared()
     return log_in(
         body.email,
         body.password,
-        org=wiring.org,
+        org=named or body.org,
         source=source(),
         kind=kind,
         life=life,
-        accounts=wiring.accounts,
-        failures=wiring.failures,
-        passwords=wiring.passwords,
+        accounts=with_all.accounts,
+        organisations=with_all.organisations,
+        failures=with_all.failures,
+        passwords=with_all.passwords,
         check_second=lambda found: check_second(found, body.code),
         now=now(),
     )
@@ -321,7 +332,7 @@ def _log_in(body: Login, kind: people.SessionKind, life: timedelta) -> tuple[peo
 
 def _end_replaced() -> None:
     """End the session whose cookie this login's takes the place of: nobody would ever log out of it."""
-    cookie, accounts = request.cookies.get(COOKIE, ""), services().accounts
+    cookie, accounts = request.cookies.get(COOKIE, ""), shared().accounts
     found = accounts.session_by_sha256(digest(cookie)) if check_form(cookie, SESSION) else None
     if found is None:
         return
@@ -333,22 +344,22 @@ def _end_replaced() -> None:
 
 def check_own_password(typed: str) -> None:
     """Ask the caller for their password again; raises ApiError."""
-    wiring = services()
+    with_all = shared()
     check_password(
-        caller().user, typed, source=source(), failures=wiring.failures, passwords=wiring.passwords, now=now()
+        caller().user, typed, source=source(), failures=with_all.failures, passwords=with_all.passwords, now=now()
     )
 
 
 def check_second(found: people.User, code: str | None, *, status: int = 401) -> None:
     """Ask for the second factor, if the account has one; raises ApiError."""
-    wiring = services()
+    with_all = shared()
     check_code(
         found,
         code,
         source=source(),
-        second_factors=wiring.second_factors,
-        seal=wiring.seal,
-        failures=wiring.failures,
+        second_factors=with_all.second_factors,
+        seal=with_all.seal,
+        failures=with_all.failures,
         now=now(),
         status=status,
     )
@@ -356,7 +367,7 @@ def check_second(found: people.User, code: str | None, *, status: int = 401) -> 
 
 def source() -> str:
     """Where the request comes from, for the count of failures."""
-    return source_of(request, services().settings.trusted_proxies)
+    return source_of(request, shared().settings.trusted_proxies)
 
 
 def acceptable(password: str) -> str:

@@ -23,12 +23,15 @@ from api.operator.routes import (
     page,
     reply,
     reply_page,
+    serve_as,
     services,
+    shared,
 )
 from fleet import model
 from fleet.enrol import EnrolRequest, enrol
 from fleet.rules import online
 from fleet.service import create_token, delete_device, delete_token, revoke_device
+from fleet.token import parse_token_text
 
 api = Routes("devices", "Devices")
 
@@ -199,7 +202,8 @@ def delete_enroll_token(path: IdPath) -> Response:
 @api.on("POST", "/enroll", Enrolled, public=True, status=201)
 def enroll_device(body: Enrolment) -> Response:
     """Let a device in: token and certificate request for a certificate and the trusted root"""
-    wiring = services()
+    # Whose token it is decides the organisation, before anything is made of it.
+    wiring = serve_as(shared().fleet.token(parse_token_text(body.token).sha256).org)
     request = EnrolRequest(
         token=body.token,
         certificate_request=body.certificate_request.encode(),

@@ -18,7 +18,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from api.auth.gate import Caller
 from api.auth.permissions import SESSION_ONLY, Permission
 from api.errors import ApiError
-from api.wiring import Wavegate
+from api.installation import Installation
+from api.wiring import Shared, Wavegate
 
 PREFIX: Final = "/api/v1"
 MAX_PAGE: Final = 200
@@ -191,9 +192,68 @@ class Routes(APIBlueprint):
         return declare
 
 
+def installation() -> Installation:
+    """All organisations of this server."""
+    return cast("Installation", current_app.extensions["wavegate"])
+
+
+def shared() -> Shared:
+    """What the organisations share: what a public route works with until it knows which of them is meant."""
+    return installation().shared
+
+
 def services() -> Wavegate:
-    """The wired product behind this request."""
-    return cast("Wavegate", current_app.extensions["wavegate"])
+    """The wired product of this request's organisation: the caller's, on a public route the one that is meant.
+
+    Raises:
+        ApiError: 403 ``wrong_organization`` when a public route's ``/orgs/{org}`` names none, 400
+            ``organization_required`` when it names nothing and there are several.
+        OrganisationUnavailable: It cannot be served now.
+    """
+    found: Wavegate | None = g.get("wavegate")
+    if found is None:
+        found = g.wavegate = _organisation()
+    return found
+
+
+def serve_as(org: str) -> Wavegate:
+    """Have a public route go on for the organisation that its token or password turned out to be of.
+
+    Raises:
+        ApiError: 403 ``wrong_organization`` when ``/orgs/{org}`` named another.
+    """
+    if named_organisation() not in {None, org}:
+        raise wrong_organisation()
+    g.wavegate = installation().organisation(org)
+    return services()
+
+
+def named_organisation() -> str | None:
+    """What the request's path named as ``/orgs/{org}``, whether there is such an organisation or not."""
+    named: str | None = request.environ.get("wavegate.org")
+    return named
+
+
+def wrong_organisation() -> ApiError:
+    """The refusal of another organisation; it does not tell whether that one exists."""
+    return ApiError(403, "wrong_organization", "this credential belongs to another organisation")
+
+
+def _organisation() -> Wavegate:
+    if "caller" in g:
+        return installation().organisation(caller().user.org)
+    named = named_organisation()
+    if named is None:
+        known = installation().slugs()
+        if len(known) != 1:
+            raise ApiError(
+                400, "organization_required", "there is not one organisation here; name yours as /api/v1/orgs/{org}/…"
+            )
+        return installation().organisation(known[0])
+    found = installation().find(named)
+    if found is None:
+        raise wrong_organisation()
+    return found
 
 
 def caller() -> Caller:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from cli.founding import founding_options, holders_of
 from cli.invocation import Invocation
 from cli.options import output_option
 
@@ -15,21 +16,7 @@ from cli.options import output_option
 @click.command()
 @click.option("--org", metavar="SLUG", default="acme", show_default=True, help="Slug of the organisation.")
 @click.option("--admin", metavar="EMAIL", default="admin@localhost", show_default=True, help="The first admin.")
-@click.option(
-    "--layout",
-    type=click.Choice(["bins", "paths"]),
-    default="bins",
-    show_default=True,
-    help="paths: a role per product, for TUF clients without succinct roles (tough); it cannot be changed later.",
-)
-@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings file (TOML).")
-@click.option("--production", is_flag=True, help="Keep the keys of root and targets elsewhere; they are never here.")
-@click.option("--root-key", "root_keys", multiple=True, metavar="FILE", help="A holder's .pub file; repeat.")
-@click.option("--root-threshold", type=click.IntRange(min=1), default=2, show_default=True, help="How many sign root.")
-@click.option(
-    "--targets-key", "targets_keys", multiple=True, metavar="FILE", help="Same for targets. [default: root's]"
-)
-@click.option("--targets-threshold", type=click.IntRange(min=1), default=2, show_default=True, help="Same for targets.")
+@founding_options
 @output_option
 def init(
     invocation: Invocation,
@@ -50,10 +37,11 @@ def init(
     With --production the home gets online keys only. Root and targets wait as a draft for the holders' signatures:
     `publish repo sign DRAFT --home HOME --key URI`. The server starts when enough have signed.
     """
+    from api.organisations import SetupRefused
     from api.settings import InvalidSettings, read_settings
-    from api.setup import SetupRefused, initialise
+    from api.setup import initialise
 
-    holders = _holders(production, (root_keys, root_threshold), (targets_keys, targets_threshold))
+    holders = holders_of(production, (root_keys, root_threshold), (targets_keys, targets_threshold))
     try:
         made = initialise(
             read_settings(config=config), org=org, admin=admin, now=datetime.now(UTC), layout=layout, holders=holders
@@ -73,26 +61,6 @@ def init(
         invocation.emit(answer, lambda: _ceremony(answer))
         return
     invocation.emit(answer, lambda: _told(answer, made.home / "orgs" / made.org / "offline-keys"))
-
-
-def _holders(production: bool, root: tuple[tuple[str, ...], int], targets: tuple[tuple[str, ...], int]) -> Any:
-    from api.setup import Holders
-    from cli.errors import UsageFault
-    from keys.holders import public_key
-
-    if not production:
-        if root[0] or targets[0]:
-            raise UsageFault("--root-key and --targets-key go with --production")
-        return None
-    if not root[0]:
-        raise UsageFault(
-            "--production holds no key of root and targets: name those of their holders by --root-key, 3 of them for "
-            "the default threshold of 2",
-            hint="each holder makes one with `publish repo key new --out FOLDER`",
-        )
-    named = {"root": root[0], "targets": targets[0] or root[0]}
-    keys = {role: [public_key(one) for one in files] for role, files in named.items()}
-    return Holders(keys=keys, thresholds={"root": root[1], "targets": targets[1]})
 
 
 def _ceremony(answer: dict[str, Any]) -> str:

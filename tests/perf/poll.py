@@ -40,7 +40,7 @@ def measure(folder: Path) -> list[Result]:
         metadata = home.folder / "orgs" / org / "repository" / "metadata"
         plain = shutil.copytree(metadata, folder / "plain")
         try:
-            made = nginx_locations(read_settings(home.environ))
+            made = nginx_locations(read_settings(home.environ), [org])
             ours = stack.enter_context(running_nginx(folder / "ours", made))
             theirs = stack.enter_context(
                 running_nginx(folder / "theirs", f"location / {{ root {plain}; }}", more=QUIET)

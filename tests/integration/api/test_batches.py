@@ -174,4 +174,4 @@ def test_bins_are_changed_over_http(home: Home, tmp_path: Path) -> None:
     assert told == {"serial": 3, "bits": 7, "wanted_bits": 6, "targets": 1}
     assert client.fetch("fw/1.0.0/any/fw.bin") == b"firmware"
     assert home.call("POST", "/repository/rebin", {}).get_json()["serial"] is None
-    assert 'role="releases-bins"' in home.client.get("/metrics").text
+    assert 'org="acme",role="releases-bins"' in home.client.get("/metrics").text

@@ -60,8 +60,8 @@ def test_it_reads_after_a_commit_and_every_hour_and_not_in_between(home: Home, j
     assert (told.status_code, told.get_json()["status"]) == (200, "ready")
     assert told.get_json()["checks"]["canary"]["ok"] is True
     metrics = home.client.get("/metrics").get_data(as_text=True)
-    assert "wavegate_canary_ok 1.0" in metrics
-    assert "wavegate_canary_serial 2.0" in metrics
+    assert 'wavegate_canary_ok{org="acme"} 1.0' in metrics
+    assert 'wavegate_canary_serial{org="acme"} 2.0' in metrics
 
 
 def test_what_clients_cannot_fetch_degrades_the_server_and_says_why(
@@ -80,7 +80,7 @@ def test_what_clients_cannot_fetch_degrades_the_server_and_says_why(
     assert found.error.startswith("a client that was here before fails: DownloadHTTPError")
     told = home.client.get("/readyz")
     assert (told.status_code, told.get_json()["status"]) == (200, "degraded")
-    assert "wavegate_canary_ok 0.0" in home.client.get("/metrics").get_data(as_text=True)
+    assert 'wavegate_canary_ok{org="acme"} 0.0' in home.client.get("/metrics").get_data(as_text=True)
     assert "the canary failed 2 times in a row at serial 2" in caplog.text
     shutil.move(f"{blobs}-gone", blobs)
     job.turn(now + timedelta(minutes=3))

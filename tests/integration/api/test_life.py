@@ -6,7 +6,7 @@ import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 
-from api.jobs import Jobs
+from api.organisation_jobs import OrganisationJobs
 from tests.integration.api.conftest import Home
 
 
@@ -94,11 +94,11 @@ def test_the_state_of_the_repository_says_what_to_look_after(home: Home) -> None
 
 
 def test_the_nightly_collection_runs_when_it_is_due_and_then_waits_a_day(home: Home) -> None:
-    jobs = Jobs(home.wiring)
-    due = jobs._collect_at
+    jobs = OrganisationJobs(home.wiring, lambda: False)
+    due = jobs.collect_at
     assert timedelta(minutes=59) < due - datetime.now(UTC) <= timedelta(hours=1)
-    jobs._tidy()
-    assert jobs._collect_at == due
-    jobs._collect_at = datetime.now(UTC)
-    jobs._tidy()
-    assert timedelta(hours=23) < jobs._collect_at - datetime.now(UTC) <= timedelta(hours=24)
+    jobs.tidy()
+    assert jobs.collect_at == due
+    jobs.collect_at = datetime.now(UTC)
+    jobs.tidy()
+    assert timedelta(hours=23) < jobs.collect_at - datetime.now(UTC) <= timedelta(hours=24)

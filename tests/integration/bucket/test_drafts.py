@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from api.local_drafts import LocalDrafts
+from api.organisations import Holders
 from api.rebuild import rebuild_index
 from api.settings import read_settings
-from api.setup import Holders, initialise
+from api.setup import initialise
 from api.wiring import open_wavegate
 from tests.simulators.bucket_home import settings_of
 from tests.simulators.key_holders import Holder

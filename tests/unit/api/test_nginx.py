@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from api.nginx import NotForNginx, nginx_locations
 from api.settings import read_settings
-from api.wiring import MARKER, NotInitialised
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    (tmp_path / MARKER).write_text("acme\n")
     return tmp_path
 
 
-def lines(home: Path, seen_at: Path | None = None, **settings: str) -> list[str]:
-    text = nginx_locations(read_settings({"WAVEGATE_HOME": str(home), **settings}), seen_at=seen_at)
+def lines(home: Path, seen_at: Path | None = None, orgs: Sequence[str] = ("acme",), **settings: str) -> list[str]:
+    text = nginx_locations(read_settings({"WAVEGATE_HOME": str(home), **settings}), orgs, seen_at=seen_at)
     return [line.strip() for line in text.splitlines()]
 
 
@@ -73,6 +72,18 @@ def test_a_port_that_changes_at_each_start_is_refused(home: Path) -> None:
         lines(home, WAVEGATE_LISTEN="127.0.0.1:0")
 
 
-def test_a_folder_that_is_no_home_is_told(tmp_path: Path) -> None:
-    with pytest.raises(NotInitialised, match="is no Wavegate home"):
-        lines(tmp_path)
+def test_each_organisation_has_its_own_places_and_its_own_folder(home: Path) -> None:
+    text = lines(home, orgs=("acme", "beta"))
+    assert [line for line in text if line.startswith("location = /tuf/")] == [
+        "location = /tuf/acme/metadata/timestamp.json {",
+        "location = /tuf/beta/metadata/timestamp.json {",
+    ]
+    assert f'alias "{home}/orgs/beta/repository/metadata/timestamp.json";' in text
+    assert sum(line.count("{") for line in text) == sum(line.count("}") for line in text)
+
+
+def test_a_folder_seen_elsewhere_has_the_slug_in_it_when_there_are_several(home: Path) -> None:
+    text = lines(home, seen_at=Path("/srv/ORG/repository"), orgs=("acme", "beta"))
+    assert 'alias "/srv/beta/repository/metadata/timestamp.json";' in text
+    with pytest.raises(NotForNginx, match="write ORG in --at"):
+        lines(home, seen_at=Path("/srv/repository"), orgs=("acme", "beta"))
