@@ -20,6 +20,7 @@ from granian.server import Server
 from api.device.server import DeviceServer, DeviceServerSettings
 from api.installation import open_installation
 from api.jobs import Jobs
+from api.registration import prepare_home, setup_code_file
 from api.settings import Address, Settings
 from api.worker import start_logging
 
@@ -39,6 +40,7 @@ def serve(settings: Settings, config: Path | None = None) -> None:
     """
     start_logging(settings.log_level)
     settings = _with_ports(settings)
+    prepare_home(settings, now=datetime.now(UTC))
     installation = open_installation(settings)
     jobs = Jobs(installation)
     jobs.recover()
@@ -64,6 +66,7 @@ def serve(settings: Settings, config: Path | None = None) -> None:
     try:
         jobs.start()
         _tell(settings, installation.slugs())
+        _tell_who_registers(settings, setup_code_file(installation))
         _serve_http(settings, config)
     finally:
         jobs.stop()
@@ -141,3 +144,12 @@ def _tell(settings: Settings, orgs: Sequence[str]) -> None:
     ):
         sys.stderr.write(line + "\n")
     sys.stderr.flush()
+
+
+def _tell_who_registers(settings: Settings, code: Path | None) -> None:
+    if code is not None:
+        sys.stderr.write(
+            "There is no organisation yet. Register the first one, with the code that is in a file here:\n"
+            f"  publish register SLUG --email YOU@EXAMPLE.COM --url {settings.public_url} --setup-code-file {code}\n"
+        )
+        sys.stderr.flush()
