@@ -9,11 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from tests.acceptance.conftest import BIN, Home, Server
 
 PASSWORD = "a long enough password"
 
 
+@pytest.mark.nightly
 def test_a_server_without_a_home_is_registered_and_published_to(tmp_path: Path) -> None:
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith("WAVEGATE_")},
