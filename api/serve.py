@@ -22,6 +22,7 @@ from api.device.server import DeviceServer, DeviceServerSettings
 from api.installation import open_installation
 from api.jobs import Jobs
 from api.logs import fields, is_text, start_logging
+from api.registration import prepare_home, setup_code_file
 from api.settings import Address, Settings
 from api.tallies import Tallies, TallyPort
 from api.tracing import start_tracing
@@ -43,6 +44,7 @@ def serve(settings: Settings, config: Path | None = None) -> None:
     start_logging(settings.log_level, settings.log_format)
     settings = _with_ports(settings)
     stop_tracing = start_tracing(settings, "jobs")
+    prepare_home(settings, now=datetime.now(UTC))
     installation = open_installation(settings)
     tallies = Tallies()
     jobs = Jobs(installation, tallies)
@@ -72,6 +74,7 @@ def serve(settings: Settings, config: Path | None = None) -> None:
     try:
         jobs.start()
         _tell(settings, installation.slugs())
+        _tell_who_registers(settings, setup_code_file(installation))
         _serve_http(settings, config, tally_port)
     finally:
         tally_port.close()
@@ -163,3 +166,12 @@ def _tell(settings: Settings, orgs: Sequence[str]) -> None:
     ):
         sys.stderr.write(line + "\n")
     sys.stderr.flush()
+
+
+def _tell_who_registers(settings: Settings, code: Path | None) -> None:
+    if code is not None:
+        sys.stderr.write(
+            "There is no organisation yet. Register the first one, with the code that is in a file here:\n"
+            f"  publish register SLUG --email YOU@EXAMPLE.COM --url {settings.public_url} --setup-code-file {code}\n"
+        )
+        sys.stderr.flush()

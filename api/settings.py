@@ -93,6 +93,7 @@ class Settings:
     rate_limit_enrolments: int = 1_200
     rate_limit_anonymous: int = 1_200
     require_password_change: bool = False
+    registration: str = "first"
 
 
 MEANINGS: Final[Mapping[str, str]] = {
@@ -126,6 +127,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     "certificate_days": "days a device certificate lasts (1 to 398)",
     "password_memory_kib": "memory of one password hash (argon2id), in KiB (8192 to 1048576)",
     "require_password_change": "`true`: a login with a one-time password may do nothing but change it",
+    "registration": "who may register an organisation: `first`: whoever has the setup code of a home without one; "
+    "`open`: anybody, further ones too; `off`: nobody",
     "trusted_proxies": "addresses or networks (CIDR) of proxies whose `X-Forwarded-For` is believed, with commas; "
     "empty: nobody's",
     "rate_limit_store": "where requests are counted: `memory` (each server for itself), `database` (PostgreSQL), or "
@@ -274,6 +277,7 @@ def _build(found: Mapping[str, object]) -> Settings:
         oidc_allow=_allowed("oidc_allow", found.get("oidc_allow", ())),
         trusted_proxies=_networks(found.get("trusted_proxies", "")),
         require_password_change=_flag("require_password_change", found.get("require_password_change", False)),
+        registration=_one_of("registration", str(found.get("registration", "first")), "first", "open", "off"),
         **plain,  # type: ignore[arg-type]  # numbers by name, checked just above
     )
 

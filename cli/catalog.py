@@ -19,6 +19,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "doctor": Entry("cli.commands.doctor", "doctor", "Look at a server and its home, and say what to do."),
     "org": Entry("cli.commands.org", "org", "Make and list organisations on the server's machine."),
     "demo": Entry("cli.demo.main", "demo", "Show the whole journey with real devices on this machine."),
+    "register": Entry(
+        "cli.commands.register", "register", "Register the first organisation of a server that has none."
+    ),
     "login": Entry("cli.commands.login", "login", "Log in as a person and remember it for 24 hours."),
     "logout": Entry("cli.commands.login", "logout", "Forget the stored login of this server."),
     "whoami": Entry("cli.commands.login", "whoami", "Show who the server takes you for, and what you may do."),

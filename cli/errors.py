@@ -58,6 +58,8 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "wrong_organization": PERMISSION,
     "organization_required": USAGE,
     "organization_unavailable": FAILURE,
+    "registration_closed": PERMISSION,
+    "setup_code_refused": PERMISSION,
     "own_account": CONFLICT,
     "no_password": CONFLICT,
     "role_too_high": PERMISSION,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import unicodedata
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, Final, TextIO
 
 import click
@@ -32,6 +34,7 @@ COLOURS: Final[dict[str, str]] = {
 }
 
 _GAP: Final = "  "
+_READABLE: Final = 16  # a column of words is not folded below this
 
 
 def visible(text: str, *, lines: bool = False) -> str:
@@ -81,21 +84,46 @@ def size(length: int) -> str:
     return f"{amount:.1f} TiB"
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str = "nothing found") -> str:
-    """Columns aligned by two spaces, headings in capitals; ``empty`` when there is no row."""
+def table(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    empty: str = "nothing found",
+    columns: int | None = None,
+) -> str:
+    """Columns aligned by two spaces, headings in capitals; ``empty`` when there is no row.
+
+    What is wider than ``columns`` (by default the terminal, if stdout is one) has its words on further lines; where
+    words alone are too wide, each row becomes a block of names and values. Nothing is cut off: ids are to be copied.
+    """
     if not rows:
         return empty
     cells = [[cell(value) for value in row] for row in rows]
-    widths = [max(_width(text) for text in column) for column in zip(headings, *cells, strict=True)]
+    columns = _terminal() if columns is None else columns
+    widths = _widths(headings, cells, columns)
+    if widths is None:
+        return "\n\n".join(fields(list(zip(headings, row, strict=True)), columns=columns) for row in cells)
     lines = [_line([heading.upper() for heading in headings], widths, bold=True)]
-    lines.extend(_line(row, widths) for row in cells)
+    for row in cells:
+        folded = (_folded(text, width) for text, width in zip(row, widths, strict=True))
+        lines.extend(_line(line, widths) for line in zip_longest(*folded, fillvalue=""))
     return "\n".join(lines)
 
 
-def fields(pairs: Sequence[tuple[str, Any]]) -> str:
-    """One ``name  value`` a line, values aligned."""
+def fields(pairs: Sequence[tuple[str, Any]], *, columns: int | None = None) -> str:
+    """One ``name  value`` a line, values aligned; words that do not fit into ``columns`` stand below."""
     width = max(len(name) for name, _ in pairs)
-    return "\n".join(f"{styled(name.ljust(width), bold=True)}{_GAP}{coloured(cell(value))}" for name, value in pairs)
+    columns = _terminal() if columns is None else columns
+    lines = []
+    for name, value in pairs:
+        text = cell(value)
+        folded = [text] if columns is None else _folded(text, columns - width - len(_GAP))
+        names = (name, *[""] * (len(folded) - 1))
+        lines += [
+            f"{styled(one.ljust(width), bold=True)}{_GAP}{coloured(part)}"
+            for one, part in zip(names, folded, strict=True)
+        ]
+    return "\n".join(lines)
 
 
 def coloured(word: str) -> str:
@@ -120,6 +148,42 @@ def encode(answer: Any, form: str) -> str:
     import json
 
     return json.dumps(answer, indent=2, ensure_ascii=False)
+
+
+def _terminal() -> int | None:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _widths(headings: Sequence[str], cells: Sequence[Sequence[str]], columns: int | None) -> list[int] | None:
+    """Of each column; None where the words alone are wider than ``columns``."""
+    natural = [max(_width(text) for text in column) for column in zip(headings, *cells, strict=True)]
+    spare = None if columns is None else columns - len(_GAP) * (len(headings) - 1)
+    if spare is None or sum(natural) <= spare:
+        return natural
+    words = ([word for text in column for word in text.split(" ")] for column in zip(headings, *cells, strict=True))
+    widths = [
+        max(max(map(_width, column)), min(wanted, _READABLE)) for column, wanted in zip(words, natural, strict=True)
+    ]
+    spare -= sum(widths)
+    if spare < 0:
+        return None
+    for place in sorted(range(len(widths)), key=lambda place: natural[place]):  # the widest gets what is left
+        more = min(spare, natural[place] - widths[place])
+        widths[place] += more
+        spare -= more
+    return widths
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """The text in lines of at most ``width``, broken at spaces; a longer word stays whole."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if _width(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], *, bold: bool = False) -> str:

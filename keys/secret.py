@@ -21,6 +21,7 @@ LOGIN_TOKEN: Final = "wgl"
 SESSION: Final = "wgs"
 INVITATION: Final = "wgi"
 PUBLISH_TOKEN: Final = "wgp"
+SETUP_CODE: Final = "wgr"  # who registers the first organisation
 
 _ALPHABET: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _BODY_CHARACTERS: Final = 43  # the fewest base62 digits that hold 256 bits

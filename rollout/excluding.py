@@ -6,6 +6,7 @@ are told more noes than the records know, never fewer. :meth:`Exclusions.sync` h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -23,6 +24,8 @@ from rollout.ports import Decisions, Groups
 MAX_STANDING: Final = 1_000  # per organisation: a list stays below its 256 KiB; more devices are excluded as a group
 MAX_REASON_LENGTH: Final = 100  # characters; it travels in a signed document to every device
 MAX_PACKAGE_LENGTH: Final = 200  # characters
+_PURL: Final = re.compile(r"pkg:[A-Za-z][A-Za-z0-9.+-]*/\S*[^\s/]")
+_NAME_AND_VERSION: Final = re.compile(r"@?[^@\s]+@v?[0-9][\w.+~-]*")
 
 
 class ExclusionRows(Protocol):
@@ -265,6 +268,8 @@ def _check(one: Exclusion, now: datetime) -> None:
         raise InvalidExclusion("a version is excluded of a product, and without a package")
     if one.package is not None and (not 1 <= len(one.package) <= MAX_PACKAGE_LENGTH or not is_plain_text(one.package)):
         raise InvalidExclusion(f"a package is a name or purl of 1 to {MAX_PACKAGE_LENGTH} characters")
+    if one.package is not None:
+        _check_package(one.package)
     for what, text in (("product", one.product), ("version", one.version), ("group", one.group)):
         if text is not None and SLUG.fullmatch(text) is None:
             raise InvalidExclusion(f"{what} {text[:120]!r} is not 1 to 100 of a-z 0-9 . _ + -, or begins with a sign")
@@ -272,3 +277,17 @@ def _check(one: Exclusion, now: datetime) -> None:
         raise InvalidExclusion("a pin names a device, a product and a version")
     if one.until is not None and one.until <= now:
         raise InvalidExclusion(f"until is {one.until.isoformat()}, which is past")
+
+
+def _check_package(text: str) -> None:
+    """Refuse what no SBOM has as a name or purl: the exclusion would stand in the list and keep nothing away."""
+    if text.startswith("pkg:"):
+        if _PURL.fullmatch(text) is None:
+            raise InvalidExclusion(f"{text!r} is no purl, expected pkg:TYPE/NAME such as pkg:pypi/requests@2.31.0")
+    elif "://" in text or text != text.strip() or not any(character.isalnum() for character in text):
+        raise InvalidExclusion(f"{text!r} is neither a package's name nor a purl; expected openssl or pkg:TYPE/NAME")
+    elif _NAME_AND_VERSION.fullmatch(text):
+        raise InvalidExclusion(
+            f"{text!r} is a name with a version, which no SBOM has; write the name alone, or a purl with the version, "
+            f"pkg:TYPE/{text}"
+        )

@@ -16,6 +16,7 @@ from store.audit import append
 from store.chosen_accounts import Chosen, conditions, email_key, others_hold
 from store.database import Database
 from store.errors import ApiKeyReplaced, LastAdmin, UnknownApiKey, UnknownSession, UnknownUser, UserExists
+from store.org_rows import insert_org
 
 # How exact last_used_at is: writing it on every request would cost more than the request.
 TOUCH_EVERY: Final = timedelta(minutes=1)

@@ -332,7 +332,7 @@ def _log_in(body: Login, kind: people.SessionKind, life: timedelta) -> tuple[peo
 
 def _end_replaced() -> None:
     """End the session whose cookie this login's takes the place of: nobody would ever log out of it."""
-    cookie, accounts = request.cookies.get(COOKIE, ""), services().accounts
+    cookie, accounts = request.cookies.get(COOKIE, ""), shared().accounts
     found = accounts.session_by_sha256(digest(cookie)) if check_form(cookie, SESSION) else None
     if found is None:
         return

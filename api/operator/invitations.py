@@ -23,11 +23,13 @@ from api.operator.routes import (
     Routes,
     caller,
     decode_cursor,
+    named_organisation,
     now,
     page,
     reply,
     reply_page,
     services,
+    shared,
 )
 from evidence import people
 from evidence.ids import new_id
@@ -123,10 +125,11 @@ def revoke_invitation(path: IdPath) -> Response:
 @api.on("POST", "/auth/accept-invitation", accounts.User, public=True, status=201)
 def accept_invitation(body: Acceptance) -> Response:
     """Make the account one was invited to; log in with it afterwards"""
-    kept = services().invitations
+    kept = shared().invitations
     found = kept.by_sha256(digest(body.code)) if check_form(body.code, INVITATION) else None
     # Before the password costs a hash: nobody without a code makes the server work.
-    if found is None or found.state(now()) is not people.InvitationState.PENDING:
+    elsewhere = found is not None and named_organisation() not in {None, found.org}
+    if found is None or elsewhere or found.state(now()) is not people.InvitationState.PENDING:
         raise InvitationRefused("the code is unknown, was used or revoked, or has expired; ask for a new invitation")
     made = people.User(
         id=new_id("usr"),
@@ -136,7 +139,7 @@ def accept_invitation(body: Acceptance) -> Response:
         kind=ActorKind.USER,
         role=found.role,
         created_at=now(),
-        password_hash=services().passwords.hash(accounts.acceptable(body.password)),
+        password_hash=shared().passwords.hash(accounts.acceptable(body.password)),
     )
     by = Actor(ActorKind.USER, made.id, made.name, found.id)
     events = [

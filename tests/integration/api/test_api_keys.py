@@ -146,3 +146,12 @@ def test_a_use_is_noted(home: Home) -> None:
     status(home, key["key"])
     (newest, _) = home.call("GET", "/api-keys", token=home.admin()).get_json()["items"]
     assert newest["last_used_at"] is not None
+
+
+def test_a_list_shows_what_to_know_a_key_by_and_never_its_text(home: Home) -> None:
+    made = make(home, home.admin())
+    assert made["key"].startswith(made["prefix"])
+    answer = home.call("GET", "/api-keys", token=home.admin())
+    assert [one["key"] for one in answer.get_json()["items"]] == [None, None]
+    assert made["key"] not in answer.text
+    assert answer.get_json()["items"][0]["prefix"] == made["prefix"]

@@ -88,3 +88,52 @@ def test_a_cookie_that_somebody_planted_is_never_the_session(home: Home, planted
 
 def test_an_api_key_sees_no_logins(home: Home) -> None:
     assert home.call("GET", "/profile/sessions").get_json()["error"]["code"] == "session_required"
+
+
+def test_logging_out_ends_the_browser_s_session_and_takes_its_cookie_away(home: Home) -> None:
+    cookie = browser(home)
+    answer = home.app.test_client(use_cookies=False).post("/api/v1/auth/logout", headers=cookie)
+    assert answer.status_code == 204
+    assert answer.headers["Set-Cookie"].startswith("__Host-wavegate=; Expires=Thu, 01 Jan 1970")
+    assert ask(home, "/auth/me", cookie).status_code == 401
+
+
+def test_a_changed_password_ends_every_other_session_and_token_but_not_the_one_at_work(home: Home) -> None:
+    here, there, token = browser(home), browser(home), home.admin()
+    change = {"password": "a better long password", "current_password": home.made.admin_password}
+    changed = home.app.test_client(use_cookies=False).patch("/api/v1/profile", json=change, headers=here)
+    assert changed.status_code == 200
+    assert [ask(home, "/auth/me", cookie).status_code for cookie in (here, there)] == [200, 401]
+    assert home.call("GET", "/auth/me", token=token).status_code == 401
+
+
+def test_a_program_s_token_lasts_a_day_and_says_whose_it_is(home: Home, clock: type[ShiftedClock]) -> None:
+    home.person("ann@example.com", "approver")
+    body = {"email": "ann@example.com", "password": "a long enough password"}
+    told = home.call("POST", "/auth/token", body, token="").get_json()
+    assert told["token"].startswith("wgl_")
+    assert told["user"]["role"] == "approver"
+    me = home.call("GET", "/auth/me", token=told["token"]).get_json()
+    assert (me["org"], me["credential"]["kind"]) == ("acme", "token")
+    foreign = home.call("GET", "/orgs/other/devices", token=told["token"])
+    assert (foreign.status_code, foreign.get_json()["error"]["code"]) == (403, "wrong_organization")
+    clock.ahead = timedelta(hours=23, minutes=59)
+    assert home.call("GET", "/auth/me", token=told["token"]).status_code == 200
+    clock.ahead = timedelta(hours=24, minutes=1)
+    assert home.call("GET", "/auth/me", token=told["token"]).status_code == 401
+
+
+def test_who_is_guessed_at_from_elsewhere_still_logs_in(home: Home, clock: type[ShiftedClock]) -> None:
+    def attempt(password: str, source: str) -> int:
+        body = {"email": home.made.admin_email, "password": password}
+        client = home.app.test_client(use_cookies=False)
+        return client.post("/api/v1/auth/login", json=body, environ_base={"REMOTE_ADDR": source}).status_code
+
+    assert [attempt("guess", "203.0.113.9") for _ in range(10)] == [401] * 10
+    assert attempt(home.made.admin_password, "203.0.113.9") == 429
+    assert attempt(home.made.admin_password, "203.0.113.10") == 200
+    assert attempt("guess", "203.0.113.9") == 401  # a login that succeeds clears the account's count
+    assert [attempt("guess", "203.0.113.9") for _ in range(9)] == [401] * 9
+    assert attempt("guess", "203.0.113.9") == 429
+    clock.ahead = timedelta(minutes=17)
+    assert attempt("guess", "203.0.113.9") == 401

@@ -80,4 +80,4 @@ def test_the_shell_is_told_the_commands_without_importing_them() -> None:
         env={**os.environ, "_PUBLISH_COMPLETE": "bash_complete", "COMP_WORDS": "publish r", "COMP_CWORD": "1"},
         check=True,
     )
-    assert done.stdout.splitlines() == ["plain,rollout", "plain,repo", "[]"]
+    assert done.stdout.splitlines() == ["plain,register", "plain,rollout", "plain,repo", "[]"]

@@ -37,7 +37,9 @@ def test_help_names_every_command_with_a_line() -> None:
     assert [line.split()[0] for line in commands] == [
         "init",
         "serve",
+        "org",
         "demo",
+        "register",
         "login",
         "logout",
         "whoami",

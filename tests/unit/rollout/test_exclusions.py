@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -332,6 +333,31 @@ def test_a_package_is_a_name_or_a_purl_with_or_without_its_version(
     packages: set[str], wanted: str, found: bool
 ) -> None:
     assert contains(packages, wanted) is found
+
+
+@pytest.mark.parametrize(
+    ("package", "why"),
+    [
+        ("pkg:nonsense", "is no purl, expected pkg:TYPE/NAME such as pkg:pypi/requests@2.31.0"),
+        ("pkg:npm/", "is no purl"),
+        ("pkg:npm/two words", "is no purl"),
+        ("https://example.com/libfoo", "is neither a package's name nor a purl"),
+        (" libfoo", "is neither a package's name nor a purl"),
+        ("***", "is neither a package's name nor a purl"),
+        ("libfoo@1.2", "is a name with a version, which no SBOM has; write the name alone, or a purl"),
+        ("@scope/libfoo@v1.2.3-rc.1", "is a name with a version"),
+    ],
+)
+def test_what_no_sbom_calls_a_package_is_refused(house: House, package: str, why: str) -> None:
+    with pytest.raises(InvalidExclusion, match=re.escape(why)):
+        house.exclude(package=package)
+
+
+@pytest.mark.parametrize(
+    "package", ["libfoo", "@scope/libfoo", "org.example:lib-foo", "Foo Library", "pkg:npm/%40a/b@1"]
+)
+def test_what_an_sbom_may_call_a_package_is_taken(house: House, package: str) -> None:
+    assert house.exclude(package=package).package == package
 
 
 def test_a_reason_is_short_and_plain(house: House) -> None:
