@@ -31,6 +31,7 @@ from api.operator import (
     exclusions,
     freezes,
     groups,
+    oidc,
     own_sessions,
     repository,
     repository_life,
@@ -52,6 +53,7 @@ log: Final = logging.getLogger("wavegate.api")
 
 BLUEPRINTS: Final[tuple[Routes, ...]] = (
     accounts.api,
+    oidc.api,
     api_keys.api,
     own_sessions.api,
     second_factor.api,

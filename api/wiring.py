@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from api.auth.issuers import Issuers
+from api.auth.oidc import OidcClient
 from api.guarded import Guarded
 from api.settings import Settings
 from evidence.errors import SecretUnreadable
@@ -38,6 +39,7 @@ from store.audit import AuditLog
 from store.database import Database
 from store.fleet import SqlFleet
 from store.idempotency import IdempotencyKeys
+from store.identities import Identities
 from store.inventory import SqlInventory
 from store.login_failures import LoginFailures
 from store.permits import SqlPermits
@@ -82,6 +84,8 @@ class Wavegate:
     second_factors: SecondFactors
     publishers: Publishers
     issuers: Issuers
+    identities: Identities
+    oidc: OidcClient | None
     audit: AuditLog
     idempotency: IdempotencyKeys
     webhooks: Webhooks
@@ -253,6 +257,7 @@ def open_wavegate(settings: Settings) -> Wavegate:
     readings = SqlReadings(db)
     permits = Permits(rows=SqlPermits(db), rollouts=rollout_store, groups=fleet)
     deliveries = SqlDeliveries(db)
+    issuers = Issuers(Guarded(settings.oidc_allow))
     service = RolloutService(
         rollouts=rollout_store,
         decisions=decisions,
@@ -290,7 +295,9 @@ def open_wavegate(settings: Settings) -> Wavegate:
         failures=LoginFailures(db),
         second_factors=SecondFactors(db),
         publishers=Publishers(db),
-        issuers=Issuers(Guarded(settings.oidc_allow)),
+        issuers=issuers,
+        identities=Identities(db),
+        oidc=_oidc(settings, issuers),
         audit=AuditLog(db),
         idempotency=IdempotencyKeys(db),
         webhooks=Webhooks(
@@ -303,6 +310,19 @@ def open_wavegate(settings: Settings) -> Wavegate:
         device_ca=DeviceCa.open(settings.home / "device-ca"),
         passwords=Passwords(PasswordSettings(memory_kib=settings.password_memory_kib)),
         seal=_seal(settings, "second factors"),
+    )
+
+
+def _oidc(settings: Settings, issuers: Issuers) -> OidcClient | None:
+    if not settings.oidc_issuer:
+        return None
+    return OidcClient(
+        issuer=settings.oidc_issuer,
+        client_id=settings.oidc_client_id,
+        secret_file=settings.oidc_client_secret_file,
+        scopes=settings.oidc_scopes,
+        issuers=issuers,
+        seal=_seal(settings, "oidc logins"),
     )
 
 

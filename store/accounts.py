@@ -49,7 +49,7 @@ class Accounts:
     def add_user(self, user: User, event: AuditEvent) -> None:
         """Raises UserExists when the e-mail address is taken, in whatever case it is written."""
         with self._database.write() as connection:
-            _insert_user(connection, user)
+            insert_user(connection, user)
             append(connection, user.org, [event])
 
     def user(self, org: str, user_id: str) -> User:
@@ -59,13 +59,13 @@ class Accounts:
 
     def user_by_email(self, org: str, email: str) -> User | None:
         """The account with this address, whatever the case; None is the caller's to answer for in constant time."""
-        key = _email_key(email)
+        key = email_key(email)
         if key is None:
             return None
         query = select(users).where(users.c.org == org, users.c.email_key == key)
         with self._database.read() as connection:
             row = connection.execute(query).mappings().first()
-            return None if row is None else _to_user(row)
+            return None if row is None else to_user(row)
 
     def users(self, org: str, *, after: str | None = None, limit: int = 50) -> Sequence[User]:
         """Accounts in order of id, beginning behind ``after``."""
@@ -73,7 +73,7 @@ class Accounts:
         if after is not None:
             query = query.where(users.c.id > after)
         with self._database.read() as connection:
-            return [_to_user(row) for row in connection.execute(query).mappings()]
+            return [to_user(row) for row in connection.execute(query).mappings()]
 
     def count_users(self, org: str, *, kind: ActorKind | None = None, role: Role | None = None) -> int:
         """How many accounts that are not disabled the organisation has, of one kind or role if asked."""
@@ -124,7 +124,7 @@ class Accounts:
         """Store a key; ``owner`` is a new service account to be added with it. Raises UnknownUser, UserExists."""
         with self._database.write() as connection:
             if owner is not None:
-                _insert_user(connection, owner)
+                insert_user(connection, owner)
             _user(connection, key.org, key.user)
             connection.execute(insert(api_keys), _key_row(key))
             append(connection, key.org, [event])
@@ -138,7 +138,7 @@ class Accounts:
         )
         with self._database.read() as connection:
             row = connection.execute(query).mappings().first()
-            return None if row is None else (_to_key(row), _to_user(row))
+            return None if row is None else (_to_key(row), to_user(row))
 
     def key(self, org: str, key_id: str) -> tuple[ApiKey, User]:
         """A key that is not revoked, expired or not, and its account; raises UnknownApiKey."""
@@ -151,7 +151,7 @@ class Accounts:
             row = connection.execute(query).mappings().first()
         if row is None:
             raise UnknownApiKey(f"no API key {key_id} that is not revoked")
-        return _to_key(row), _to_user(row)
+        return _to_key(row), to_user(row)
 
     def rotate_key(self, old: ApiKey, new: ApiKey, event: AuditEvent, *, until: datetime) -> None:
         """Put ``new`` in the place of ``old``, which ends at ``until`` or when it would have ended, if that is sooner.
@@ -180,7 +180,7 @@ class Accounts:
         if after is not None:
             query = query.where(api_keys.c.id < after)
         with self._database.read() as connection:
-            return [(_to_key(row), _to_user(row)) for row in connection.execute(query).mappings()]
+            return [(_to_key(row), to_user(row)) for row in connection.execute(query).mappings()]
 
     def count_keys(self, org: str) -> int:
         """How many keys are not revoked."""
@@ -224,7 +224,7 @@ class Accounts:
         )
         with self._database.read() as connection:
             row = connection.execute(query).mappings().first()
-            return None if row is None else (_to_session(row), _to_user(row))
+            return None if row is None else (_to_session(row), to_user(row))
 
     def live_sessions(self, org: str, user_id: str, *, now: datetime, idle: timedelta) -> Sequence[Session]:
         """The account's logins that count at ``now``, newest first; a cookie's also ends when unused for ``idle``."""
@@ -278,12 +278,14 @@ def _is_due(last_used_at: datetime | None, now: datetime) -> bool:
     return last_used_at is None or now - last_used_at >= TOUCH_EVERY
 
 
-def _email_key(email: str) -> str | None:
+def email_key(email: str) -> str | None:
+    """What addresses are compared by; None for no address."""
     return email.strip().casefold() or None
 
 
-def _insert_user(connection: Connection, user: User) -> None:
-    key = _email_key(user.email)
+def insert_user(connection: Connection, user: User) -> None:
+    """Add an account in the caller's transaction; raises UserExists."""
+    key = email_key(user.email)
     taken = select(users.c.id).where(users.c.org == user.org, users.c.email_key == key)
     refusal = UserExists(f"an account with the address {user.email} exists already")
     # Without an address there is nothing to be taken, and ``== None`` would find every other account without one.
@@ -303,7 +305,7 @@ def _user(connection: Connection, org: str, user_id: str) -> User:
     row = connection.execute(query).mappings().first()
     if row is None:
         raise UnknownUser(f"no account {user_id}")
-    return _to_user(row)
+    return to_user(row)
 
 
 def _user_row(user: User) -> dict[str, object]:
@@ -311,7 +313,7 @@ def _user_row(user: User) -> dict[str, object]:
         "id": user.id,
         "org": user.org,
         "email": user.email.strip(),
-        "email_key": _email_key(user.email),
+        "email_key": email_key(user.email),
         "name": user.name,
         "kind": user.kind.value,
         "role": user.role.value,
@@ -325,7 +327,8 @@ def _user_row(user: User) -> dict[str, object]:
 # Rows are read by column, not by name: a credential comes joined with its account, and both have an ``id``.
 
 
-def _to_user(row: RowMapping) -> User:
+def to_user(row: RowMapping) -> User:
+    """The account of a row that may have other tables' columns, too."""
     return User(
         id=row[users.c.id],
         org=row[users.c.org],

@@ -19,6 +19,9 @@ StoreError
 ├── UnknownSession           no such login in this organisation
 ├── SecondFactorExists       the account has a second factor already
 ├── NoSecondFactor           the account has none, or another than was meant
+├── UnknownIdentity          the account is nobody's at this provider, or somebody else's
+├── IdentityTaken            somebody at a provider has an account already
+├── AccountNotLinked         an address has an account, which is not theirs by the address alone
 ├── UnknownOrg               no such organisation
 ├── OrgExists                the organisation's slug is taken
 ├── IdempotencyMismatch      the key was used for another request
@@ -109,6 +112,18 @@ class SecondFactorExists(StoreError):
 
 class NoSecondFactor(StoreError):
     code = "no_second_factor"
+
+
+class UnknownIdentity(StoreError):
+    code = "identity_not_found"
+
+
+class IdentityTaken(StoreError):
+    code = "identity_taken"
+
+
+class AccountNotLinked(StoreError):
+    code = "account_not_linked"
 
 
 class UnknownOrg(StoreError):
