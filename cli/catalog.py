@@ -18,8 +18,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "serve": Entry("cli.commands.serve", "serve", "Run the API, the device endpoint and the background jobs."),
     "demo": Entry("cli.demo.main", "demo", "Show the whole journey with real devices on this machine."),
     "login": Entry("cli.commands.login", "login", "Log in as a person and remember it for 24 hours."),
-    "logout": Entry("cli.commands.login", "logout", "Forget the stored login of this server."),
+    "logout": Entry("cli.commands.login", "logout", "End the stored login, here and at the server."),
     "whoami": Entry("cli.commands.login", "whoami", "Show who the server takes you for, and what you may do."),
+    "profile": Entry("cli.commands.profile", "profile", "Name servers and persons, and choose among them."),
     "second-factor": Entry(
         "cli.commands.second_factor", "second_factor", "Ask for a code of an app at your login, too."
     ),

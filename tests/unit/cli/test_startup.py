@@ -42,6 +42,7 @@ def test_help_names_every_command_with_a_line() -> None:
         "login",
         "logout",
         "whoami",
+        "profile",
         "second-factor",
         "session",
         "push",
