@@ -33,6 +33,7 @@ from api.operator import (
     freezes,
     groups,
     invitations,
+    oidc,
     own_sessions,
     registration,
     repository,
@@ -66,6 +67,7 @@ log: Final = logging.getLogger("wavegate.api")
 
 BLUEPRINTS: Final[tuple[Routes, ...]] = (
     accounts.api,
+    oidc.api,
     api_keys.api,
     invitations.api,
     registration.api,

@@ -69,7 +69,7 @@ def _settings() -> Iterator[str]:
         elif name == "storage_url":
             default = "file:///HOME/orgs"
         else:
-            default = str(getattr(defaults, name))
+            default = str(getattr(defaults, name) or "") if name.startswith("oidc_") else str(getattr(defaults, name))
         yield f"| `WAVEGATE_{name.upper()}` | {default} | {meaning} |"
     yield ""
 

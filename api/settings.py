@@ -18,6 +18,9 @@ from urllib.parse import unquote, urlsplit
 
 from platformdirs import user_data_path
 
+from api.oidc_settings import OIDC_MEANINGS, read_oidc
+from evidence.federation import Wanted
+from evidence.people import Role
 from evidence.webhooks.addresses import Allowed
 
 
@@ -84,6 +87,14 @@ class Settings:
     metric_sources: Mapping[str, MetricSource] = field(default_factory=dict)
     webhook_allow: Allowed = field(default_factory=Allowed)
     oidc_allow: Allowed = field(default_factory=lambda: Allowed(setting="oidc_allow"))
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret_file: Path | None = None
+    oidc_scopes: str = "openid email profile"
+    oidc_email_domains: tuple[str, ...] = ()
+    oidc_required_claim: Wanted | None = None
+    oidc_roles: Mapping[Role, Wanted] = field(default_factory=dict)
+    oidc_default_role: Role | None = None
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     rate_limit_store: str = "memory"
     rate_limit_reads: int = 12_000
@@ -151,6 +162,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "without TLS: a list; as a variable, with commas between",
     "oidc_allow": "networks and hosts, as in `webhook_allow`, where issuers of identity tokens may be although they "
     "are private",
+    **OIDC_MEANINGS,
 }
 
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
@@ -188,6 +200,7 @@ _OTHERS: Final = frozenset(
         "API_KEY_FILE",
         "ID_TOKEN",
         "AUDIENCE",
+        "KEYRING",
         "CONFIG_DIR",
         "ROOT",
         "FILE",
@@ -251,6 +264,11 @@ def _build(found: Mapping[str, object]) -> Settings:
     database_url = str(found.get("database_url", f"sqlite:///{home / 'wavegate.db'}"))
     if not database_url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
         raise InvalidSettings("database_url is neither sqlite:///… nor postgresql://…")
+    issuers_allowed = _allowed("oidc_allow", found.get("oidc_allow", ()))
+    try:
+        oidc = read_oidc(found, issuers_allowed)
+    except ValueError as error:
+        raise InvalidSettings(str(error)) from None
     storage, bucket = _storage(str(found.get("storage_url", (home / "orgs").as_uri())), home)
     return Settings(
         home=home,
@@ -274,10 +292,11 @@ def _build(found: Mapping[str, object]) -> Settings:
         metric_sources=_metric_sources(found.get("metric_sources", {})),
         rate_limit_store=_rate_limit_store(str(found.get("rate_limit_store", "memory")), database_url),
         webhook_allow=_allowed("webhook_allow", found.get("webhook_allow", ())),
-        oidc_allow=_allowed("oidc_allow", found.get("oidc_allow", ())),
+        oidc_allow=issuers_allowed,
         trusted_proxies=_networks(found.get("trusted_proxies", "")),
         require_password_change=_flag("require_password_change", found.get("require_password_change", False)),
         registration=_one_of("registration", str(found.get("registration", "first")), "first", "open", "off"),
+        **oidc,
         **plain,  # type: ignore[arg-type]  # numbers by name, checked just above
     )
 

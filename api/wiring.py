@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from api.auth.issuers import Issuers
+from api.auth.oidc import OidcClient
 from api.guarded import Guarded
 from api.settings import Settings
 from api.traced import TracedIndex, TracedKeyring
@@ -40,6 +41,7 @@ from store.audit import AuditLog
 from store.database import Database
 from store.fleet import SqlFleet
 from store.idempotency import IdempotencyKeys
+from store.identities import Identities
 from store.inventory import SqlInventory
 from store.invitations import Invitations
 from store.login_failures import LoginFailures
@@ -82,6 +84,8 @@ class Shared:
     second_factors: SecondFactors
     publishers: Publishers
     issuers: Issuers
+    identities: Identities
+    oidc: OidcClient | None
     audit: AuditLog
     idempotency: IdempotencyKeys
     webhooks: Webhooks
@@ -289,6 +293,7 @@ def open_shared(settings: Settings) -> Shared:
     if is_on():
         db.observe(statement)
     rollout_store, deliveries = SqlRollouts(db), SqlDeliveries(db)
+    issuers = Issuers(Guarded(settings.oidc_allow))
     return Shared(
         version=version("wavegate"),
         settings=settings,
@@ -305,7 +310,9 @@ def open_shared(settings: Settings) -> Shared:
         failures=LoginFailures(db),
         second_factors=SecondFactors(db),
         publishers=Publishers(db),
-        issuers=Issuers(Guarded(settings.oidc_allow)),
+        issuers=issuers,
+        identities=Identities(db),
+        oidc=_oidc(settings, issuers),
         audit=AuditLog(db),
         idempotency=IdempotencyKeys(db),
         webhooks=Webhooks(
@@ -375,6 +382,19 @@ def wire(shared: Shared, org: str) -> Wavegate:
             make_salt=service.make_salt,
             rules=service.rules,
         ),
+    )
+
+
+def _oidc(settings: Settings, issuers: Issuers) -> OidcClient | None:
+    if not settings.oidc_issuer:
+        return None
+    return OidcClient(
+        issuer=settings.oidc_issuer,
+        client_id=settings.oidc_client_id,
+        secret_file=settings.oidc_client_secret_file,
+        scopes=settings.oidc_scopes,
+        issuers=issuers,
+        seal=_seal(settings, "oidc logins"),
     )
 
 

@@ -23,8 +23,9 @@ COMMANDS: Final[dict[str, Entry]] = {
         "cli.commands.register", "register", "Register the first organisation of a server that has none."
     ),
     "login": Entry("cli.commands.login", "login", "Log in as a person and remember it for 24 hours."),
-    "logout": Entry("cli.commands.login", "logout", "Forget the stored login of this server."),
+    "logout": Entry("cli.commands.login", "logout", "End the stored login, here and at the server."),
     "whoami": Entry("cli.commands.login", "whoami", "Show who the server takes you for, and what you may do."),
+    "profile": Entry("cli.commands.profile", "profile", "Name servers and persons, and choose among them."),
     "second-factor": Entry(
         "cli.commands.second_factor", "second_factor", "Ask for a code of an app at your login, too."
     ),

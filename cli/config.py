@@ -1,8 +1,10 @@
-"""What `publish` remembers between calls: servers by name, and who is logged in where.
+"""What `publish` remembers between calls: servers and persons by name, and who is logged in where.
 
 Two files in the person's configuration folder (``WAVEGATE_CONFIG_DIR``, else the platform's, e.g.
-``~/.config/wavegate``): ``config.toml`` holds ``[profiles.<name>]`` with a ``url``; ``credentials``, mode 0600, maps a
-server's address to the login token made there, so that no token is ever sent to another server.
+``~/.config/wavegate``): ``config.toml`` holds ``[profiles.<name>]`` with a ``url`` and the ``email`` of who logged in
+there last, and ``current``, the profile that is used unnamed; ``credentials``, mode 0600, maps a server's address, with
+``#<profile>`` behind it, to the login made there, so that no token is ever sent to another server. Its token is in
+there, too, unless the system's keyring took it.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from cli import token_store
 from cli.errors import UsageFault
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
+DEFAULT_PROFILE: Final = "default"
 _MAX_KEY_FILE: Final = 4096  # bytes; a key has about 60 characters, more is some other file
 
 
@@ -54,6 +58,14 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
+class Profile:
+    """A server remembered under a name, and the e-mail address of who logged in there last."""
+
+    url: str
+    email: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The configuration folder and the environment's key; reading never makes a file."""
 
@@ -72,31 +84,34 @@ class Config:
             folder = user_config_path("wavegate", appauthor=False)
         return cls(folder, os.environ.get("WAVEGATE_API_KEY", "").strip() or None)
 
-    def base_url(self, url: str | None, profile: str) -> str:
+    def profile_name(self, named: str | None) -> str:
+        """The profile that a call is about: the one it names, else the one chosen by `publish profile use`."""
+        return named or self._read()[0] or DEFAULT_PROFILE
+
+    def base_url(self, url: str | None, profile: str | None) -> str:
         """Address of the server without a trailing slash.
 
         Args:
             url: What the call said; goes before the profile.
-            profile: Name of a remembered server. Only ``default`` may be unknown: then it is this machine.
+            profile: Name of a remembered server, None for the current one. Only ``default`` may be unknown: then it is
+                this machine.
 
         Raises:
             UsageFault: The address is no http(s) URL, or the profile does not exist.
         """
         if url is None:
-            profiles = self._profiles()
-            if profile in profiles:
-                url = profiles[profile]
-            elif profile == "default":
+            profiles, name = self.profiles(), self.profile_name(profile)
+            if name in profiles:
+                url = profiles[name].url
+            elif name == DEFAULT_PROFILE:
                 url = DEFAULT_URL
             else:
-                known = ", ".join(sorted(profiles)) or "none"
-                raise UsageFault(
-                    f"there is no profile {profile!r} (known: {known})",
-                    hint=f"make it with `publish login --profile {profile} --url URL`",
-                )
+                raise _no_profile(name, profiles)
         return checked_url(url)
 
-    def credential(self, base_url: str, *, api_key_file: str | None, as_person: bool) -> Credential | None:
+    def credential(
+        self, base_url: str, *, api_key_file: str | None, as_person: bool, profile: str | None = None
+    ) -> Credential | None:
         """What to prove oneself with at this server.
 
         A key file named in the call goes first, then ``WAVEGATE_API_KEY``, then the stored login; for what only
@@ -104,57 +119,115 @@ class Config:
         """
         if api_key_file is not None:
             return Credential(_read_key(api_key_file), f"the key in {api_key_file}")
-        login = self.login(base_url)
+        login = self.login(base_url, profile)
         stored = None
         if login is not None and not login.is_expired(datetime.now(UTC)):
             stored = Credential(login.token, f"the login of {login.email}")
         given = Credential(self.api_key, "WAVEGATE_API_KEY") if self.api_key else None
         return (stored or given) if as_person else (given or stored)
 
-    def login(self, base_url: str) -> Login | None:
-        """The stored login at this server, over or not."""
-        stored = self._logins().get(base_url)
+    def login(self, base_url: str, profile: str | None = None) -> Login | None:
+        """The stored login at this server, over or not.
+
+        Without a profile named it is the current profile's, else the only one there is at this server.
+        """
+        logins = self._logins()
+        name = self._entry(logins, base_url, profile)
         try:
-            return None if stored is None else Login(stored["token"], stored["expires_at"], stored["email"])
-        except (KeyError, TypeError):
+            stored = logins[name]
+            token = token_store.get(name) if stored.get("in_keyring") else stored["token"]
+            return None if token is None else Login(token, stored["expires_at"], stored["email"])
+        except (KeyError, TypeError, AttributeError):
             return None
 
     def remember(self, base_url: str, login: Login, profile: str) -> None:
-        """Store a login for this server, and the server under the profile's name."""
-        logins = self._logins()
-        logins[base_url] = {"token": login.token, "expires_at": login.expires_at, "email": login.email}
+        """Store a login for this server, and the server and the person under the profile's name."""
+        logins, name = self._logins(), _entry_name(base_url, profile)
+        kept = {"expires_at": login.expires_at, "email": login.email}
+        logins[name] = (
+            {"in_keyring": True, **kept} if token_store.put(name, login.token) else {"token": login.token, **kept}
+        )
         self._write_private("credentials", json.dumps(logins, indent=2) + "\n")
-        profiles = self._profiles()
-        if profiles.get(profile) != base_url:
-            profiles[profile] = base_url
-            sections = (f"[profiles.{json.dumps(name)}]\nurl = {json.dumps(to)}\n" for name, to in profiles.items())
-            self._write_private("config.toml", "\n".join(sections))
+        current, profiles = self._read()
+        profiles[profile] = Profile(base_url, login.email)
+        self._write(current, profiles)
 
-    def forget(self, base_url: str) -> bool:
+    def forget(self, base_url: str, profile: str | None = None) -> bool:
         """Drop the stored login of this server; false when there was none."""
         logins = self._logins()
-        if logins.pop(base_url, None) is None:
+        name = self._entry(logins, base_url, profile)
+        found = logins.pop(name, None)
+        if found is None:
             return False
+        if isinstance(found, dict) and found.get("in_keyring"):
+            token_store.drop(name)
         self._write_private("credentials", json.dumps(logins, indent=2) + "\n")
         return True
 
-    def _profiles(self) -> dict[str, str]:
+    def profiles(self) -> dict[str, Profile]:
+        """All profiles by name."""
+        return self._read()[1]
+
+    def use(self, profile: str) -> Profile:
+        """Make a profile the one that is used unnamed; raises UsageFault when it does not exist."""
+        _, profiles = self._read()
+        if profile not in profiles and profile != DEFAULT_PROFILE:
+            raise _no_profile(profile, profiles)
+        self._write(profile, profiles)
+        return profiles.get(profile, Profile(DEFAULT_URL, None))
+
+    def remove(self, profile: str) -> Profile:
+        """Forget a profile with its login; raises UsageFault when it does not exist."""
+        current, profiles = self._read()
+        if profile not in profiles:
+            raise _no_profile(profile, profiles)
+        gone = profiles.pop(profile)
+        self.forget(checked_url(gone.url), profile)
+        self._write(None if current == profile else current, profiles)
+        return gone
+
+    def _entry(self, logins: Mapping[str, Any], base_url: str, profile: str | None) -> str:
+        name = _entry_name(base_url, self.profile_name(profile))
+        if profile is None and name not in logins:
+            others = [one for one in logins if one == base_url or one.startswith(f"{base_url}#")]
+            if len(others) == 1:
+                return others[0]
+        return name
+
+    def _write(self, current: str | None, profiles: Mapping[str, Profile]) -> None:
+        chosen = [f"current = {json.dumps(current)}\n"] if current else []
+        sections = [
+            f"[profiles.{json.dumps(name)}]\nurl = {json.dumps(one.url)}\n"
+            + (f"email = {json.dumps(one.email)}\n" if one.email else "")
+            for name, one in profiles.items()
+        ]
+        text = "\n".join(chosen + sections)
+        if text != self._text():
+            self._write_private("config.toml", text)
+
+    def _text(self) -> str:
+        try:
+            return (self.folder / "config.toml").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
+
+    def _read(self) -> tuple[str | None, dict[str, Profile]]:
+        """The current profile, if one was chosen, and all of them."""
         path = self.folder / "config.toml"
         try:
-            told = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
+            told = tomllib.loads(self._text())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageFault(f"{path} cannot be read: {error}", hint="mend or remove the file") from error
-        profiles = told.get("profiles", {})
+        profiles, current = told.get("profiles", {}), told.get("current")
         if not isinstance(profiles, dict):
             raise UsageFault(f"{path}: profiles is no table of profiles", hint='write [profiles.default] url = "…"')
         found = {}
         for name, profile in profiles.items():
             if not isinstance(profile, dict) or not isinstance(profile.get("url"), str):
                 raise UsageFault(f"{path}: profile {name!r} has no url", hint='write url = "https://…" below it')
-            found[str(name)] = profile["url"]
-        return found
+            email = profile.get("email")
+            found[str(name)] = Profile(profile["url"], email if isinstance(email, str) else None)
+        return (current if isinstance(current, str) and current else None), found
 
     def _logins(self) -> dict[str, Any]:
         try:
@@ -198,6 +271,19 @@ def checked_url(url: str) -> str:
     if not usable or parts.username or parts.query or parts.fragment:
         raise UsageFault(f"{url!r} is not the address of a server", hint="write it like https://wavegate.example.com")
     return url.rstrip("/")
+
+
+def _entry_name(base_url: str, profile: str) -> str:
+    # An address has no fragment, so nothing else is called this.
+    return base_url if profile == DEFAULT_PROFILE else f"{base_url}#{profile}"
+
+
+def _no_profile(name: str, profiles: Mapping[str, Profile]) -> UsageFault:
+    known = ", ".join(sorted(profiles)) or "none"
+    return UsageFault(
+        f"there is no profile {name!r} (known: {known})",
+        hint=f"make it with `publish login --profile {name} --url URL`",
+    )
 
 
 def _read_key(path: str) -> str:

@@ -25,7 +25,7 @@ class Invocation:
     def __init__(self) -> None:
         self.output: str | None = None
         self.url: str | None = None
-        self.profile: str = "default"
+        self.profile: str | None = None
         self.api_key_file: str | None = None
         self.org: str | None = None
 
@@ -81,7 +81,9 @@ class Invocation:
 
         config = Config.from_environment()
         base_url = config.base_url(self.url, self.profile)
-        credential = config.credential(base_url, api_key_file=self.api_key_file, as_person=as_person)
+        credential = config.credential(
+            base_url, api_key_file=self.api_key_file, as_person=as_person, profile=self.profile
+        )
         return Client(base_url, credential, notice=self.note)
 
     def publishing_client(self, trusted: bool | None, product: str | None) -> Client:

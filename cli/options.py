@@ -81,7 +81,7 @@ def _server_options(command: Command, forms: Sequence[str]) -> Command:
         envvar="WAVEGATE_PROFILE",
         expose_value=False,
         callback=_remember("profile"),
-        help="Server remembered under this name by login. [default: default]",
+        help="Server and person remembered under this name by login. [default: that of `publish profile use`]",
     )(decorated)
     return click.option(  # type: ignore[no-any-return]
         "--url",

@@ -77,3 +77,7 @@ class IdTokenSpent(EvidenceError):
 
 class IssuerUnreachable(EvidenceError):
     code = "issuer_unreachable"
+
+
+class LoginRefused(EvidenceError):
+    code = "login_refused"

@@ -141,5 +141,4 @@ identities = Table(
     Column("user_id", Key, ForeignKey("users.id"), nullable=False, index=True),
     Column("follows_roles", Boolean, nullable=False),
     Column("linked_at", UtcDateTime, nullable=False),
-    Column("last_used_at", UtcDateTime),
 )

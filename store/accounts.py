@@ -63,7 +63,7 @@ class Accounts:
         query = select(users).where(users.c.org == org, users.c.email_key == key)
         with self._database.read() as connection:
             row = connection.execute(query).mappings().first()
-            return None if row is None else _to_user(row)
+            return None if row is None else to_user(row)
 
     def users_by_email(self, email: str, *, org: str | None, limit: int) -> Sequence[User]:
         """The accounts with this address, whatever the case, in one organisation or in all; in order of their ids."""
@@ -74,7 +74,7 @@ class Accounts:
         if org is not None:
             query = query.where(users.c.org == org)
         with self._database.read() as connection:
-            return [_to_user(row) for row in connection.execute(query).mappings()]
+            return [to_user(row) for row in connection.execute(query).mappings()]
 
     def users(
         self, org: str, *, after: str | None = None, limit: int = 50, chosen: Chosen | None = None
@@ -84,7 +84,7 @@ class Accounts:
         if after is not None:
             query = query.where(users.c.id > after)
         with self._database.read() as connection:
-            return [_to_user(row) for row in connection.execute(query).mappings()]
+            return [to_user(row) for row in connection.execute(query).mappings()]
 
     def count_users(self, org: str, chosen: Chosen | None = None) -> int:
         """How many accounts the organisation has; only the ``chosen``."""
@@ -157,7 +157,7 @@ class Accounts:
         )
         with self._database.read() as connection:
             row = connection.execute(query).mappings().first()
-            return None if row is None else (_to_key(row), _to_user(row))
+            return None if row is None else (_to_key(row), to_user(row))
 
     def key(self, org: str, key_id: str) -> tuple[ApiKey, User]:
         """A key that is not revoked, expired or not, and its account; raises UnknownApiKey."""
@@ -170,7 +170,7 @@ class Accounts:
             row = connection.execute(query).mappings().first()
         if row is None:
             raise UnknownApiKey(f"no API key {key_id} that is not revoked")
-        return _to_key(row), _to_user(row)
+        return _to_key(row), to_user(row)
 
     def rotate_key(self, old: ApiKey, new: ApiKey, event: AuditEvent, *, until: datetime) -> None:
         """Put ``new`` in the place of ``old``, which ends at ``until`` or when it would have ended, if that is sooner.
@@ -199,7 +199,7 @@ class Accounts:
         if after is not None:
             query = query.where(api_keys.c.id < after)
         with self._database.read() as connection:
-            return [(_to_key(row), _to_user(row)) for row in connection.execute(query).mappings()]
+            return [(_to_key(row), to_user(row)) for row in connection.execute(query).mappings()]
 
     def count_keys(self, org: str) -> int:
         """How many keys are not revoked."""
@@ -243,7 +243,7 @@ class Accounts:
         )
         with self._database.read() as connection:
             row = connection.execute(query).mappings().first()
-            return None if row is None else (_to_session(row), _to_user(row))
+            return None if row is None else (_to_session(row), to_user(row))
 
     def live_sessions(self, org: str, user_id: str, *, now: datetime, idle: timedelta) -> Sequence[Session]:
         """The account's logins that count at ``now``, newest first; a cookie's also ends when unused for ``idle``."""
@@ -319,7 +319,7 @@ def _user(connection: Connection, org: str, user_id: str) -> User:
     row = connection.execute(query).mappings().first()
     if row is None:
         raise UnknownUser(f"no account {user_id}")
-    return _to_user(row)
+    return to_user(row)
 
 
 def _user_row(user: User) -> dict[str, object]:
@@ -341,7 +341,8 @@ def _user_row(user: User) -> dict[str, object]:
 # Rows are read by column, not by name: a credential comes joined with its account, and both have an ``id``.
 
 
-def _to_user(row: RowMapping) -> User:
+def to_user(row: RowMapping) -> User:
+    """The account of a row that may have other tables' columns, too."""
     return User(
         id=row[users.c.id],
         org=row[users.c.org],

@@ -22,6 +22,9 @@ StoreError
 ├── UnknownInvitation        no such invitation in this organisation that is pending
 ├── InvitationRefused        the code cannot be accepted (any more)
 ├── LastAdmin                nobody would be left to administer accounts
+├── UnknownIdentity          the account is nobody's at this provider, or somebody else's
+├── IdentityTaken            somebody at a provider has an account already
+├── AccountNotLinked         an address has an account, which is not theirs by the address alone
 ├── UnknownOrg               no such organisation
 ├── OrgExists                the organisation's slug is taken
 ├── CountsUnreachable        nobody counts requests where rate_limit_store says
@@ -126,6 +129,18 @@ class InvitationRefused(StoreError):
 
 class LastAdmin(StoreError):
     code = "last_admin"
+
+
+class UnknownIdentity(StoreError):
+    code = "identity_not_found"
+
+
+class IdentityTaken(StoreError):
+    code = "identity_taken"
+
+
+class AccountNotLinked(StoreError):
+    code = "account_not_linked"
 
 
 class UnknownOrg(StoreError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -81,6 +81,24 @@ def log_in(
     (user,) = matching
     check_second(user)
     failures.clear_failures(user.org, email)
+    session, text = begin_session(user, kind=kind, life=life, accounts=accounts, now=now)
+    return user, text, session
+
+
+def begin_session(
+    user: User,
+    *,
+    kind: SessionKind,
+    life: timedelta,
+    accounts: Accounts,
+    now: datetime,
+    data: Mapping[str, object] | None = None,
+) -> tuple[Session, str]:
+    """Make a session of somebody who has shown who they are; with its secret, to hand out once.
+
+    Args:
+        data: What the event tells besides the kind.
+    """
     secret = new_secret(SESSION if kind is SessionKind.SESSION else LOGIN_TOKEN)
     session = Session(
         id=new_id("ses"),
@@ -92,8 +110,9 @@ def log_in(
         expires_at=now + life,
     )
     by = Actor(ActorKind.USER, user.id, user.name, session.id)
-    accounts.add_session(session, AuditEvent("user.logged_in", user.id, by, now, {"kind": kind.value}))
-    return user, secret.text, session
+    told = {"kind": kind.value, **(data or {})}
+    accounts.add_session(session, AuditEvent("user.logged_in", user.id, by, now, told))
+    return session, secret.text
 
 
 def check_password(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from cli.asking import ask, given_password, read_password
 from cli.invocation import Invocation
 from cli.options import server_options
 from cli.text import cell, fields, moment
+
+if TYPE_CHECKING:
+    from cli.client import Client
 
 
 @click.command()
@@ -24,6 +27,9 @@ from cli.text import cell, fields, moment
     help="Change the password to the one in FILE, as a one-time password demands.",
 )
 @click.option("--code", metavar="CODE", help="What your authenticator app shows, or a recovery code.")
+@click.option("--oidc", is_flag=True, help="Log in in your browser, by the provider that the server knows.")
+@click.option("--device", is_flag=True, help="Log in by the provider in a browser elsewhere: shows a page and a code.")
+@click.option("--link", is_flag=True, help="With --oidc: let the account you are logged in with here be logged in so.")
 @server_options
 def login(
     invocation: Invocation,
@@ -32,22 +38,54 @@ def login(
     password_stdin: bool,
     new_password_file: str | None,
     code: str | None,
+    oidc: bool,
+    device: bool,
+    link: bool,
 ) -> None:
     """Log in as a person and remember it for 24 hours.
 
-    The login token is stored in a file only you can read, and sent to this server only. Passwords are never taken
-    from the command line, where other people on the machine could see them.
+    The login token is stored in the system's keyring, if the package `keyring` is installed and finds one, else in a
+    file only you can read; it is sent to this server only. Passwords are never taken from the command line, where other
+    people on the machine could see them.
+
+    With --profile the server and the login get a name; `publish profile use` makes it the one used unnamed.
     """
+    from cli.errors import UsageFault
+
+    by_password = {"--email": email, "--password-file": password_file, "--password-stdin": password_stdin}
+    given = [name for name, value in by_password.items() if value]
+    if oidc + device > 1 or (given and (oidc or device)):
+        raise UsageFault(f"{' and '.join([*given, *(['--oidc'] * oidc), *(['--device'] * device)])} exclude each other")
+    if link and not oidc:
+        raise UsageFault("--link goes with --oidc")
+    if oidc and not sys.stderr.isatty():
+        raise UsageFault(
+            "--oidc needs a person at a terminal, and nobody sits here",
+            hint="a program takes an API key, or in a CI job its own identity (`publish push --trusted`)",
+        )
+    if link:
+        _link(invocation)
+    elif oidc or device:
+        _by_provider(invocation, device=device)
+    else:
+        _by_password(invocation, email, password_file, password_stdin, new_password_file, code)
+
+
+def _by_password(
+    invocation: Invocation,
+    email: str | None,
+    password_file: str | None,
+    password_stdin: bool,
+    new_password_file: str | None,
+    code: str | None,
+) -> None:
     from cli.client import Client
-    from cli.config import Config, Credential, Login
+    from cli.config import Credential
     from cli.errors import ApiRefusal
 
     email = email or ask("E-mail", "--email")
     password = given_password(password_file, password_stdin)
-
-    config = Config.from_environment()
-    base_url = config.base_url(invocation.url, invocation.profile)
-    stranger = Client(base_url, None, notice=invocation.note)
+    stranger = _stranger(invocation)
     asked = {"email": email, "password": password} | ({} if code is None else {"code": code})
     try:
         told = stranger.post("/auth/token", asked)
@@ -55,7 +93,7 @@ def login(
         if refusal.code != "code_required" or not sys.stdin.isatty() or password_stdin:
             raise
         told = stranger.post("/auth/token", {**asked, "code": ask("Code of your app", "--code")})
-    config.remember(base_url, Login(told["token"], told["expires_at"], email), invocation.profile)
+    _remember(invocation, stranger.base_url, told, email)
 
     fresh = new_password_file and read_password(new_password_file)
     user = told["user"]
@@ -64,17 +102,54 @@ def login(
         click.echo("This password was for one time only; choose your own.", err=True)
         fresh = click.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
     if fresh:
-        person = Client(base_url, Credential(told["token"], "this login"))
+        person = Client(stranger.base_url, Credential(told["token"], "this login"))
         user = user | {"password_change_required": False}
         person.patch("/profile", {"password": fresh, "current_password": password}, etag=None)
     elif must_change:
         click.echo(
             "warning: this password was for one time only; change it with `publish login --new-password-file`", err=True
         )
-    answer = {"url": base_url, "profile": invocation.profile, "user": user, "expires_at": told["expires_at"]}
+    _tell(invocation, stranger.base_url, {**told, "user": user})
+
+
+def _by_provider(invocation: Invocation, *, device: bool) -> None:
+    from cli.federated import by_browser, by_device
+
+    stranger = _stranger(invocation)
+    told = by_device(stranger) if device else stranger.post("/auth/oidc/token", by_browser(stranger))
+    _remember(invocation, stranger.base_url, told, told["user"]["email"])
+    _tell(invocation, stranger.base_url, told)
+
+
+def _link(invocation: Invocation) -> None:
+    from cli.federated import by_browser
+
+    client = invocation.client(as_person=True)
+    linked = client.post("/profile/identities", by_browser(_stranger(invocation)))
+    invocation.emit(linked, f"linked to {cell(linked['subject'])} at {cell(linked['issuer'])}")
+
+
+def _stranger(invocation: Invocation) -> Client:
+    from cli.client import Client
+
+    return Client(invocation.base_url(), None, notice=invocation.note)
+
+
+def _remember(invocation: Invocation, base_url: str, told: dict[str, Any], email: str) -> None:
+    from cli.config import Config, Login
+
+    config = Config.from_environment()
+    config.remember(base_url, Login(told["token"], told["expires_at"], email), config.profile_name(invocation.profile))
+
+
+def _tell(invocation: Invocation, base_url: str, told: dict[str, Any]) -> None:
+    from cli.config import Config
+
+    user, until = told["user"], told["expires_at"]
+    profile = Config.from_environment().profile_name(invocation.profile)
     invocation.emit(
-        answer,
-        f"logged in to {base_url} as {cell(user['email'])} ({cell(user['role'])}) until {moment(told['expires_at'])}",
+        {"url": base_url, "profile": profile, "user": user, "expires_at": until},
+        f"logged in to {base_url} as {cell(user['email'])} ({cell(user['role'])}) until {moment(until)}",
     )
 
 
@@ -88,14 +163,14 @@ def logout(invocation: Invocation) -> None:
 
     config = Config.from_environment()
     base_url = config.base_url(invocation.url, invocation.profile)
-    stored = config.login(base_url)
+    stored = config.login(base_url, invocation.profile)
     if stored is not None:
         try:
             Client(base_url, Credential(stored.token, "the stored login")).post("/auth/logout", {})
         except CliError:
             # The server ends the login by itself within a day; what counts is that it is gone from here.
             invocation.note(f"{base_url} was not told; the login ends there by itself")
-    was_there = config.forget(base_url)
+    was_there = config.forget(base_url, invocation.profile)
     invocation.emit(
         {"url": base_url, "logged_out": was_there},
         f"logged out of {base_url}" if was_there else f"there was no login for {base_url}",

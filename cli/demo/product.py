@@ -150,7 +150,10 @@ class Product:
 
     def environment(self, *, person: str | None = ADMIN) -> dict[str, str]:
         """The variables for a process of this product, without any other ``WAVEGATE_*``."""
-        logins = {"WAVEGATE_CONFIG_DIR": str(self.folder / "logins" / (person or "nobody"))}
+        logins = {
+            "WAVEGATE_CONFIG_DIR": str(self.folder / "logins" / (person or "nobody")),
+            "WAVEGATE_KEYRING": "off",  # the one of whoever runs this is not for made-up people
+        }
         key = {"WAVEGATE_API_KEY": self.api_key} if person is None else {}
         return foreign_variables() | self._variables | logins | key
 

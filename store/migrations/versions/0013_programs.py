@@ -67,7 +67,6 @@ def upgrade() -> None:
         sa.Column("user_id", KEY, nullable=False),
         sa.Column("follows_roles", sa.Boolean(), nullable=False),
         sa.Column("linked_at", TIME, nullable=False),
-        sa.Column("last_used_at", TIME),
         sa.ForeignKeyConstraint(["org"], ["orgs.slug"], name="fk_identities_org"),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_identities_user_id"),
         sa.PrimaryKeyConstraint("org", "issuer", "subject", name="pk_identities"),

@@ -36,6 +36,12 @@ class Outcome:
 Publish = Callable[..., Outcome]
 
 
+@pytest.fixture(autouse=True)
+def _no_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests keeps their own keyring to themselves."""
+    monkeypatch.setenv("WAVEGATE_KEYRING", "off")
+
+
 @pytest.fixture
 def server() -> Iterator[ApiServerSimulator]:
     with ApiServerSimulator() as simulator:
