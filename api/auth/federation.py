@@ -10,7 +10,8 @@ from evidence.federation import Admission, Identity, Newcomer
 from evidence.ids import new_id
 from evidence.model import Actor, ActorKind, AuditEvent
 from evidence.people import Role, User
-from store.accounts import Accounts, email_key
+from store.accounts import Accounts
+from store.chosen_accounts import email_key
 from store.errors import IdentityTaken, UserExists
 from store.identities import Identities
 

@@ -15,8 +15,8 @@ from api.auth.gate import COOKIE
 from api.auth.login import begin_session
 from api.auth.oidc import LOGIN_LIFE, OidcClient
 from api.errors import ApiError
-from api.operator.accounts import LoginToken, check_person, user
-from api.operator.routes import PREFIX, Body, Routes, now, reply, services
+from api.operator.accounts import LoginToken, user
+from api.operator.routes import PREFIX, Body, Routes, caller, now, reply, services
 from evidence.federation import Newcomer, introduce
 from evidence.model import AuditEvent
 from evidence.people import Session, SessionKind, User
@@ -192,28 +192,28 @@ def finish_device_login(body: DeviceAnswer) -> Response:
     return _token(_client().finish_by_device(body.handle, now=now()))
 
 
-@api.on("GET", "/profile/identities", LinkedIdentities)
+@api.on("GET", "/profile/identities", LinkedIdentities, person=True)
 def list_own_identities() -> Response:
     """List what one can log in by besides the password"""
-    me = check_person().user
+    me = caller().user
     found = services().identities.of(me.org, me.id)
     shown = [LinkedIdentity(issuer=one.issuer, subject=one.subject, linked_at=one.linked_at) for one in found]
     return reply(LinkedIdentities(items=shown))
 
 
-@api.on("POST", "/profile/identities", LinkedIdentity, status=201)
+@api.on("POST", "/profile/identities", LinkedIdentity, status=201, person=True)
 def link_own_identity(body: NativeAnswer) -> Response:
     """Link one's account to who one is at the provider"""
-    me = check_person()
+    me = caller()
     newcomer = _introduced(_answered(body))
     services().identities.link(me.user, newcomer, linked(newcomer, me.user, me.actor, now()))
     return reply(LinkedIdentity(issuer=newcomer.issuer, subject=newcomer.subject, linked_at=now()), 201)
 
 
-@api.on("POST", "/profile/identities/unlink", None, status=204)
+@api.on("POST", "/profile/identities/unlink", None, status=204, person=True)
 def unlink_own_identity(body: Unlink) -> Response:
     """Log in by this identity no more; needs a password to log in by"""
-    me = check_person()
+    me = caller()
     if me.user.password_hash is None:
         raise ApiError(409, "last_way_in", "the account has no password; without this identity nobody could log in")
     event = AuditEvent("user.unlinked", me.user.id, me.actor, now(), body.model_dump())

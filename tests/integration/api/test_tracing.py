@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from api.app import create_app
+from api.installation import Installation
 from api.jobs import Jobs
 from api.settings import InvalidSettings, Settings, read_settings
 from api.setup import initialise
@@ -58,7 +59,7 @@ def test_a_publish_is_one_trace_with_its_signatures_its_record_and_the_statement
     assert answer.status_code == 201
     home.call("POST", "/auth/token", {"email": "ann@example.com", "password": PASSWORD}, token="")
     home.call("GET", "/artifacts/art_unknown")
-    jobs = Jobs(home.wiring, Tallies())
+    jobs = Jobs(Installation(home.wiring, home.wiring), Tallies())
     jobs.start()
     jobs.stop()
     home.app.extensions["stop"]()
