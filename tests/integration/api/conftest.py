@@ -1,9 +1,9 @@
-"""A real home on SQLite, made the way `publish init` makes it, and the application over it."""
+"""A real home, made the way `publish init` makes it, and the application over it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,17 @@ from werkzeug.test import TestResponse
 
 import api.operator.routes
 from api.app import create_app
-from api.settings import read_settings
+from api.settings import Settings, read_settings
 from api.setup import Initialised, initialise
-from api.wiring import Wavegate, open_wavegate
+from api.wiring import ROOT_FILE, Wavegate, open_wavegate
+from tests.databases import Databases
 
 
 @dataclass
 class Home:
     """A home, its application, and the credentials that `publish init` told."""
 
+    databases: Databases
     made: Initialised
     wiring: Wavegate
     app: Flask
@@ -59,6 +61,10 @@ class Home:
         assert made.status_code == 201, made.text
         return self.login(email, "a long enough password")
 
+    def stored(self) -> bytes:
+        """All that the database holds, in no order."""
+        return self.databases.stored(self.made.home)
+
     def upload(self, content: bytes) -> str:
         """Take in bytes and return the upload id."""
         answer = self.call("PUT", "/artifacts/content", data=content)
@@ -72,16 +78,31 @@ class Home:
         return self.call("POST", "/artifacts", {"upload_id": self.upload(content), **fields})
 
 
+def settings_of(databases: Databases, home: Path) -> Settings:
+    """Settings of a home; passwords are hashed cheaply, so that a test does not wait for them."""
+    return read_settings(
+        {"WAVEGATE_HOME": str(home), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192", **databases.environ(home)}
+    )
+
+
+@pytest.fixture(scope="module")
+def first_home(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Initialised:
+    """What the homes of a module are copies of: making keys and signing takes longer than most tests."""
+    settings = settings_of(databases, tmp_path_factory.mktemp("first") / "home")
+    return initialise(settings, org="acme", admin="admin@example.com", now=datetime.now(UTC))
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    """A fresh home; passwords are hashed cheaply, so that a test does not wait for them."""
-    environ = {"WAVEGATE_HOME": str(tmp_path / "home"), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192"}
-    settings = read_settings(environ)
-    made = initialise(settings, org="acme", admin="admin@example.com", now=datetime.now(UTC))
-    wiring = open_wavegate(settings)
+def home(databases: Databases, first_home: Initialised, tmp_path: Path) -> Iterator[Home]:
+    """A fresh home."""
+    folder = tmp_path / "home"
+    databases.copy_home(first_home.home, folder)
+    wiring = open_wavegate(settings_of(databases, folder))
     app = create_app(wiring)
-    yield Home(made, wiring, app, app.test_client())
+    made = replace(first_home, home=folder, root=folder / ROOT_FILE)
+    yield Home(databases, made, wiring, app, app.test_client())
     wiring.close()
+    databases.forget(folder)
 
 
 class ShiftedClock(datetime):
