@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from api.settings import Settings
-from api.wiring import MARKER, ROOT_FILE, keys_folder, repository_folder, repository_storage
+from api.wiring import MARKER, ROOT_FILE, keys_folder, open_database, repository_folder, repository_storage
 from evidence.ids import new_id
 from evidence.model import Actor, ActorKind, AuditEvent
 from evidence.people import ApiKey, Role, User
@@ -103,7 +103,7 @@ def initialise(
         except RepositoryError as error:
             raise SetupRefused(f"{error}; nothing was made") from error
     make_private_folder(home)
-    db = Database(settings.database_url)
+    db = open_database(settings)
     try:
         db.migrate()
         accounts = Accounts(db)
@@ -152,7 +152,7 @@ def finish_ceremony(settings: Settings, org: str, *, now: datetime) -> str | Non
     """
     folder = repository_folder(settings, org)
     first = folder / "metadata" / "1.root.json"
-    db = Database(settings.database_url)
+    db = open_database(settings)
     try:
         repository_storage(settings, org, db).follow(folder)
         if not (first.parent / "timestamp.json").exists():

@@ -39,6 +39,7 @@ from store.idempotency import IdempotencyKeys
 from store.inventory import SqlInventory
 from store.login_failures import LoginFailures
 from store.permits import SqlPermits
+from store.pool import Limits
 from store.readings import SqlReadings
 from store.repository_lease import SqlLease
 from store.rollouts import SqlRollouts
@@ -212,6 +213,22 @@ def organisation_of(settings: Settings) -> str:
     return marker.read_text("utf-8").strip()
 
 
+def open_database(settings: Settings) -> Database:
+    """The database of a home; nothing is connected before the first transaction."""
+    return Database(
+        settings.database_url,
+        limits=Limits(
+            size=settings.database_pool,
+            overflow=settings.database_overflow,
+            wait_seconds=settings.database_wait_seconds,
+            connect_seconds=settings.database_connect_seconds,
+            statement_seconds=settings.database_statement_seconds,
+            idle_seconds=settings.database_idle_seconds,
+            pooler=settings.database_pooler,
+        ),
+    )
+
+
 def open_wavegate(settings: Settings) -> Wavegate:
     """Open a home that ``publish init`` made; brings the database to this program's version.
 
@@ -219,7 +236,7 @@ def open_wavegate(settings: Settings) -> Wavegate:
         NotInitialised: There is no home, or its making was cut short.
     """
     org = organisation_of(settings)
-    db = Database(settings.database_url)
+    db = open_database(settings)
     db.migrate()
     accounts = Accounts(db)
     artifacts = ArtifactIndex(db, org)
