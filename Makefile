@@ -5,6 +5,12 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
+# Files of a few long tests first and those of many short ones last: no worker sits idle beside another's long file.
+TESTS := tests/acceptance tests/integration tests/unit
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# Containers like to forbid byte code. The tests start hundreds of processes, and each would compile all of us anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 RESOLVE := $(BIN)/uv pip compile --universal --system-certs --generate-hashes \
 	--no-config --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet
@@ -36,12 +42,12 @@ demo: setup
 	@$(BIN)/publish demo $(ARGS)
 
 test: setup lint
-	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not nightly and not serial" tests/unit tests/integration tests/acceptance
-	$(PYTEST) -m "serial and not nightly" tests/unit tests/integration tests/acceptance
+	$(PYTEST) $(PARALLEL) -m "not nightly and not serial" $(TESTS)
+	$(PYTEST) -m "serial and not nightly" $(TESTS)
 
 test-all: setup lint
-	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not serial" tests/unit tests/integration tests/acceptance
-	$(PYTEST) -m "serial" tests/unit tests/integration tests/acceptance
+	$(PYTEST) $(PARALLEL) -m "not serial" $(TESTS)
+	$(PYTEST) -m "serial" $(TESTS)
 
 bench: setup
 	$(BIN)/python -m tests.perf.bench $(ARGS)

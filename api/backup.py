@@ -27,7 +27,16 @@ from typing import Any, BinaryIO, Final
 
 from api.archive import members, sink_for
 from api.settings import Settings
-from api.wiring import MARKER, ROOT_FILE, Wavegate, bucket_address, keys_folder, repository_folder, repository_storage
+from api.wiring import (
+    MARKER,
+    ROOT_FILE,
+    Wavegate,
+    bucket_address,
+    keys_folder,
+    open_database,
+    repository_folder,
+    repository_storage,
+)
 from evidence.model import Actor, ActorKind, AuditEvent
 from keys.files import make_private_folder, write_private
 from keys.keyring import Keyring
@@ -41,7 +50,6 @@ from repo_signing.storage import LocalStorage
 from repo_signing.view import View
 from store.artifacts import ArtifactIndex
 from store.backup import copy_sqlite, sqlite_file
-from store.database import Database
 
 FORMAT: Final = 1
 MANIFEST: Final = "backup.json"
@@ -225,7 +233,7 @@ def _settle(
     disk: LocalStorage | None,
 ) -> Restored:
     org, serial = str(manifest["org"]), int(manifest["serial"])
-    db = Database(settings.database_url)
+    db = open_database(settings)
     try:
         db.migrate()
         index = ArtifactIndex(db, org)

@@ -8,7 +8,7 @@ from typing import Any
 
 from api.organisations import finish_ceremony
 from api.settings import Settings
-from api.wiring import keys_folder, open_wavegate, organisation_of, repository_folder, repository_storage
+from api.wiring import keys_folder, open_database, open_wavegate, organisation_of, repository_folder, repository_storage
 from evidence.model import Actor, ActorKind, AuditEvent
 from keys.keyring import Keyring
 from repo_signing.first_drafts import Ceremony
@@ -79,7 +79,7 @@ class LocalDrafts:
         if (folder / "metadata" / "timestamp.json").exists():
             wiring = open_wavegate(self._settings, self._org)
             return wiring.repository.drafts, wiring
-        self._db = Database(self._settings.database_url)
+        self._db = open_database(self._settings)
         storage = repository_storage(self._settings, self._org, self._db)
         return Ceremony(folder, Keyring(keys_folder(self._settings, self._org)), storage=storage), None
 

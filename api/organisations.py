@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from api.settings import Settings
-from api.wiring import keys_folder, repository_folder, repository_storage, root_file
+from api.wiring import keys_folder, open_database, repository_folder, repository_storage, root_file
 from evidence.ids import new_id
 from evidence.model import Actor, ActorKind, AuditEvent
 from evidence.people import ApiKey, Role, User
@@ -199,7 +199,7 @@ def finish_ceremony(settings: Settings, org: str, *, now: datetime) -> str | Non
     """
     folder = repository_folder(settings, org)
     first = folder / "metadata" / "1.root.json"
-    db = Database(settings.database_url)
+    db = open_database(settings)
     try:
         repository_storage(settings, org, db).follow(folder)
         if not (first.parent / "timestamp.json").exists():

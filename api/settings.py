@@ -105,11 +105,25 @@ class Settings:
     rate_limit_anonymous: int = 1_200
     require_password_change: bool = False
     registration: str = "first"
+    database_pool: int = 10
+    database_overflow: int = 30
+    database_wait_seconds: float = 10.0
+    database_connect_seconds: int = 10
+    database_statement_seconds: float = 60.0
+    database_idle_seconds: float = 60.0
+    database_pooler: bool = False
 
 
 MEANINGS: Final[Mapping[str, str]] = {
     "home": "folder of the server's data: database, repository, keys, device CA",
     "database_url": "`sqlite:///…` (default: `wavegate.db` in the home) or `postgresql://…`",
+    "database_pool": "connections that each process keeps open to the database (1 to 200)",
+    "database_overflow": "connections opened beside them when all are in use (0 to 500)",
+    "database_wait_seconds": "seconds a request waits for a free connection before it is answered 503 (0.1 to 60)",
+    "database_connect_seconds": "seconds PostgreSQL may take to accept a connection (2 to 60)",
+    "database_statement_seconds": "seconds one statement may take on PostgreSQL, but for migrations (1 to 3600)",
+    "database_idle_seconds": "seconds after which PostgreSQL ends a transaction in which nothing happens (1 to 3600)",
+    "database_pooler": "`true`: a pooler such as PgBouncer gives a connection for one transaction at a time",
     "storage_url": "where the signed repository lives: `file:///…` (default: `orgs` in the home), "
     "`s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`",
     "storage_endpoint": "URL of an object store that is not the provider's own; empty: the provider's",
@@ -166,6 +180,12 @@ MEANINGS: Final[Mapping[str, str]] = {
 }
 
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "database_pool": (1, 200),
+    "database_overflow": (0, 500),
+    "database_wait_seconds": (0.1, 60),
+    "database_connect_seconds": (2, 60),
+    "database_statement_seconds": (1, 3600),
+    "database_idle_seconds": (1, 3600),
     "http_threads": (1, 512),
     "device_threads": (1, 512),
     "max_artifact_bytes": (1, 2**50),
@@ -297,6 +317,7 @@ def _build(found: Mapping[str, object]) -> Settings:
         require_password_change=_flag("require_password_change", found.get("require_password_change", False)),
         registration=_one_of("registration", str(found.get("registration", "first")), "first", "open", "off"),
         **oidc,
+        database_pooler=_flag("database_pooler", found.get("database_pooler", False)),
         **plain,  # type: ignore[arg-type]  # numbers by name, checked just above
     )
 

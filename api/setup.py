@@ -8,7 +8,7 @@ from pathlib import Path
 
 from api.organisations import Holders, NewAdmin, SetupRefused, add_first_key, check_founding, create_organisation
 from api.settings import Settings
-from api.wiring import MARKER
+from api.wiring import MARKER, open_database
 from keys.device_ca import create_device_ca
 from keys.files import make_private_folder, write_private
 from repo_signing.roles import BINS
@@ -86,7 +86,7 @@ def _begin(settings: Settings, *, now: datetime) -> Database:
             "`publish init` was cut short there, remove it first"
         )
     make_private_folder(home)
-    db = Database(settings.database_url)
+    db = open_database(settings)
     try:
         db.migrate()
         if Organisations(db).all():

@@ -47,6 +47,7 @@ from store.invitations import Invitations
 from store.login_failures import LoginFailures
 from store.organisations import Organisations
 from store.permits import SqlPermits
+from store.pool import Limits
 from store.publishers import Publishers
 from store.readings import SqlReadings
 from store.repository_lease import SqlLease
@@ -239,10 +240,26 @@ def check_home(settings: Settings) -> None:
         raise NotInitialised(f"{settings.home} is no Wavegate home; make one with `publish init`, or set WAVEGATE_HOME")
 
 
+def open_database(settings: Settings) -> Database:
+    """The database of a home; nothing is connected before the first transaction."""
+    return Database(
+        settings.database_url,
+        limits=Limits(
+            size=settings.database_pool,
+            overflow=settings.database_overflow,
+            wait_seconds=settings.database_wait_seconds,
+            connect_seconds=settings.database_connect_seconds,
+            statement_seconds=settings.database_statement_seconds,
+            idle_seconds=settings.database_idle_seconds,
+            pooler=settings.database_pooler,
+        ),
+    )
+
+
 def organisations_of(settings: Settings) -> list[str]:
     """The slugs of all organisations of a finished home, oldest first; raises NotInitialised."""
     check_home(settings)
-    db = Database(settings.database_url)
+    db = open_database(settings)
     try:
         db.migrate()
         return [one.slug for one in Organisations(db).all()]
@@ -288,7 +305,7 @@ def open_shared(settings: Settings) -> Shared:
         NotInitialised: There is no home, or its making was cut short.
     """
     check_home(settings)
-    db = Database(settings.database_url)
+    db = open_database(settings)
     db.migrate()
     if is_on():
         db.observe(statement)

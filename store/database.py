@@ -30,18 +30,15 @@ from store.errors import (
     UnstorableValue,
 )
 from store.lookup import Lookup
+from store.pool import WRITER_PATIENCE_SECONDS, Limits, prepare_postgresql
 from store.together import Together
-
-WRITER_PATIENCE_SECONDS: Final = 30  # a writer waits this long for another; transactions last milliseconds
-POOL_SIZE: Final = 10  # kept open in each process
-POOL_OVERFLOW: Final = 30  # opened beside them when all request threads need one at once
-POOL_PATIENCE_SECONDS: Final = 10
-CONNECT_PATIENCE_SECONDS: Final = 10
 
 T = TypeVar("T")
 
 _MIGRATION_LOCK: Final = 0x57617665  # any constant; PostgreSQL's advisory locks are numbers ("Wave")
 _IS_WRITE: Final = "wavegate_write"
+_CANCELLED: Final = "57014"  # PostgreSQL's query_canceled: a statement that took too long
+_DEFAULT: Final = Limits()
 
 
 class Database:
@@ -53,39 +50,35 @@ class Database:
 
     Args:
         url: ``sqlite:///<file>`` (the folder must exist), ``postgresql://…`` (psycopg 3).
-        pool_size: Connections kept open; up to ``pool_overflow`` more are opened when needed.
-        pool_overflow: See ``pool_size``.
+        limits: How many connections there are, and how long anything may take on one.
 
     Raises:
         InvalidDatabaseUrl: The URL is malformed or names another kind of database. Nothing is opened before the
             first transaction.
     """
 
-    def __init__(self, url: str, *, pool_size: int = POOL_SIZE, pool_overflow: int = POOL_OVERFLOW) -> None:
+    def __init__(self, url: str, *, limits: Limits = _DEFAULT) -> None:
         parsed = _parse(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self._shown = parsed.render_as_string(hide_password=True)
+        self._limits = limits
         self._writing = threading.local()
         # SQLite lets one writer in and has the others sleep and poll; threads of one process queue here instead.
         self._sqlite_writer = threading.Lock()
         self._together = Together(self.write, self._translated)
         self._engine = create_engine(
             parsed,
-            pool_size=pool_size,
-            max_overflow=pool_overflow,
-            pool_timeout=POOL_PATIENCE_SECONDS,
+            pool_size=limits.size,
+            max_overflow=limits.overflow,
+            pool_timeout=limits.wait_seconds,
             pool_pre_ping=not self.is_sqlite,
             hide_parameters=True,  # statements carry password hashes and digests of secrets
-            connect_args=(
-                {"timeout": WRITER_PATIENCE_SECONDS}
-                if self.is_sqlite
-                else {"connect_timeout": CONNECT_PATIENCE_SECONDS}
-            ),
+            connect_args={"timeout": WRITER_PATIENCE_SECONDS} if self.is_sqlite else limits.connect_args(),
         )
         if self.is_sqlite:
             _prepare_sqlite(self._engine)
         else:
-            _prepare_postgresql(self._engine)
+            prepare_postgresql(self._engine, limits)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -155,13 +148,16 @@ class Database:
         """
         with self._turn(), self._translated(), self._engine.connect() as connection:
             if self.is_sqlite:
-                # Rebuilding a table drops the old one, and that would cascade into its children.
-                connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
-                connection.rollback()
+                # Rebuilding a table drops the old one, and that would cascade into its children. SQLite passes over
+                # this word inside a transaction, so it goes around the one that every statement here begins.
+                connection.connection.cursor().execute("PRAGMA foreign_keys=OFF")
             try:
                 connection = connection.execution_options(**{_IS_WRITE: True})
                 with connection.begin():
                     if not self.is_sqlite:
+                        # A large table takes its time, and so does waiting for whoever migrates already.
+                        connection.execute(text("SET LOCAL statement_timeout = 0"))
+                        connection.execute(text("SET LOCAL lock_timeout = 0"))
                         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
                     self._refuse_newer(_stored_version(connection))
                     config = _alembic()
@@ -245,8 +241,12 @@ class Database:
         try:
             yield
         except PoolTimeout as error:
-            raise DatabaseBusy(f"no database connection became free in {POOL_PATIENCE_SECONDS} s; try again") from error
+            waited = f"{self._limits.wait_seconds:g}"
+            raise DatabaseBusy(f"no database connection became free in {waited} s; try again") from error
         except OperationalError as error:
+            if _sqlstate(error) == _CANCELLED:
+                most = f"{self._limits.statement_seconds:g}"
+                raise DatabaseBusy(f"a statement took longer than {most} s and was ended; try again") from error
             if _is_contention(error):
                 raise DatabaseBusy("another writer was in the way for too long; try again") from error
             raise DatabaseUnreachable(f"the database {self._shown} does not answer: {_first_line(error)}") from error
@@ -265,7 +265,7 @@ class Database:
         except CommandError as error:
             raise DatabaseTooNew(
                 f"the database {self._shown} has schema {found}, newer than this program's {_program_version()}; "
-                "use the release that wrote it, or a later one"
+                "use the release that wrote it, or a later one; there is no way back but a backup made before"
             ) from error
 
     def _refuse_dangling(self, connection: Connection) -> None:
@@ -311,19 +311,14 @@ def _prepare_sqlite(engine: Engine) -> None:
     event.listen(engine, "begin", begun)
 
 
-def _prepare_postgresql(engine: Engine) -> None:
-    def connected(connection: Any, _entry: ConnectionPoolEntry) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET lock_timeout = '{WRITER_PATIENCE_SECONDS}s'")
-        connection.commit()
-
-    event.listen(engine, "connect", connected)
-
-
 def _is_contention(error: OperationalError) -> bool:
     """Somebody else's lock: SQLite's busy and locked, PostgreSQL's lock timeout, deadlock and serialisation failure."""
-    name = getattr(error.orig, "sqlite_errorname", None) or getattr(error.orig, "sqlstate", None) or ""
+    name = getattr(error.orig, "sqlite_errorname", None) or _sqlstate(error)
     return name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "40", "55P03"))
+
+
+def _sqlstate(error: DBAPIError) -> str:
+    return getattr(error.orig, "sqlstate", None) or ""
 
 
 def _alembic() -> Config:

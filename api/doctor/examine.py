@@ -8,8 +8,7 @@ from datetime import datetime
 from api.doctor import home, network, stores
 from api.doctor.model import Check, Level, Looks, guarded, unknown, warn, well
 from api.settings import Settings
-from api.wiring import NotInitialised, organisation_of
-from store.database import Database
+from api.wiring import NotInitialised, open_database, organisation_of
 from store.errors import StoreError
 
 
@@ -62,7 +61,7 @@ def _server(settings: Settings, ask: network.Ask, now: datetime, *, serving: boo
 
 def _stored(settings: Settings, org: str, now: datetime, *, serving: bool) -> Looks:
     try:
-        db = Database(settings.database_url)
+        db = open_database(settings)
     except StoreError as error:
         yield Check("database", Level.FAIL, str(error), "see WAVEGATE_DATABASE_URL")
         return

@@ -53,17 +53,16 @@ def create(
     `publish repo sign DRAFT --home HOME --org SLUG --key URI`. It is served when enough have signed.
     """
     from api.organisations import NewAdmin, SetupRefused, add_first_key, create_organisation
-    from api.wiring import NotInitialised, check_home
+    from api.wiring import NotInitialised, check_home, open_database
     from keys.errors import CustodyError
     from repo_signing.errors import RepositoryError
-    from store.database import Database
     from store.errors import OrgExists
 
     holders = holders_of(production, (root_keys, root_threshold), (targets_keys, targets_threshold))
     settings, now = _settings(config), datetime.now(UTC)
     try:
         check_home(settings)
-        db = Database(settings.database_url)
+        db = open_database(settings)
         try:
             db.migrate()
             made = create_organisation(
@@ -101,8 +100,7 @@ def create(
 @output_option
 def list_(invocation: Invocation, config: Path | None) -> None:
     """List the organisations, oldest first, and whether the root of each is signed."""
-    from api.wiring import NotInitialised, check_home, root_file
-    from store.database import Database
+    from api.wiring import NotInitialised, check_home, open_database, root_file
     from store.organisations import Organisations
 
     settings = _settings(config)
@@ -110,7 +108,7 @@ def list_(invocation: Invocation, config: Path | None) -> None:
         check_home(settings)
     except NotInitialised as error:
         raise click.ClickException(str(error)) from error
-    db = Database(settings.database_url)
+    db = open_database(settings)
     try:
         db.migrate()
         found = Organisations(db).all()

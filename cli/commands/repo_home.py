@@ -34,10 +34,9 @@ def sync(invocation: Invocation, destination: Path, deep: bool, config: Path | N
     Any web server may hand out DEST while this runs: clients see the old state or the new one, whole. A run that was
     cut short is gone on with by the next. Everything is checked against its signatures before it is copied.
     """
-    from api.wiring import organisation_of, repository_folder, repository_storage
+    from api.wiring import open_database, organisation_of, repository_folder, repository_storage
     from cli.errors import UsageFault
     from repo_signing.mirror import Mirror
-    from store.database import Database
 
     if str(destination).startswith(_BUCKETS):
         raise UsageFault(
@@ -46,7 +45,7 @@ def sync(invocation: Invocation, destination: Path, deep: bool, config: Path | N
         )
     settings = _settings(config)
     org = _opened(lambda: organisation_of(settings, invocation.org))
-    kept_by = repository_storage(settings, org, Database(settings.database_url))
+    kept_by = repository_storage(settings, org, open_database(settings))
     done = Mirror(repository_folder(settings, org), destination, deep=deep, kept_by=kept_by).sync()
     answer = {"serial": done.serial, "files": done.files, "bytes": done.length, "removed": done.removed}
     invocation.emit(

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.databases import Databases
+
 BIN = Path(sys.executable).parent
 START_SECONDS = 60
 
@@ -31,8 +33,9 @@ def free_port() -> int:
 class Home:
     """A home made by `publish init`, and the servers over it."""
 
-    def __init__(self, folder: Path, *options: str | Path) -> None:
+    def __init__(self, databases: Databases, folder: Path, *options: str | Path) -> None:
         self.folder = folder
+        self.database_url = databases.url(folder)
         self.config = folder.parent / "cli-config"
         self.environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("WAVEGATE_")},
@@ -40,6 +43,7 @@ class Home:
             "WAVEGATE_PASSWORD_MEMORY_KIB": "8192",
             "WAVEGATE_SCHEDULER_SECONDS": "0.2",
             "WAVEGATE_CONFIG_DIR": str(self.config),
+            **databases.environ(folder),
         }
         made = subprocess.run(
             [BIN / "publish", "init", "-o", "json", *map(str, options)],
@@ -134,12 +138,12 @@ class Server:
 
 
 @pytest.fixture
-def make_home(tmp_path: Path) -> Iterator[Callable[..., Home]]:
+def make_home(databases: Databases, tmp_path: Path) -> Iterator[Callable[..., Home]]:
     """Makes homes; their servers end with the test."""
     with ExitStack() as stack:
 
         def make(*options: str | Path) -> Home:
-            home = Home(tmp_path / f"home-{time.monotonic_ns()}" / "wavegate", *options)
+            home = Home(databases, tmp_path / f"home-{time.monotonic_ns()}" / "wavegate", *options)
             stack.callback(home.end)
             return home
 

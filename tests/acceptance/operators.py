@@ -114,7 +114,7 @@ def check_everything(home: Home, people: Sequence[Operator]) -> Counter[tuple[st
     stands in the history as often as it was answered, none that was refused does, and what was answered before another
     began has the lower revision.
     """
-    database = Database(f"sqlite:///{home.folder / 'wavegate.db'}")
+    database = Database(home.database_url)
     rollouts = SqlRollouts(database)
     taken: Counter[tuple[str, str]] = Counter()
     assert rollouts.intents(ORG) == []

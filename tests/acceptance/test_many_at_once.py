@@ -35,7 +35,6 @@ WAVES = [
     {"group": "everyone", "percent": 50, "gate": GATE},
     {"group": "everyone", "gate": GATE},
 ]
-ROUNDS = 18  # commands of each operator
 
 
 class Device:
@@ -100,10 +99,10 @@ class Fleet:
     def url(self) -> str:
         return random.choice(self.servers).url
 
-    def operate(self, operator: Operator, seed: int) -> None:
+    def operate(self, operator: Operator, seed: int, commands: int) -> None:
         """One operator's day: makes rollouts now and then, else does this and that to any of them."""
         dice = random.Random(seed)
-        for step in range(ROUNDS):
+        for step in range(commands):
             time.sleep(dice.random() * 0.5)
             if not self.known or dice.random() < 0.05:
                 body: dict[str, object] = {"product": "fw", "version": f"{dice.randint(1, 3)}.0", "waves": WAVES}
@@ -148,9 +147,17 @@ def bring_another(people: list[Operator]) -> str:
     return str(made["id"])
 
 
-@pytest.mark.parametrize("kills", [0, 4], ids=["two servers stay", "servers are killed"])
+@pytest.mark.parametrize(
+    ("commands", "kills"),
+    [
+        pytest.param(8, 0, id="two servers stay"),
+        pytest.param(8, 2, id="servers are killed"),
+        pytest.param(18, 0, id="two servers stay for long", marks=pytest.mark.nightly),
+        pytest.param(18, 4, id="servers are killed again and again", marks=pytest.mark.nightly),
+    ],
+)
 def test_ten_operators_on_two_servers_leave_one_history(
-    make_home: Callable[..., Home], tmp_path: Path, wait_until: Wait, kills: int
+    make_home: Callable[..., Home], tmp_path: Path, wait_until: Wait, commands: int, kills: int
 ) -> None:
     home = make_home()
     fleet = Fleet(home, [home.serve(**FAST), home.serve(**FAST)])
@@ -159,7 +166,7 @@ def test_ten_operators_on_two_servers_leave_one_history(
     with ThreadPoolExecutor(len(people) + len(devices)) as pool:
         reports = [pool.submit(fleet.report, device, seed) for seed, device in enumerate(devices)]
         try:
-            days = [pool.submit(fleet.operate, person, seed) for seed, person in enumerate(people)]
+            days = [pool.submit(fleet.operate, person, seed, commands) for seed, person in enumerate(people)]
             for number in range(kills):
                 time.sleep(0.7 + number * 0.3)
                 fleet.servers[number % 2].kill()
@@ -206,7 +213,10 @@ COMMANDS = st.sampled_from(["approve", "pause", "resume", "retry", "abort", "ref
 PROGRAMS = st.lists(st.lists(COMMANDS, min_size=1, max_size=5), min_size=4, max_size=4)
 
 
-def test_whatever_four_people_do_at_once_fits_one_order(make_home: Callable[..., Home], tmp_path: Path) -> None:
+@pytest.mark.parametrize("examples", [10, pytest.param(25, marks=pytest.mark.nightly)])
+def test_whatever_four_people_do_at_once_fits_one_order(
+    make_home: Callable[..., Home], tmp_path: Path, examples: int
+) -> None:
     home = make_home()
     servers = [home.serve(**FAST), home.serve(**FAST)]
     prepare(home, tmp_path, 0)
@@ -221,7 +231,7 @@ def test_whatever_four_people_do_at_once_fits_one_order(make_home: Callable[...,
     with ThreadPoolExecutor(4) as pool:
 
         @settings(
-            max_examples=25,
+            max_examples=examples,
             deadline=None,
             derandomize=True,
             database=None,
@@ -236,4 +246,4 @@ def test_whatever_four_people_do_at_once_fits_one_order(make_home: Callable[...,
 
         at_once()
     taken = check_everything(home, people)
-    assert sum(taken.values()) >= 50
+    assert sum(taken.values()) >= 2 * examples

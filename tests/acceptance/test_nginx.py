@@ -19,6 +19,7 @@ from urllib.error import HTTPError
 import pytest
 
 from tests.acceptance.conftest import BIN, Home, free_port
+from tests.databases import Databases
 from tests.simulators.nginx import Nginx, NotToBeHad, running_nginx
 from tests.simulators.tuf_clients import Agent, PythonTuf
 
@@ -100,7 +101,7 @@ def raw(port: int, target: bytes) -> bytes:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("nginx")
-    home, port = Home(folder / "home" / "wavegate", "--org", "acme"), free_port()
+    home, port = Home(Databases(None), folder / "home" / "wavegate", "--org", "acme"), free_port()
     try:
         server = home.serve(WAVEGATE_PUBLIC_URL=f"http://127.0.0.1:{port}")
         home.environ["WAVEGATE_LISTEN"] = server.url.removeprefix("http://")

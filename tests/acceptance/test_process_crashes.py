@@ -37,7 +37,7 @@ def listens(address: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("died_of", [signal.SIGKILL, signal.SIGSEGV])
+@pytest.mark.parametrize("died_of", [signal.SIGKILL, pytest.param(signal.SIGSEGV, marks=pytest.mark.nightly)])
 def test_when_the_first_process_dies_the_others_end_and_both_ports_are_free(
     make_home: Callable[..., Home], wait_until: Wait, died_of: signal.Signals
 ) -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
@@ -225,12 +226,13 @@ def test_sixteen_publishers_over_two_servers_lose_nothing(make_home: Callable[[]
     assert home.publish("repo", "status")["artifacts"] == 160
 
 
+@pytest.mark.parametrize("lives", [2, pytest.param(4, marks=pytest.mark.nightly)])
 def test_killing_the_server_amid_publishes_loses_nothing_that_was_acknowledged(
-    make_home: Callable[[], Home], tmp_path: Path
+    make_home: Callable[[], Home], tmp_path: Path, lives: int
 ) -> None:
     home = make_home()
     acknowledged: list[str] = []
-    for life in range(3):
+    for life in range(lives):
         server = home.serve()
         home.url = server.url
         stop = threading.Event()

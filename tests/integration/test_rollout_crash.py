@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -36,6 +35,7 @@ from store.artifacts import ArtifactIndex, SqlReleases
 from store.database import Database
 from store.fleet import SqlFleet
 from store.rollouts import SqlRollouts
+from tests.databases import Databases
 from tests.simulators.repository import StockClient
 from tests.simulators.repository_faults import Crash, Faults, FaultyStorage
 
@@ -124,10 +124,10 @@ MOVES: dict[str, tuple[Move, list[Move], State]] = {
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with one approved rollout whose first wave may open."""
     home = tmp_path_factory.mktemp("base") / "home"
-    settings = settings_of(home)
+    settings = settings_of(databases, home)
     initialise(settings, org=ORG, admin="a@example.com", now=NOW)
     opened = Opened(settings)
     event = AuditEvent("group.created", "grp_1", ANN, NOW)
@@ -153,13 +153,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def settings_of(home: Path) -> Settings:
-    return read_settings({"WAVEGATE_HOME": str(home), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192"})
+def settings_of(databases: Databases, home: Path) -> Settings:
+    return read_settings(
+        {"WAVEGATE_HOME": str(home), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192", **databases.environ(home)}
+    )
 
 
-def prepared(base: Path, folder: Path, moves: list[Move]) -> Settings:
-    shutil.copytree(base, folder, symlinks=True)
-    settings = replace(settings_of(folder))
+def prepared(databases: Databases, base: Path, folder: Path, moves: list[Move]) -> Settings:
+    databases.copy_home(base, folder)
+    settings = settings_of(databases, folder)
     opened = Opened(settings)
     for one in moves:
         one(opened)
@@ -205,32 +207,35 @@ def check(settings: Settings, act: Move, reached: State, clients: Path) -> None:
 @pytest.mark.parametrize("how", ["before", "after", "torn"])
 @pytest.mark.parametrize("name", MOVES)
 def test_a_crash_at_any_step_leaves_what_is_served_equal_to_the_state(
-    name: str, how: str, base: Path, tmp_path: Path
+    name: str, how: str, databases: Databases, base: Path, tmp_path: Path
 ) -> None:
     act, before, reached = MOVES[name]
     ready = tmp_path / "ready"
-    settings = prepared(base, ready, before)
+    settings = prepared(databases, base, ready, before)
     opened = Opened(settings)
     StockClient(opened.repository, tmp_path / "old", (ready / "root.json").read_bytes()).refresh()
     opened.db.close()
     counted = Faults()
     trial = tmp_path / "count"
-    shutil.copytree(ready, trial)
-    assert not crash_at(settings_of(trial), act, counted)
+    databases.copy_home(ready, trial)
+    assert not crash_at(settings_of(databases, trial), act, counted)
     assert {"propose", "settle", "rename", "project"} <= set(counted.steps)
     points = [at for at, step in enumerate(counted.steps) if how != "torn" or step == "write"]
     assert len(points) >= (3 if how == "torn" else 15)
     for at in points:
         folder = tmp_path / f"at-{at}"
-        shutil.copytree(ready, folder)
+        databases.copy_home(ready, folder)
         shutil.copytree(tmp_path / "old", tmp_path / f"clients-{at}" / "old")
-        assert crash_at(settings_of(folder), act, Faults(at, how))
-        check(settings_of(folder), act, reached, tmp_path / f"clients-{at}")
+        assert crash_at(settings_of(databases, folder), act, Faults(at, how))
+        check(settings_of(databases, folder), act, reached, tmp_path / f"clients-{at}")
         shutil.rmtree(folder)
+        databases.forget(folder)
 
 
-def test_a_refresh_after_weeks_of_sleep_serves_the_same_decision(base: Path, tmp_path: Path) -> None:
-    settings = prepared(base, tmp_path / "home", [open_wave])
+def test_a_refresh_after_weeks_of_sleep_serves_the_same_decision(
+    databases: Databases, base: Path, tmp_path: Path
+) -> None:
+    settings = prepared(databases, base, tmp_path / "home", [open_wave])
     opened = Opened(settings)
     before = opened.repository.served(PATHS[0])
     signed = opened.repository.refresh(now=NOW + timedelta(days=30))

@@ -32,6 +32,7 @@ from evidence.ids import new_id
 from store.membership import recount
 from store.models import device_certificates, devices, group_devices, group_sizes, groups
 from tests.acceptance.conftest import Home
+from tests.databases import Databases
 from tests.perf.measure import cpu_of_session
 from tests.simulators.devices import new_key, private_pem, request_for, stub
 
@@ -221,7 +222,7 @@ def _at(seconds: Sequence[float], percent: int) -> float:
 
 @contextmanager
 def a_home(folder: Path) -> Iterator[Home]:
-    home = Home(folder / "home" / "wavegate")
+    home = Home(Databases(None), folder / "home" / "wavegate")
     try:
         yield home
     finally:

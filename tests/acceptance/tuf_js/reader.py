@@ -1,21 +1,21 @@
-"""Runs ``fetch.mjs``: a stock tuf-js client."""
+"""Runs ``fetch.mjs``: stock tuf-js clients in one process, with Node.js and its packages both from locks."""
 
 from __future__ import annotations
 
+import atexit
 import json
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 from tests.acceptance.node import CACHE, NODE, environment, install
 
 HERE: Final = Path(__file__).resolve().parent
 FETCH_WITHIN_SECONDS: Final = 60
-_CLOCK: Final = (
-    "const Real = Date; globalThis.Date = class extends Real {"
-    " constructor(...given) { given.length ? super(...given) : super(Real.now() + %d); } };"
-)
+
+_lock: Final = threading.Lock()
+_running: list[subprocess.Popen[str]] = []
 
 
 def fetch(
@@ -27,18 +27,48 @@ def fetch(
         ``{"timestamp": version, "targets": {path: {"sha256", "length", "file"} or None when unknown}}``, or
         ``{"refused": name of the error, "message"}``. ``folder`` keeps its metadata between calls.
     """
-    script = install(HERE, "fetch.mjs") / "fetch.mjs"
-    urls = [metadata_url.rstrip("/"), targets_url.rstrip("/")]
-    clock = quote(_CLOCK % (ahead_seconds * 1000))
-    options = [f"--import=data:text/javascript,{clock}"] if ahead_seconds else []
-    ran = subprocess.run(
-        [str(NODE), str(script), str(root), *urls, str(folder), *paths],
-        capture_output=True,
-        text=True,
-        timeout=FETCH_WITHIN_SECONDS,
-        env=environment(CACHE / "tuf_js", *options),
-    )
-    assert ran.stdout, ran.stderr
-    told: dict[str, Any] = json.loads(ran.stdout)
-    assert (ran.returncode == 0) == ("targets" in told), ran.stderr
+    order = {
+        "root": str(root),
+        "metadata_url": metadata_url.rstrip("/"),
+        "targets_url": targets_url.rstrip("/"),
+        "folder": str(folder),
+        "paths": paths,
+        "ahead_seconds": ahead_seconds,
+    }
+    with _lock:
+        node = _node()
+        assert node.stdin is not None
+        assert node.stdout is not None
+        node.stdin.write(json.dumps(order) + "\n")
+        node.stdin.flush()
+        # An order that takes longer ends the process, and with it the line that is waited for.
+        impatience = threading.Timer(FETCH_WITHIN_SECONDS, node.kill)
+        impatience.start()
+        line = node.stdout.readline()
+        impatience.cancel()
+    assert line, f"tuf-js ended, or did not answer in {FETCH_WITHIN_SECONDS} s"
+    told: dict[str, Any] = json.loads(line)
     return told
+
+
+def _node() -> subprocess.Popen[str]:
+    if _running and _running[-1].poll() is None:
+        return _running[-1]
+    _end()
+    node = subprocess.Popen(
+        [str(NODE), str(install(HERE, "fetch.mjs") / "fetch.mjs")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(CACHE / "tuf_js"),
+    )
+    _running.append(node)
+    return node
+
+
+@atexit.register
+def _end() -> None:
+    for node in _running:
+        node.kill()
+        node.communicate()
+    _running.clear()

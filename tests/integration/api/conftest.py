@@ -1,11 +1,11 @@
-"""A real home on SQLite, made the way `publish init` makes it, and the application over it."""
+"""A real home, made the way `publish init` makes it, and the application over it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from werkzeug.test import TestResponse
 
 import api.operator.routes
 from api.app import create_app
-from api.settings import read_settings
+from api.settings import Settings, read_settings
 from api.setup import Initialised, initialise
-from api.wiring import Wavegate, open_wavegate
+from api.wiring import ROOT_FILE, Wavegate, open_wavegate
+from tests.databases import Databases
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Home:
     wiring: Wavegate
     app: Flask
     client: FlaskClient
+    databases: Databases = field(default_factory=lambda: Databases(None), kw_only=True)
 
     def call(
         self, method: str, path: str, body: object = None, *, token: str | None = None, **more: Any
@@ -61,6 +63,10 @@ class Home:
         assert made.status_code == 201, made.text
         return self.login(email, "a long enough password")
 
+    def stored(self) -> bytes:
+        """All that the database holds, in no order."""
+        return self.databases.stored(self.made.home)
+
     def upload(self, content: bytes) -> str:
         """Take in bytes and return the upload id."""
         answer = self.call("PUT", "/artifacts/content", data=content)
@@ -74,30 +80,63 @@ class Home:
         return self.call("POST", "/artifacts", {"upload_id": self.upload(content), **fields})
 
 
+def settings_of(databases: Databases, home: Path, **more: str) -> Settings:
+    """Settings of a home; passwords are hashed cheaply, so that a test does not wait for them."""
+    return read_settings(
+        {"WAVEGATE_HOME": str(home), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192", **databases.environ(home), **more}
+    )
+
+
+@pytest.fixture(scope="module")
+def first_home(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Initialised:
+    """What the homes of a module are copies of: making keys and signing takes longer than most tests."""
+    settings = settings_of(databases, tmp_path_factory.mktemp("first") / "home")
+    return initialise(settings, org="acme", admin="admin@example.com", now=datetime.now(UTC))
+
+
 @contextmanager
 def made_home(folder: Path, **more: str) -> Iterator[Home]:
-    """A home below ``folder``, with ``more`` in its environment; passwords are hashed cheaply, so that a test does not
-    wait for them."""
-    environ = {"WAVEGATE_HOME": str(folder / "home"), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192", **more}
-    settings = read_settings(environ)
+    """A home of its own below ``folder``, with ``more`` in its environment; its database is a file unless that says
+    otherwise."""
+    databases = Databases(None)
+    settings = settings_of(databases, folder / "home", **more)
     made = initialise(settings, org="acme", admin="admin@example.com", now=datetime.now(UTC))
+    with opened(databases, made, settings) as home:
+        yield home
+
+
+@contextmanager
+def copied_home(databases: Databases, first: Initialised, folder: Path) -> Iterator[Home]:
+    """A copy of the module's first home; dropped at the end, with its database."""
+    databases.copy_home(first.home, folder)
+    made = replace(first, home=folder, root=folder / ROOT_FILE)
+    with opened(databases, made, settings_of(databases, folder)) as home:
+        yield home
+    databases.forget(folder)
+
+
+@contextmanager
+def opened(databases: Databases, made: Initialised, settings: Settings) -> Iterator[Home]:
+    """A home with its application."""
     wiring = open_wavegate(settings)
     app = create_app(wiring)
-    yield Home(made, wiring, app, app.test_client())
+    yield Home(made, wiring, app, app.test_client(), databases=databases)
     wiring.close()
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
+def home(databases: Databases, first_home: Initialised, tmp_path: Path) -> Iterator[Home]:
     """A fresh home."""
-    with made_home(tmp_path) as fresh:
+    with copied_home(databases, first_home, tmp_path / "home") as fresh:
         yield fresh
 
 
 @pytest.fixture(scope="module")
-def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+def shared_home(
+    databases: Databases, first_home: Initialised, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Home]:
     """One home for all tests of a module, which keep out of one another's way by themselves."""
-    with made_home(tmp_path_factory.mktemp("shared")) as fresh:
+    with copied_home(databases, first_home, tmp_path_factory.mktemp("shared") / "home") as fresh:
         yield fresh
 
 

@@ -14,11 +14,12 @@ import pytest
 
 from api.backup import back_up, restore
 from api.rebuild import rebuild_index
-from api.settings import Settings, read_settings
+from api.settings import Settings
 from api.wiring import NotInitialised, Wavegate, open_wavegate
 from keys.files import write_private
 from repo_signing.errors import BackupRefused, IndexAhead, RepositoryDamaged
-from tests.integration.api.conftest import Home
+from tests.databases import POSTGRESQL, SQLITE
+from tests.integration.api.conftest import Home, settings_of
 from tests.simulators.repository import StockClient
 from tests.simulators.repository_faults import Crash, Faults, FaultyStorage
 
@@ -26,8 +27,11 @@ FIRST = "fw/1/any/fw.bin"
 LATER = "fw/2/any/fw.bin"
 
 
-def settings_of(folder: Path) -> Settings:
-    return read_settings({"WAVEGATE_HOME": str(folder), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192"})
+def restored_from(backup: Path, home: Home, folder: Path) -> Settings:
+    """Settings of a home to restore; on PostgreSQL, the database was restored from its dump before."""
+    if home.databases.kind == POSTGRESQL and not home.databases.has(folder):
+        home.databases.copy(backup, folder)
+    return settings_of(home.databases, folder)
 
 
 @contextmanager
@@ -48,7 +52,11 @@ def soon() -> datetime:
 
 
 def backed_up(home: Home, destination: Path, *, keys: bool = True) -> Path:
-    back_up(home.wiring, destination, keys=keys, database=True, now=datetime.now(UTC))
+    """A backup; on PostgreSQL without the database, which was dumped right before."""
+    if home.databases.kind == POSTGRESQL:
+        home.wiring.db.close()
+        home.databases.copy(home.made.home, destination)
+    back_up(home.wiring, destination, keys=keys, database=home.databases.kind == SQLITE, now=datetime.now(UTC))
     return destination
 
 
@@ -62,11 +70,11 @@ def test_a_client_that_saw_later_states_accepts_what_was_restored(home: Home, tm
         client.refresh()
     assert client.fetch(LATER) == b"later"
 
-    done = restore(settings_of(tmp_path / "new"), destination, now=soon())
+    done = restore(restored_from(destination, home, tmp_path / "new"), destination, now=soon())
 
     assert (done.org, done.serial_in_backup, done.artifacts) == ("acme", 2, 1)
     assert done.serial > home.wiring.repository.serial()
-    with opened(settings_of(tmp_path / "new")) as wiring:
+    with opened(restored_from(destination, home, tmp_path / "new")) as wiring:
         old, new = device(wiring, tmp_path / "client", home), device(wiring, tmp_path / "fresh", home)
         for one in (old, new):
             assert one.fetch(FIRST) == b"one"
@@ -109,20 +117,15 @@ def test_a_backup_without_keys_needs_them_from_elsewhere(home: Home, tmp_path: P
     assert not (destination / "keys").exists()
     assert not (destination / "device-ca").exists()
     with pytest.raises(BackupRefused, match="the backup has no keys: give --keys FOLDER"):
-        restore(settings_of(tmp_path / "new"), destination, now=soon())
+        restore(restored_from(destination, home, tmp_path / "new"), destination, now=soon())
     safe = tmp_path / "safe"
     shutil.copytree(home.made.home / "orgs" / "acme" / "keys", safe / "keys")
     shutil.copytree(home.made.home / "device-ca", safe / "device-ca")
-    restore(settings_of(tmp_path / "new"), destination, keys=safe, now=soon())
-    with opened(settings_of(tmp_path / "new")) as wiring:
+    restore(restored_from(destination, home, tmp_path / "new"), destination, keys=safe, now=soon())
+    with opened(restored_from(destination, home, tmp_path / "new")) as wiring:
         assert device(wiring, tmp_path / "client", home).fetch(FIRST) == b"one"
     key = tmp_path / "new" / "orgs" / "acme" / "keys" / "online" / "timestamp.pem"
     assert key.stat().st_mode & 0o077 == 0
-
-
-def copy_database(home: Home, tmp_path: Path, name: str) -> Path:
-    folder = backed_up(home, tmp_path / name)
-    return folder / "database" / "wavegate.db"
 
 
 def with_database(backup: Path, database: Path) -> None:
@@ -145,11 +148,12 @@ def test_a_database_of_another_day_than_the_repository_is_reconciled(
     home.publish(b"two", version="2")
     late = backed_up(home, tmp_path / "late")
     backup, other = (early, late) if database_is_newer else (late, early)
-    with_database(backup, other / "database" / "wavegate.db")
+    if home.databases.kind == SQLITE:
+        with_database(backup, other / "database" / "wavegate.db")
 
-    done = restore(settings_of(tmp_path / "new"), backup, now=soon())
+    done = restore(restored_from(other, home, tmp_path / "new"), backup, now=soon())
 
-    with opened(settings_of(tmp_path / "new")) as wiring:
+    with opened(restored_from(other, home, tmp_path / "new")) as wiring:
         signed = sorted(record.path for record in wiring.repository.artifacts())
         assert signed == ([FIRST] if database_is_newer else [FIRST, LATER])
         assert sorted(row.path for row in wiring.artifacts.list()) == signed
@@ -185,9 +189,9 @@ def test_a_backup_that_is_not_whole_makes_no_home(
     backup = backed_up(home, tmp_path / "b")
     spoil(backup)
     with pytest.raises(BackupRefused, match=words):
-        restore(settings_of(tmp_path / "new"), backup, now=soon())
+        restore(restored_from(backup, home, tmp_path / "new"), backup, now=soon())
     with pytest.raises(NotInitialised):
-        open_wavegate(settings_of(tmp_path / "new"))
+        open_wavegate(restored_from(backup, home, tmp_path / "new"))
 
 
 def test_a_tar_that_leads_out_of_the_home_is_refused(home: Home, tmp_path: Path) -> None:
@@ -196,7 +200,7 @@ def test_a_tar_that_leads_out_of_the_home_is_refused(home: Home, tmp_path: Path)
     with tarfile.open(backup, "a") as tar:
         tar.add(tmp_path / "evil", arcname="../../evil-was-here")
     with pytest.raises(BackupRefused, match="which is no regular file below it"):
-        restore(settings_of(tmp_path / "new"), backup, now=soon())
+        restore(restored_from(backup, home, tmp_path / "new"), backup, now=soon())
     assert not list(tmp_path.parent.rglob("evil-was-here"))
 
 
@@ -205,13 +209,13 @@ def test_a_home_that_is_in_use_and_a_clock_that_is_behind_are_refused(home: Home
     with pytest.raises(BackupRefused, match="is not empty; name a new folder"):
         restore(home.wiring.settings, backup, now=soon())
     with pytest.raises(BackupRefused, match="the clock says"):
-        restore(settings_of(tmp_path / "new"), backup, now=datetime.now(UTC) - timedelta(days=1))
+        restore(restored_from(backup, home, tmp_path / "new"), backup, now=datetime.now(UTC) - timedelta(days=1))
     assert not (tmp_path / "new").exists()
 
 
 def test_the_serial_jumps_past_what_somebody_saw(home: Home, tmp_path: Path) -> None:
     backup = backed_up(home, tmp_path / "b")
-    done = restore(settings_of(tmp_path / "new"), backup, above=70_000_000, now=soon())
+    done = restore(restored_from(backup, home, tmp_path / "new"), backup, above=70_000_000, now=soon())
     assert done.serial == 70_000_001
 
 
@@ -221,7 +225,7 @@ def test_a_crash_while_restoring_leaves_no_home_and_the_next_attempt_succeeds(ho
     client = device(home.wiring, tmp_path / "client", home)
     client.refresh()
     counted = Faults()
-    restore(settings_of(tmp_path / "whole"), backup, now=soon(), disk=FaultyStorage(counted))
+    restore(restored_from(backup, home, tmp_path / "whole"), backup, now=soon(), disk=FaultyStorage(counted))
     copying = counted.steps.index("link")  # the first of the jump's own commit
     # Copying 70 files is the same five steps again and again; the commit of the jump is tried densely.
     points = [
@@ -232,14 +236,14 @@ def test_a_crash_while_restoring_leaves_no_home_and_the_next_attempt_succeeds(ho
     for at in points:
         target = tmp_path / f"new-{at}"
         with pytest.raises(Crash):
-            restore(settings_of(target), backup, now=soon(), disk=FaultyStorage(Faults(at)))
+            restore(restored_from(backup, home, target), backup, now=soon(), disk=FaultyStorage(Faults(at)))
         with pytest.raises(NotInitialised):
-            open_wavegate(settings_of(target))
+            open_wavegate(restored_from(backup, home, target))
         with pytest.raises(BackupRefused, match="or remove a half-restored one"):
-            restore(settings_of(target), backup, now=soon())
+            restore(restored_from(backup, home, target), backup, now=soon())
         shutil.rmtree(target)
-    restore(settings_of(tmp_path / "new"), backup, now=soon())
-    with opened(settings_of(tmp_path / "new")) as wiring:
+    restore(restored_from(backup, home, tmp_path / "new"), backup, now=soon())
+    with opened(restored_from(backup, home, tmp_path / "new")) as wiring:
         assert device(wiring, tmp_path / "client", home).fetch(FIRST) == b"one"
 
 

@@ -30,7 +30,7 @@ def test_a_revoked_key_stops_at_once_and_its_text_is_stored_nowhere(home: Home) 
     assert home.call("GET", "/artifacts", token=made["key"]).status_code == 200
     assert home.call("DELETE", f"/api-keys/{made['id']}", token=admin).status_code == 204
     assert home.call("GET", "/artifacts", token=made["key"]).status_code == 401
-    assert made["key"].encode() not in (home.made.home / "wavegate.db").read_bytes()
+    assert made["key"].encode() not in home.stored()
 
 
 def test_disabling_a_user_kills_their_login_and_their_key(home: Home) -> None:

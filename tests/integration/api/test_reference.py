@@ -49,17 +49,16 @@ def test_no_two_models_share_a_name(home: Home) -> None:
 
 def test_the_document_is_the_same_in_every_process(home: Home) -> None:
     code = (
-        "import sys, hashlib; from pathlib import Path; from api.settings import read_settings; "
+        "import hashlib; from api.settings import read_settings; "
         "from api.wiring import open_wavegate; from api.app import create_app; "
-        "app = create_app(open_wavegate(read_settings({'WAVEGATE_HOME': sys.argv[1]}))); "
+        "app = create_app(open_wavegate(read_settings())); "
         "print(hashlib.sha256(app.test_client().get('/openapi.json').data).hexdigest())"
     )
     digests = set()
+    place = {"WAVEGATE_HOME": str(home.made.home), **home.databases.environ(home.made.home)}
     for seed in ("1", "2"):
-        environ = {**os.environ, "PYTHONHASHSEED": seed}
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(home.made.home)], env=environ, capture_output=True, text=True, check=True
-        )
+        environ = {**os.environ, **place, "PYTHONHASHSEED": seed}
+        done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
         digests.add(done.stdout.strip())
     assert len(digests) == 1
 

@@ -226,7 +226,7 @@ def test_the_secret_is_nowhere_in_the_database_nor_in_the_trail(ann: Person) -> 
     ann.enable()
     told = base64.b32encode(ann.secret)
     ann.home.wiring.db.close()
-    stored = b"".join(path.read_bytes() for path in ann.home.made.home.glob("wavegate.db*"))
+    stored = ann.home.stored()
     assert ann.id.encode() in stored
     for secret in (told, ann.secret, base64.b64encode(ann.secret), *(code.encode() for code in ann.recovery)):
         assert secret not in stored

@@ -66,7 +66,7 @@ class Hooked:
 def hooked(home: Home) -> Iterator[Hooked]:
     wiring = replace(home.wiring, webhooks=replace(home.wiring.webhooks, allowed=LOOPBACK))
     app = create_app(wiring)
-    open_home = Home(home.made, wiring, app, app.test_client())
+    open_home = replace(home, wiring=wiring, app=app, client=app.test_client())
     with webhook_receiver() as receiver:
         yield Hooked(open_home, receiver, open_home.admin())
 
