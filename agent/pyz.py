@@ -21,7 +21,6 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Final
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
@@ -134,8 +133,8 @@ def build(output: Path, distributions: Iterable[tuple[str, bytes]], version: str
     files = dict(distributions) | dict(our_modules())
     files |= {f"wavegate-{version}.dist-info/METADATA": described, "LICENSE": (ROOT / "LICENSE").read_bytes()}
     abi = _abi(files)
-    if abi in EXTENSION_SUFFIXES[:1]:
-        files |= _compiled(files)
+    if abi.startswith(f".{sys.implementation.cache_tag}-"):
+        files |= _compiled(files)  # bytecode is for a version of Python, not for a platform
     files = dict(sorted(files.items()))
     contents = {"abi": abi, "files": {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}}
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -61,7 +61,8 @@ class Release:
 class Work:
     """The step under way. ``before`` is what to return to; ``tries`` counts how often this step was begun.
 
-    While rolling back, ``ending`` says how the rollout ended for this device (failed or rolled back), ``code`` why.
+    While rolling back, ``ending`` says how the rollout ended for this device (failed or rolled back), ``code`` why, and
+    ``failures`` counts the tries that came to an end.
     """
 
     step: Step
@@ -71,6 +72,7 @@ class Work:
     ending: Progress | None = None
     code: str = ""
     detail: str = ""
+    failures: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

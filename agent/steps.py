@@ -8,7 +8,7 @@ step          begun again as
 downloading   the choice is made anew; still wanted: fetched from where it stopped, else dropped
 installing    the install command runs again with the same file, three times at most, then rolled back
 confirming    a brake of this rollout: rolled back; else the health command judges again, three times at most
-rolling_back  the install command runs again with the file from before, three times at most
+rolling_back  the install command runs again with the file from before, until it has failed three times
 ============  =====================================================================================================
 """
 
@@ -30,6 +30,7 @@ from agent.state import Ended, Memory, PendingReport, PermitWait, Progress, Rele
 from agent.trust import Repository, View
 
 MAX_TRIES: Final = 3  # of one step that keeps being cut off or failing
+MAX_RETURNS: Final = 30  # of a way back that only the power cuts off: there is nothing better to do than to go on
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -270,13 +271,14 @@ class Steps:
             self._cannot_return(work, "nothing ran before")
             return
         outcome = Outcome(False, f"the way back was cut off {work.tries} times")
-        while work.tries < MAX_TRIES:
+        while work.failures < MAX_TRIES and work.tries < MAX_RETURNS:
             work = replace(work, tries=work.tries + 1)
             self._record(work)
             outcome = self._run(before, ROLLBACK)
             if outcome.ok:
                 self._returned(work, before)
                 return
+            work = replace(work, failures=work.failures + 1)
         self._cannot_return(work, outcome.detail)
 
     def _returned(self, work: Work, before: Release) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import venv
 from collections.abc import Iterator
@@ -14,8 +15,15 @@ from zipfile import ZipFile
 import pytest
 
 from agent.pyz import CannotBuild, build, from_wheels, installed, locked
+from tests.faults.injector import Impossible, find_strace
+from tests.faults.injector import environment as strace_environment
 from tests.simulators.gate import Gate, open_gate
 
+CHANGING = (
+    *("openat", "creat", "mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir"),
+    *("link", "linkat", "symlink", "symlinkat", "truncate", "chmod", "fchmodat", "chown", "fchownat", "utimensat"),
+)
+WRITES = re.compile(r"O_(WRONLY|RDWR|CREAT)")
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = ("flask", "sqlalchemy", "alembic", "granian", "pydantic", "lxml", "orjson", "jsonschema_rs", "argon2", "rich")
 SERVER_ROOMS = ("store", "fleet", "sbom", "keys", "repo_signing", "cli", "api.operator", "api.wiring")
@@ -112,6 +120,80 @@ def test_a_bare_python_enrols_installs_and_verifies_with_it(
     assert run(bare, file, "verify", target, "--home", home, cache=cache).returncode == 0
     target.write_bytes(b"another release")
     assert run(bare, file, "verify", target, "--home", home, cache=cache).returncode == 8
+
+
+def test_it_writes_to_its_home_and_its_cache_and_nowhere_else(
+    gate: Gate, bare: Path, file: Path, place: Path, tmp_path: Path
+) -> None:
+    """What it only tries to write counts, too: on a root file system that cannot be written it would fail."""
+    try:
+        strace = find_strace()
+    except Impossible as why:
+        if os.environ.get("WAVEGATE_TEST_REQUIRE") == "all":
+            pytest.fail(str(why))
+        pytest.skip(str(why))
+    home, target, cache, log = tmp_path / "home", tmp_path / "slot", tmp_path / "cache", tmp_path / "calls"
+    gate.offer(b"the release" * 5000)
+    traced = [*strace, "-f", "-y", "-qq", "-o", str(log), "-e", f"trace={','.join(f'?{call}' for call in CHANGING)}"]
+    enrolment = ["enroll", "--url", gate.mirror.url, "--token", gate.token(), "--name", "press-1"]
+    for arguments in (
+        [*enrolment, "--platform", "linux-x86_64", "--install-command", f"cp {{file}} {target}"],
+        ["run", "--once"],
+        ["status"],
+        ["verify"],
+    ):
+        variables = {"PATH": os.environ["PATH"], "WAVEGATE_AGENT_CACHE": str(cache), **strace_environment()}
+        command = [*traced, "-A", str(bare), str(file), *arguments, "--home", str(home)]
+        ran = subprocess.run(command, env=variables, cwd="/", capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr
+    assert target.read_bytes() == b"the release" * 5000
+
+    lines = [
+        line for line in log.read_text(errors="replace").splitlines() if "openat(" not in line or WRITES.search(line)
+    ]
+    touched = {found for line in lines for found in re.findall(r'"(/[^"]*)"', line)}
+    assert len(touched) > 800  # what was unpacked is among them
+    allowed = (str(home), str(cache), str(target), "/dev/null")
+    assert {path for path in touched if not path.startswith(allowed)} == set()
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("health", "ends_with"), [("true", "2.0"), ("false", "1.0")])
+def test_killed_at_any_of_its_writes_it_ends_installed_or_rolled_back(
+    gate: Gate, bare: Path, file: Path, tmp_path: Path, health: str, ends_with: str
+) -> None:
+    """A real process and a real SIGKILL, as it enters each rename: every state is written by one."""
+    strace, cache, begun = find_strace(), tmp_path / "cache", tmp_path / "begun"
+    begun.mkdir()
+    gate.offer(b"1.0" * 5000)
+    enrolment = ["enroll", "--url", gate.mirror.url, "--token", gate.token(), "--platform", "linux-x86_64"]
+    script = tmp_path / "health"
+    script.write_text(f'#!/bin/sh\n[ "$WAVEGATE_VERSION" = 1.0 ] || {health}\n')
+    script.chmod(0o755)
+    commands = ["--install-command", "cp {file} installed", "--health-command", str(script), "--health-pause", "0"]
+    assert run(bare, file, *enrolment, *commands, "--home", begun / "home", cache=cache).returncode == 0
+    environment = {"PATH": os.environ["PATH"], "WAVEGATE_AGENT_CACHE": str(cache), **strace_environment()}
+
+    def once(folder: Path, *before: str) -> int:
+        command = [*before, str(bare), str(file), "run", "--once", "--home", str(folder / "home")]
+        return subprocess.run(command, env=environment, cwd=folder, capture_output=True).returncode
+
+    assert once(begun) == 0
+    gate.offer(b"2.0" * 5000, "2.0", "rol_2", 1)
+
+    for number in range(1, 100):
+        folder = tmp_path / str(number)
+        shutil.copytree(begun, folder)
+        kill = [*strace, "-f", "-qq", "-o", "/dev/null", "-e", f"inject=rename:signal=KILL:when={number}"]
+        if once(folder, *kill) == 0:
+            assert number > 12
+            break
+        for _ in range(2):
+            assert once(folder) == 0
+        state = json.loads((folder / "home/state.json").read_bytes())
+        assert (state["work"], state["running"]["app"]["version"]) == (None, ends_with), number
+        assert (folder / "installed").read_bytes() == ends_with.encode() * 5000, number
 
 
 def test_nothing_of_the_server_can_be_imported_from_it(bare: Path, file: Path, place: Path) -> None:

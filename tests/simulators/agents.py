@@ -261,8 +261,8 @@ class DeviceBench:
             terms=self.terms,
         )
 
-    def agent(self, power: Power | None = None) -> Agent:
-        """Switch the device on."""
+    def agent(self, power: Power | None = None, state_file: StateFile | None = None) -> Agent:
+        """Switch the device on; without a state file of one's own the power may fail at each write of it."""
         power = power or Power()
         self.commands.power = power
         return Agent(
@@ -279,12 +279,12 @@ class DeviceBench:
                 new_report_id=lambda: f"rep_{next(self._ids)}",
                 stopping=self.stopping,
             ),
-            state_file=FragileFile(self.home.state, power),
+            state_file=state_file or FragileFile(self.home.state, power),
         )
 
-    def poll(self, power: Power | None = None) -> State:
+    def poll(self, power: Power | None = None, state_file: StateFile | None = None) -> State:
         """Switch on, poll once, switch off; the state that is left."""
-        agent = self.agent(power)
+        agent = self.agent(power, state_file)
         try:
             agent.poll()
         finally:

@@ -79,9 +79,9 @@ class Gate:
         self.change(answer)
         return 201, answer
 
-    def offer(self, content: bytes) -> None:
-        target = self.tree.add_artifact("app/1.0/linux-x86_64/app.bin", content)
-        decision = a_decision("1.0", "rol_1", target.path, target.length, target.hashes["sha256"])
+    def offer(self, content: bytes, version: str = "1.0", rollout: str = "rol_1", minutes: int = 0) -> None:
+        target = self.tree.add_artifact(f"app/{version}/linux-x86_64/app.bin", content)
+        decision = a_decision(version, rollout, target.path, target.length, target.hashes["sha256"], minutes)
         self.tree.put_document("decisions/app/canary.json", encode_decision(decision))
 
 
