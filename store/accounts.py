@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from evidence.model import ActorKind, AuditEvent
@@ -17,6 +17,8 @@ from store.columns import insert_if_absent
 from store.database import Database
 from store.errors import ApiKeyReplaced, OrgExists, UnknownApiKey, UnknownSession, UnknownUser, UserExists
 from store.models import audit_heads
+from store.order import Order
+from store.user_lists import EVERYBODY, OLDEST_FIRST, UserFilter
 
 # How exact last_used_at is: writing it on every request would cost more than the request.
 TOUCH_EVERY: Final = timedelta(minutes=1)
@@ -67,13 +69,25 @@ class Accounts:
             row = connection.execute(query).mappings().first()
             return None if row is None else _to_user(row)
 
-    def users(self, org: str, *, after: str | None = None, limit: int = 50) -> Sequence[User]:
-        """Accounts in order of id, beginning behind ``after``."""
-        query = select(users).where(users.c.org == org).order_by(users.c.id).limit(limit)
-        if after is not None:
-            query = query.where(users.c.id > after)
+    def users(
+        self,
+        org: str,
+        where: UserFilter = EVERYBODY,
+        *,
+        order: Order = OLDEST_FIRST,
+        after: str | None = None,
+        limit: int = 50,
+    ) -> Sequence[User]:
+        """Accounts, disabled ones too, beginning behind the place ``after``, by default in order of creation."""
+        query = order.page(select(users).where(*where.conditions(org)), users, after=after, limit=limit)
         with self._database.read() as connection:
             return [_to_user(row) for row in connection.execute(query).mappings()]
+
+    def count_listed(self, org: str, where: UserFilter = EVERYBODY) -> int:
+        """How many accounts :meth:`users` lists in all."""
+        with self._database.read() as connection:
+            query = select(func.count()).select_from(users).where(*where.conditions(org))
+            return connection.execute(query).scalar_one()
 
     def count_users(self, org: str, *, kind: ActorKind | None = None, role: Role | None = None) -> int:
         """How many accounts that are not disabled the organisation has, of one kind or role if asked."""
@@ -168,12 +182,15 @@ class Accounts:
             connection.execute(insert(api_keys), _key_row(new))
             append(connection, old.org, [event])
 
-    def keys(self, org: str, *, after: str | None = None, limit: int = 50) -> Sequence[tuple[ApiKey, User]]:
-        """Keys that are not revoked, newest first, beginning behind the id ``after``, each with its account."""
+    def keys(
+        self, org: str, *, of: str | None = None, after: str | None = None, limit: int = 50
+    ) -> Sequence[tuple[ApiKey, User]]:
+        """Keys that are not revoked, of everybody or of one account, newest first, beginning behind the id ``after``;
+        each with its account."""
         query = (
             select(api_keys, users)
             .join_from(api_keys, users, users.c.id == api_keys.c.user_id)
-            .where(api_keys.c.org == org, api_keys.c.revoked_at.is_(None))
+            .where(*_live_keys(org, of))
             .order_by(api_keys.c.id.desc())
             .limit(limit)
         )
@@ -182,9 +199,9 @@ class Accounts:
         with self._database.read() as connection:
             return [(_to_key(row), _to_user(row)) for row in connection.execute(query).mappings()]
 
-    def count_keys(self, org: str) -> int:
-        """How many keys are not revoked."""
-        query = select(func.count()).select_from(api_keys).where(api_keys.c.org == org, api_keys.c.revoked_at.is_(None))
+    def count_keys(self, org: str, *, of: str | None = None) -> int:
+        """How many keys are not revoked, of everybody or of one account."""
+        query = select(func.count()).select_from(api_keys).where(*_live_keys(org, of))
         with self._database.read() as connection:
             return connection.execute(query).scalar_one()
 
@@ -403,3 +420,8 @@ def _to_session(row: RowMapping) -> Session:
         last_used_at=row[sessions.c.last_used_at],
         ended_at=row[sessions.c.ended_at],
     )
+
+
+def _live_keys(org: str, of: str | None) -> list[ColumnElement[bool]]:
+    live = [api_keys.c.org == org, api_keys.c.revoked_at.is_(None)]
+    return live if of is None else [*live, api_keys.c.user_id == of]

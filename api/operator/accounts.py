@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from flask import Response, request
 from pydantic import AfterValidator, BaseModel, Field
@@ -35,6 +35,8 @@ from evidence.ids import new_id
 from evidence.model import ActorKind, AuditEvent
 from keys.password import password_fault
 from keys.secret import random_password
+from store.order import Order
+from store.user_lists import UserFilter
 
 api = Routes("accounts", "Accounts")
 
@@ -113,6 +115,15 @@ class Me(BaseModel):
     org: str
     credential: Credential
     permissions: list[Permission]
+
+
+class UserQuery(PageQuery):
+    """Filters of the list; all given must hold."""
+
+    role: people.Role | None = None
+    kind: ActorKind | None = None
+    disabled: bool | None = None
+    sort: Literal["created_at", "-created_at"] = "created_at"
 
 
 class ProfileChange(Body):
@@ -215,12 +226,14 @@ def patch_profile(body: ProfileChange) -> Response:
 
 
 @api.on("GET", "/users", Page[User], permission=Permission.USERS_ADMIN)
-def list_users(query: PageQuery) -> Response:
+def list_users(query: UserQuery) -> Response:
     """List users and automation accounts"""
-    accounts, org = services().accounts, services().org
-    found = accounts.users(org, after=decode_cursor(query.cursor), limit=query.limit + 1)
-    total = accounts.count_users(org) if query.total else None
-    return reply_page(page([user(one) for one in found], query.limit, lambda item: item.id, total))
+    accounts, org, order = services().accounts, services().org, Order.of(query.sort)
+    where = UserFilter(role=query.role, kind=query.kind, disabled=query.disabled)
+    found = accounts.users(org, where, order=order, after=decode_cursor(query.cursor), limit=query.limit + 1)
+    total = accounts.count_listed(org, where) if query.total else None
+    shown = [user(one) for one in found]
+    return reply_page(page(shown, query.limit, lambda item: item.id, total))
 
 
 @api.on("POST", "/users", NewUserAnswer, permission=Permission.USERS_ADMIN, status=201, shown_once="password")

@@ -45,11 +45,13 @@ def create(invocation: Invocation, email: str, name: str, role: str, password_fi
 
 
 @user.command("list")
+@click.option("--role", type=click.Choice(_ROLES), help="Only accounts with this role.")
+@click.option("--disabled/--enabled", default=None, help="Only accounts that are disabled, or are not.")
 @list_options
 @server_options
-def list_(invocation: Invocation, limit: int | None) -> None:
+def list_(invocation: Invocation, role: str | None, disabled: bool | None, limit: int | None) -> None:
     """List people and service accounts."""
-    items = list(invocation.client(as_person=True).items("/users", limit=limit))
+    items = list(invocation.client(as_person=True).items("/users", limit=limit, role=role, disabled=disabled))
     invocation.emit(
         {"items": items},
         lambda: table(
