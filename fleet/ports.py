@@ -62,8 +62,14 @@ class Fleet(Protocol):
     def delete(self, org: str, device: str, event: AuditEvent) -> None:
         """Remove all of the device but its audit trail; raises UnknownDevice."""
 
-    def devices(self, org: str, *, after: str | None, limit: int, filters: Mapping[str, str]) -> Sequence[Device]:
-        """Devices in order of id, beginning behind ``after``. Filters: status, platform, group, name (substring)."""
+    def devices(
+        self, org: str, *, after: str | None, limit: int, filters: Mapping[str, str], sort: str = "created_at"
+    ) -> Sequence[Device]:
+        """Devices, beginning behind ``after``: an id, or in an order by name the id, a space and the name.
+
+        Filters: status, platform, group, name (substring), label (``name=value``). Sorts: created_at, name, and both
+        with ``-`` before for the other way round.
+        """
 
     def count_devices(self, org: str, *, filters: Mapping[str, str]) -> int:
         """How many devices the filters leave."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from evidence.model import ActorKind, AuditEvent
@@ -16,10 +16,12 @@ from store.audit import append
 from store.chosen_accounts import Chosen, conditions, email_key, others_hold
 from store.database import Database
 from store.errors import ApiKeyReplaced, LastAdmin, UnknownApiKey, UnknownSession, UnknownUser, UserExists
+from store.order import Order
 from store.org_rows import insert_org
 
 # How exact last_used_at is: writing it on every request would cost more than the request.
 TOUCH_EVERY: Final = timedelta(minutes=1)
+OLDEST_FIRST: Final = Order.of("created_at")
 
 
 class Accounts:
@@ -77,12 +79,17 @@ class Accounts:
             return [to_user(row) for row in connection.execute(query).mappings()]
 
     def users(
-        self, org: str, *, after: str | None = None, limit: int = 50, chosen: Chosen | None = None
+        self,
+        org: str,
+        *,
+        chosen: Chosen | None = None,
+        order: Order = OLDEST_FIRST,
+        after: str | None = None,
+        limit: int = 50,
     ) -> Sequence[User]:
-        """Accounts in order of id, beginning behind ``after``; only the ``chosen``."""
-        query = select(users).where(users.c.org == org, *conditions(chosen)).order_by(users.c.id).limit(limit)
-        if after is not None:
-            query = query.where(users.c.id > after)
+        """Accounts beginning behind the place ``after``, by default in order of creation; only the ``chosen``."""
+        query = select(users).where(users.c.org == org, *conditions(chosen))
+        query = order.page(query, users, after=after, limit=limit)
         with self._database.read() as connection:
             return [to_user(row) for row in connection.execute(query).mappings()]
 
@@ -187,12 +194,15 @@ class Accounts:
             connection.execute(insert(api_keys), _key_row(new))
             append(connection, old.org, [event])
 
-    def keys(self, org: str, *, after: str | None = None, limit: int = 50) -> Sequence[tuple[ApiKey, User]]:
-        """Keys that are not revoked, newest first, beginning behind the id ``after``, each with its account."""
+    def keys(
+        self, org: str, *, of: str | None = None, after: str | None = None, limit: int = 50
+    ) -> Sequence[tuple[ApiKey, User]]:
+        """Keys that are not revoked, of everybody or of one account, newest first, beginning behind the id ``after``;
+        each with its account."""
         query = (
             select(api_keys, users)
             .join_from(api_keys, users, users.c.id == api_keys.c.user_id)
-            .where(api_keys.c.org == org, api_keys.c.revoked_at.is_(None))
+            .where(*_live_keys(org, of))
             .order_by(api_keys.c.id.desc())
             .limit(limit)
         )
@@ -201,9 +211,9 @@ class Accounts:
         with self._database.read() as connection:
             return [(_to_key(row), to_user(row)) for row in connection.execute(query).mappings()]
 
-    def count_keys(self, org: str) -> int:
-        """How many keys are not revoked."""
-        query = select(func.count()).select_from(api_keys).where(api_keys.c.org == org, api_keys.c.revoked_at.is_(None))
+    def count_keys(self, org: str, *, of: str | None = None) -> int:
+        """How many keys are not revoked, of everybody or of one account."""
+        query = select(func.count()).select_from(api_keys).where(*_live_keys(org, of))
         with self._database.read() as connection:
             return connection.execute(query).scalar_one()
 
@@ -420,3 +430,8 @@ def _to_session(row: RowMapping) -> Session:
         last_used_at=row[sessions.c.last_used_at],
         ended_at=row[sessions.c.ended_at],
     )
+
+
+def _live_keys(org: str, of: str | None) -> list[ColumnElement[bool]]:
+    live = [api_keys.c.org == org, api_keys.c.revoked_at.is_(None)]
+    return live if of is None else [*live, api_keys.c.user_id == of]

@@ -8,9 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Text,
+    delete,
+    func,
+    insert,
+    not_,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.sql import Select
 
 from evidence.model import Actor, AuditEvent
@@ -26,9 +39,19 @@ from store.models import artifacts as artifact_rows
 from store.models import attestations as attestation_rows
 from store.models import audit_events, repository_state
 from store.models import sboms as sbom_rows
+from store.order import Order
 
 _PUBLISHED: Final = "artifact.published"
 _BATCH: Final = 500  # values in one IN (…); SQLite before 3.32 took 999 at most
+
+
+class ArtifactState(StrEnum):
+    """What became of an artifact; each has one, the last that holds."""
+
+    PUBLISHED = "published"
+    YANKED = "yanked"
+    WITHDRAWN = "withdrawn"
+    REVOKED = "revoked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +63,12 @@ class ArtifactFilter:
     platform: str | None = None
     channel: str | None = None
     sha256: str | None = None
+    state: ArtifactState | None = None
     products: frozenset[str] | None = None
 
 
 EVERYTHING: Final = ArtifactFilter()
+NEWEST_FIRST: Final = Order.of("-created_at")
 
 
 class ArtifactIndex:
@@ -99,12 +124,15 @@ class ArtifactIndex:
         return self._one(select(artifact_rows).where(artifact_rows.c.path == path), path)
 
     def list(
-        self, where: ArtifactFilter = EVERYTHING, *, after: str | None = None, limit: int = 50
+        self,
+        where: ArtifactFilter = EVERYTHING,
+        *,
+        order: Order = NEWEST_FIRST,
+        after: str | None = None,
+        limit: int = 50,
     ) -> Sequence[ArtifactRecord]:
-        """Newest first, beginning behind the id ``after``."""
-        query = self._filtered(select(artifact_rows), where).order_by(artifact_rows.c.id.desc()).limit(limit)
-        if after is not None:
-            query = query.where(artifact_rows.c.id < after)
+        """Beginning behind the place ``after``, by default newest first."""
+        query = order.page(self._filtered(select(artifact_rows), where), artifact_rows, after=after, limit=limit)
         with self._database.read() as connection:
             return self._with_companions(connection, [*connection.execute(query)])
 
@@ -188,7 +216,7 @@ class ArtifactIndex:
                 query = query.where(column == wanted)
         if where.products is not None:
             query = query.where(artifact_rows.c.product.in_(sorted(where.products)))
-        return query
+        return query if where.state is None else query.where(*_became(where.state))
 
     def _with_companions(self, connection: Connection, rows: Sequence[AnyRow]) -> Sequence[ArtifactRecord]:
         found: dict[str, list[SbomRecord]] = {row.id: [] for row in rows}
@@ -240,6 +268,17 @@ class SqlReleases:
         )
         with self._database.read() as connection:
             return {row.id: (row.withdrawn or row.yanked)["reason"] for row in connection.execute(query)}
+
+
+def _became(state: ArtifactState) -> list[ColumnElement[bool]]:
+    yanked, withdrawn = artifact_rows.c.yanked, artifact_rows.c.withdrawn
+    if state is ArtifactState.PUBLISHED:
+        return [withdrawn.is_(None), yanked.is_(None)]
+    if state is ArtifactState.YANKED:
+        return [withdrawn.is_(None), yanked.is_not(None)]
+    # As it is stored. Within a reason, quotes have a backslash before them.
+    is_revoked = type_coerce(withdrawn, Text).contains('"revoked":true', autoescape=True)
+    return [withdrawn.is_not(None), is_revoked if state is ArtifactState.REVOKED else not_(is_revoked)]
 
 
 def _insert(connection: Connection, org: str, records: Sequence[ArtifactRecord]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -29,6 +30,44 @@ class Recorded(NamedTuple):
     seq: int
     id: str
     event: AuditEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """What an event must be; None asks for nothing.
+
+    Args:
+        subject: What it happened to, an id.
+        tag: This tag or one below it: ``rollout.wave`` finds ``rollout.wave.opened``.
+        actor: Id of who did it.
+        since: Not before this moment.
+        until: Before this moment.
+    """
+
+    subject: str | None = None
+    tag: str | None = None
+    actor: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def conditions(self, org: str) -> list[ColumnElement[bool]]:
+        """The filter on the table ``audit_events``."""
+        event = audit_events.c
+        wanted = [event.org == org]
+        if self.subject is not None:
+            wanted.append(event.subject == self.subject)
+        if self.tag is not None:
+            wanted.append(or_(event.tag == self.tag, event.tag.startswith(f"{self.tag}.", autoescape=True)))
+        if self.actor is not None:
+            wanted.append(event.actor_id == self.actor)
+        if self.since is not None:
+            wanted.append(event.at >= self.since)
+        if self.until is not None:
+            wanted.append(event.at < self.until)
+        return wanted
+
+
+ALL: Final = EventFilter()
 
 
 def append(connection: Connection, org: str, events: Sequence[AuditEvent]) -> None:
@@ -115,45 +154,30 @@ class AuditLog:
     def events(
         self,
         org: str,
+        where: EventFilter = ALL,
         *,
         after_seq: int = 0,
+        before_seq: int | None = None,
+        newest_first: bool = False,
         limit: int = 50,
-        subject: str | None = None,
-        tag: str | None = None,
     ) -> Sequence[Recorded]:
-        """At most ``limit`` events behind ``after_seq``.
-
-        Args:
-            org: Slug of the organisation.
-            after_seq: 0 begins at the beginning.
-            limit: 1 or more.
-            subject: Only events of this id.
-            tag: Only events of this tag or below it: ``rollout.wave`` finds ``rollout.wave.opened``.
-        """
+        """At most ``limit`` events behind ``after_seq``, 0 begins at the beginning, and before ``before_seq``."""
+        seq = audit_events.c.seq
         query = (
-            select(audit_events.c.seq, audit_events.c.id, audit_events.c.body)
-            .where(audit_events.c.seq > after_seq, *_filters(org, subject, tag))
-            .order_by(audit_events.c.seq)
+            select(seq, audit_events.c.id, audit_events.c.body)
+            .where(seq > after_seq, *where.conditions(org))
+            .order_by(seq.desc() if newest_first else seq)
             .limit(limit)
         )
+        if before_seq is not None:
+            query = query.where(seq < before_seq)
         with self._database.read() as connection:
             return [Recorded(row.seq, row.id, decode_body(row.body)) for row in connection.execute(query)]
 
-    def last(self, org: str, *, tag: str) -> Recorded | None:
-        """The latest event of this tag or below it; None without any."""
-        query = (
-            select(audit_events.c.seq, audit_events.c.id, audit_events.c.body)
-            .where(*_filters(org, None, tag))
-            .order_by(audit_events.c.seq.desc())
-            .limit(1)
-        )
-        with self._database.read() as connection:
-            row = connection.execute(query).first()
-        return None if row is None else Recorded(row.seq, row.id, decode_body(row.body))
-
-    def count(self, org: str, *, subject: str | None = None, tag: str | None = None) -> int:
-        """How many events the filters of :meth:`events` leave."""
-        query = select(func.count()).select_from(audit_events).where(*_filters(org, subject, tag))
+    def count(self, org: str, where: EventFilter = ALL, *, after_seq: int = 0) -> int:
+        """How many events there are behind ``after_seq`` that the filter leaves."""
+        query = select(func.count()).select_from(audit_events)
+        query = query.where(audit_events.c.seq > after_seq, *where.conditions(org))
         with self._database.read() as connection:
             return connection.execute(query).scalar_one()
 
@@ -172,16 +196,6 @@ def _utc(at: datetime) -> str:
     if at.tzinfo is None:
         raise NaiveTime(f"the event's time {at.isoformat()} has no zone; pass an aware UTC datetime")
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _filters(org: str, subject: str | None, tag: str | None) -> list[ColumnElement[bool]]:
-    filters = [audit_events.c.org == org]
-    if subject is not None:
-        filters.append(audit_events.c.subject == subject)
-    if tag is not None:
-        below = audit_events.c.tag.startswith(f"{tag}.", autoescape=True)
-        filters.append(or_(audit_events.c.tag == tag, below))
-    return filters
 
 
 def _advance(connection: Connection, org: str, places: int) -> int:

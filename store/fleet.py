@@ -37,6 +37,7 @@ from store.fleet_rows import (
 from store.groups import SqlGroups, require_device
 from store.models import (
     device_certificates,
+    device_labels,
     devices,
     enroll_tokens,
     group_devices,
@@ -44,8 +45,9 @@ from store.models import (
     rollout_groups,
     rollouts,
 )
+from store.order import Order
 
-DEVICE_FILTERS: Final = ("status", "platform", "group", "name")
+DEVICE_FILTERS: Final = ("status", "platform", "group", "name", "label")
 
 
 class SqlFleet(SqlGroups):
@@ -167,11 +169,12 @@ class SqlFleet(SqlGroups):
             connection.execute(delete(devices).where(devices.c.id == device))
             append(connection, org, [event])
 
-    def devices(self, org: str, *, after: str | None, limit: int, filters: Mapping[str, str]) -> Sequence[Device]:
-        """Devices in order of id, beginning behind ``after``. Filters: status, platform, group, name (substring)."""
-        query = _filtered(select(devices), org, filters).order_by(devices.c.id).limit(limit)
-        if after is not None:
-            query = query.where(devices.c.id > after)
+    def devices(
+        self, org: str, *, after: str | None, limit: int, filters: Mapping[str, str], sort: str = "created_at"
+    ) -> Sequence[Device]:
+        """Devices, beginning behind ``after``, a place in the order ``sort``; see ``fleet.ports.Fleet``."""
+        query = _filtered(select(devices), org, filters)
+        query = Order.of(sort).page(query, devices, after=after, limit=limit)
         with self._database.read() as connection:
             return to_devices(connection, [*connection.execute(query)])
 
@@ -309,6 +312,10 @@ def _condition(org: str, name: str, wanted: str) -> ColumnElement[bool]:
         return devices.c.platform == wanted
     if name == "name":
         return devices.c.name.icontains(wanted, autoescape=True)
+    if name == "label":
+        label, _, value = wanted.partition("=")
+        told = device_labels.c
+        return exists().where(told.device == devices.c.id, told.name == label, told.value == value)
     # Asked device by device: a page then ends at its last one, where IN would first read all members.
     return exists().where(
         group_devices.c.device == devices.c.id,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.sql import Select
 
 from rollout.model import Rollout, State
 from store.models import rollout_groups, rollouts
+from store.order import Order
 
 SORTS: Final = ("-created_at", "created_at", "product", "-product")
-_BETWEEN: Final = " "  # of product and id in a place; neither can hold it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,28 +40,14 @@ class RolloutFilter:
 
 
 def place(rollout: Rollout, sort: str) -> str:
-    """Where a rollout stands in this order, to begin behind it. Ids are in order of creation."""
-    return f"{rollout.plan.product}{_BETWEEN}{rollout.id}" if sort.endswith("product") else rollout.id
-
-
-def is_place(text: str, sort: str) -> bool:
-    """Whether the text may be a :func:`place` in this order, and not in another."""
-    return (_BETWEEN in text) == sort.endswith("product")
+    """Where a rollout stands in this order, to begin behind it."""
+    return Order.of(sort).place(rollout.id, rollout.plan.product)
 
 
 def listed(org: str, wanted: RolloutFilter, sort: str, after: str | None, limit: int) -> Select[Any]:
     """The query of one page of documents; ``sort`` is one of SORTS, ``after`` a :func:`place`."""
-    is_down = sort.startswith("-")
-    by_product = sort.endswith("product")
-    columns = (rollouts.c.product, rollouts.c.id) if by_product else (rollouts.c.id,)
-    query = select(rollouts.c.document).where(*wanted.conditions(org)).limit(limit)
-    query = query.order_by(*(column.desc() if is_down else column for column in columns))
-    if after is not None:
-        product, _, rollout_id = after.rpartition(_BETWEEN)
-        here = (product, rollout_id) if by_product else (rollout_id,)
-        stands = tuple_(*columns)
-        query = query.where(stands < tuple_(*here) if is_down else stands > tuple_(*here))
-    return query
+    query = select(rollouts.c.document).where(*wanted.conditions(org))
+    return Order.of(sort).page(query, rollouts, after=after, limit=limit)
 
 
 def counted(org: str, wanted: RolloutFilter) -> Select[int]:

@@ -15,7 +15,7 @@ from repo_signing.model import Finding, RoleStatus
 from repo_signing.outlook import Outlook, warnings
 from repo_signing.repository import SignedRepository
 from store.artifacts import ArtifactIndex
-from store.audit import AuditLog
+from store.audit import AuditLog, EventFilter
 from store.backup import sqlite_file
 from store.database import Database
 from store.errors import DatabaseNotMigrated, DatabaseTooNew, StoreError
@@ -121,10 +121,11 @@ def leader(org: str, db: Database, *, serving: bool) -> Check:
 
 def backup(org: str, db: Database, now: datetime) -> Check:
     """When the last backup was made."""
-    last = AuditLog(db).last(org, tag="repository.backed_up")
+    made = AuditLog(db).events(org, EventFilter(tag="repository.backed_up"), newest_first=True, limit=1)
     todo = "`publish repo backup FILE.tar`, every day from a timer (docs/operate.md#backup)"
-    if last is None:
+    if not made:
         return warn("backup", "none was ever made", todo)
+    (last,) = made
     age = now - last.event.at
     told = f"the last was made on {last.event.at:%Y-%m-%d %H:%M}Z"
     return warn("backup", told, todo) if age > _BACKUP_SOON else well("backup", told)

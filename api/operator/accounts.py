@@ -41,6 +41,7 @@ from keys.password import password_fault
 from keys.secret import SESSION, check_form, digest, random_password
 from store.chosen_accounts import Chosen
 from store.errors import UnknownSession
+from store.order import Order
 
 api = Routes("accounts", "Accounts")
 
@@ -140,6 +141,7 @@ class UserQuery(PageQuery):
     kind: Literal["user", "service"] | None = Field(None, description="people, or automation accounts")
     disabled: bool | None = None
     email: str | None = Field(None, max_length=254, description="the whole address, in whatever case")
+    sort: Literal["created_at", "-created_at"] = "created_at"
 
     def chosen(self) -> Chosen:
         """The filters that were given."""
@@ -243,7 +245,8 @@ def patch_profile(body: ProfileChange) -> Response:
 def list_users(query: UserQuery) -> Response:
     """List users and automation accounts"""
     accounts, org, chosen = services().accounts, services().org, query.chosen()
-    found = accounts.users(org, after=decode_cursor(query.cursor), limit=query.limit + 1, chosen=chosen)
+    after, order = decode_cursor(query.cursor), Order.of(query.sort)
+    found = accounts.users(org, chosen=chosen, order=order, after=after, limit=query.limit + 1)
     total = accounts.count_users(org, chosen) if query.total else None
     return reply_page(page([user(one) for one in found], query.limit, lambda item: item.id, total))
 

@@ -57,6 +57,12 @@ class ApiKey(BaseModel):
     replaced_by: str | None
 
 
+class KeyQuery(PageQuery):
+    """Filters of the list."""
+
+    user: str | None = Field(None, max_length=100, description="id of the account that they speak for")
+
+
 class NewApiKey(Body):
     """An API key to make; it speaks for who makes it, with an operator's permissions at most.
 
@@ -79,11 +85,11 @@ class KeyRotation(Body):
 
 
 @api.on("GET", "/api-keys", Page[ApiKey], permission=Permission.API_KEYS_ADMIN)
-def list_api_keys(query: PageQuery) -> Response:
+def list_api_keys(query: KeyQuery) -> Response:
     """List API keys"""
     accounts, org = services().accounts, services().org
-    found = accounts.keys(org, after=decode_cursor(query.cursor), limit=query.limit + 1)
-    total = accounts.count_keys(org) if query.total else None
+    found = accounts.keys(org, of=query.user, after=decode_cursor(query.cursor), limit=query.limit + 1)
+    total = accounts.count_keys(org, of=query.user) if query.total else None
     return reply_page(page([_shown(key, owner) for key, owner in found], query.limit, lambda item: item.id, total))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, BinaryIO, cast
+from typing import Annotated, Any, BinaryIO, Literal, cast
 
 from flask import Response, request, send_file
 from pydantic import BaseModel, Field, StringConstraints
@@ -34,8 +34,9 @@ from repo_signing.offline import OfflineDraft
 from repo_signing.team_drafts import amend, attach, take_out, yank
 from sbom.model import SbomLimits
 from sbom.read import read_sbom
-from store.artifacts import ArtifactFilter
+from store.artifacts import ArtifactFilter, ArtifactState
 from store.errors import UnknownArtifact
+from store.order import Order
 
 api = Routes("artifacts", "Artifacts")
 
@@ -158,6 +159,8 @@ class ArtifactQuery(PageQuery):
     platform: str | None = Field(None, max_length=100)
     channel: str | None = Field(None, max_length=100)
     sha256: str | None = Field(None, max_length=64)
+    state: ArtifactState | None = None
+    sort: Literal["-created_at", "created_at", "product", "-product"] = "-created_at"
 
     def where(self) -> ArtifactFilter:
         """The filters as the index takes them."""
@@ -167,6 +170,7 @@ class ArtifactQuery(PageQuery):
             platform=self.platform,
             channel=self.channel,
             sha256=self.sha256,
+            state=self.state,
             products=caller().products,
         )
 
@@ -202,11 +206,13 @@ def publish_artifact(body: Publish) -> Response:
 
 @api.on("GET", "/artifacts", Page[Artifact], permission=Permission.ARTIFACTS_READ)
 def list_artifacts(query: ArtifactQuery) -> Response:
-    """List artifacts, newest first"""
-    index = services().artifacts
-    found = index.list(query.where(), after=decode_cursor(query.cursor), limit=query.limit + 1)
+    """List artifacts, newest first unless sorted otherwise"""
+    index, order = services().artifacts, Order.of(query.sort)
+    after = decode_cursor(query.cursor)
+    found = index.list(query.where(), order=order, after=after, limit=query.limit + 1)
     total = index.count(query.where()) if query.total else None
-    return reply_page(page([artifact(record) for record in found], query.limit, lambda item: item.id, total))
+    shown = [artifact(record) for record in found]
+    return reply_page(page(shown, query.limit, lambda item: order.place(item.id, item.product), total))
 
 
 @api.on("GET", "/artifacts/{id}", Artifact, permission=Permission.ARTIFACTS_READ)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from flask import Response
 from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
-from api.operator.routes import Page, PageQuery, Routes, decode_cursor, page, reply_page, services
-from store.audit import Recorded
+from api.operator.routes import Moment, Page, PageQuery, Routes, decode_seq, page, reply_page, services
+from store.audit import EventFilter, Recorded
 
 api = Routes("audit", "Audit")
 
@@ -40,18 +40,38 @@ class EventQuery(PageQuery):
     """Filters of the trail."""
 
     subject: str | None = Field(None, max_length=200)
-    tag: str | None = Field(None, max_length=100)
+    tag: str | None = Field(None, max_length=100, description="this tag and those below it")
+    actor: str | None = Field(None, max_length=200, description="id of who did it")
+    since: Moment | None = None
+    until: Moment | None = Field(None, description="not at or after this moment")
     after_seq: int = Field(0, ge=0, description="only events behind this number")
+    sort: Literal["seq", "-seq"] = "seq"
+
+    def where(self) -> EventFilter:
+        """The filters as the log takes them."""
+        return EventFilter(
+            subject=self.subject,
+            tag=self.tag,
+            actor=self.actor,
+            since=self.since,
+            until=self.until,
+        )
 
 
 @api.on("GET", "/audit/events", Page[Event], permission=Permission.AUDIT_READ)
 def list_audit_events(query: EventQuery) -> Response:
-    """List audit events, oldest first"""
-    position = decode_cursor(query.cursor)
-    after = int(position) if position is not None and position.isdecimal() else query.after_seq
+    """List audit events, oldest first unless sorted otherwise"""
     audit, org = services().audit, services().org
-    found = audit.events(org, after_seq=after, limit=query.limit + 1, subject=query.subject, tag=query.tag)
-    total = audit.count(org, subject=query.subject, tag=query.tag) if query.total else None
+    after, before, place = query.after_seq, None, decode_seq(query.cursor)
+    newest_first = query.sort == "-seq"
+    if place is not None and newest_first:
+        before = place
+    elif place is not None:
+        after = place
+    found = audit.events(
+        org, query.where(), after_seq=after, before_seq=before, newest_first=newest_first, limit=query.limit + 1
+    )
+    total = audit.count(org, query.where(), after_seq=query.after_seq) if query.total else None
     return reply_page(page([event(one) for one in found], query.limit, lambda item: str(item.seq), total))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from datetime import datetime, timedelta
+from typing import Literal
 
 from flask import Response
 from pydantic import BaseModel, Field
@@ -33,6 +34,7 @@ from fleet.enrol import EnrolRequest, enrol
 from fleet.rules import online
 from fleet.service import create_token, delete_device, delete_token, revoke_device
 from fleet.token import parse_token_text
+from store.order import Order
 
 api = Routes("devices", "Devices")
 
@@ -78,10 +80,18 @@ class DeviceQuery(PageQuery):
     platform: str | None = Field(None, max_length=100)
     group: str | None = Field(None, max_length=100)
     name: str | None = Field(None, max_length=100, description="part of the name")
+    label: str | None = Field(None, max_length=500, pattern="^[^=]+=", description="a label it has: `name=value`")
+    sort: Literal["created_at", "-created_at", "name", "-name"] = "created_at"
 
     def filters(self) -> dict[str, str]:
         """The filters that were given."""
-        named = {"status": self.status, "platform": self.platform, "group": self.group, "name": self.name}
+        named = {
+            "status": self.status,
+            "platform": self.platform,
+            "group": self.group,
+            "name": self.name,
+            "label": self.label,
+        }
         return {name: str(value) for name, value in named.items() if value is not None}
 
 
@@ -141,9 +151,11 @@ class Enrolled(BaseModel):
 def list_devices(query: DeviceQuery) -> Response:
     """List devices"""
     fleet, org, filters = services().fleet, services().org, query.filters()
-    found = fleet.devices(org, after=decode_cursor(query.cursor), limit=query.limit + 1, filters=filters)
+    after, order = decode_cursor(query.cursor), Order.of(query.sort)
+    found = fleet.devices(org, after=after, limit=query.limit + 1, filters=filters, sort=query.sort)
     total = fleet.count_devices(org, filters=filters) if query.total else None
-    return reply_page(page([device(one) for one in found], query.limit, lambda item: item.id, total))
+    shown = [device(one) for one in found]
+    return reply_page(page(shown, query.limit, lambda item: order.place(item.id, item.name), total))
 
 
 @api.on("GET", "/devices/{id}", Device, permission=Permission.DEVICES_READ)

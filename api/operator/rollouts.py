@@ -32,6 +32,7 @@ from api.operator.routes import (
     caller,
     check_match,
     decode_cursor,
+    decode_seq,
     now,
     page,
     reply,
@@ -41,7 +42,8 @@ from api.operator.routes import (
 from rollout.decision import MalformedDocument, decision_path, decode_decision
 from rollout.errors import InvalidPlan, RolloutError
 from rollout.plan import PlanRequest
-from store.rollout_lists import RolloutFilter, is_place, place
+from store.audit import EventFilter
+from store.rollout_lists import RolloutFilter, place
 
 api = Routes("rollouts", "Rollouts")
 
@@ -61,8 +63,6 @@ def list_rollouts(query: RolloutQuery) -> Response:
     org, stored = services().org, services().rollout_store
     wanted = RolloutFilter(state=query.state, product=query.product, channel=query.channel, group=query.group)
     after = decode_cursor(query.cursor)
-    if after is not None and not is_place(after, query.sort):
-        raise ApiError(400, "invalid_cursor", f"the cursor is not one of a list in the order {query.sort}; begin again")
     found = stored.list(org, wanted, sort=query.sort, after=after, limit=query.limit + 1)
     total = stored.count(org, wanted) if query.total else None
     places = {one.id: place(one, query.sort) for one in found}
@@ -156,10 +156,11 @@ def abort_rollout(path: IdPath, body: Abort) -> Response:
 @api.on("GET", "/rollouts/{id}/events", Page[Event], permission=Permission.ROLLOUTS_READ)
 def list_rollout_events(path: IdPath, query: PageQuery) -> Response:
     """List what happened to a rollout, oldest first"""
-    services().rollout_store.get(services().org, path.id)
-    after = int(decode_cursor(query.cursor) or 0)
-    found = services().audit.events(services().org, after_seq=after, limit=query.limit + 1, subject=path.id)
-    return reply_page(page([event(one) for one in found], query.limit, lambda item: str(item.seq), None))
+    org, audit, where = services().org, services().audit, EventFilter(subject=path.id)
+    services().rollout_store.get(org, path.id)
+    found = audit.events(org, where, after_seq=decode_seq(query.cursor) or 0, limit=query.limit + 1)
+    total = audit.count(org, where) if query.total else None
+    return reply_page(page([event(one) for one in found], query.limit, lambda item: str(item.seq), total))
 
 
 @api.on(

@@ -14,6 +14,9 @@ from cli.lookup import find_artifact
 from cli.options import list_options, own_key_options, pairs, server_options
 from cli.text import fields, moment, size, table
 
+_STATES = ("published", "yanked", "withdrawn", "revoked")
+_SORTS = ("-created_at", "created_at", "product", "-product")
+
 
 @click.group()
 def artifact() -> None:
@@ -28,22 +31,13 @@ def artifact() -> None:
 @click.option("--version", metavar="V", help="Only this version's.")
 @click.option("--platform", metavar="NAME", help="Only this platform's.")
 @click.option("--channel", metavar="NAME", help="Only this channel's.")
+@click.option("--state", type=click.Choice(_STATES), help="Only artifacts in this state.")
+@click.option("--sort", type=click.Choice(_SORTS), help="Order. [default: -created_at, newest first]")
 @list_options
 @server_options
-def list_(
-    invocation: Invocation,
-    product: str | None,
-    version: str | None,
-    platform: str | None,
-    channel: str | None,
-    limit: int | None,
-) -> None:
-    """List what is published, newest first."""
-    items = list(
-        invocation.client().items(
-            "/artifacts", limit=limit, product=product, version=version, platform=platform, channel=channel
-        )
-    )
+def list_(invocation: Invocation, limit: int | None, **wanted: str | None) -> None:
+    """List what is published."""
+    items = list(invocation.client().items("/artifacts", limit=limit, **wanted))
     invocation.emit(
         {"items": items},
         lambda: table(

@@ -24,13 +24,16 @@ def audit() -> None:
 @click.option(
     "--after", "after_seq", type=click.IntRange(min=0), metavar="SEQ", help="Only what came after this event."
 )
+@click.option("--actor", metavar="ID", help="Only what this user, service or device did.")
+@click.option("--since", metavar="TIME", help="Not before this moment, e.g. 2026-11-21T12:00:00Z.")
+@click.option("--until", metavar="TIME", help="Before this moment.")
+@click.option("--newest-first", is_flag=True, help="The other way round.")
 @list_options
 @server_options
-def list_(
-    invocation: Invocation, subject: str | None, tag: str | None, after_seq: int | None, limit: int | None
-) -> None:
-    """List audit events."""
-    items = list(invocation.client().items("/audit/events", limit=limit, subject=subject, tag=tag, after_seq=after_seq))
+def list_(invocation: Invocation, limit: int | None, newest_first: bool, **wanted: str | int | None) -> None:
+    """List audit events, oldest first."""
+    sort = "-seq" if newest_first else None
+    items = list(invocation.client().items("/audit/events", limit=limit, sort=sort, **wanted))
     invocation.emit(
         {"items": items},
         lambda: table(

@@ -13,6 +13,9 @@ from cli.invocation import Invocation
 from cli.options import list_options, pairs, server_options
 from cli.text import fields, moment, table
 
+_STATUSES = ("active", "revoked")
+_SORTS = ("created_at", "-created_at", "name", "-name")
+
 
 @click.group()
 def device() -> None:
@@ -20,11 +23,17 @@ def device() -> None:
 
 
 @device.command("list")
+@click.option("--status", type=click.Choice(_STATUSES), help="Only devices with this status.")
+@click.option("--platform", metavar="NAME", help="Only this platform's.")
+@click.option("--group", metavar="NAME", help="Only this group's.")
+@click.option("--name", metavar="TEXT", help="Only devices with this in their name.")
+@click.option("--label", metavar="NAME=VALUE", help="Only devices with this label.")
+@click.option("--sort", type=click.Choice(_SORTS), help="Order. [default: created_at]")
 @list_options
 @server_options
-def list_(invocation: Invocation, limit: int | None) -> None:
+def list_(invocation: Invocation, limit: int | None, **wanted: str | None) -> None:
     """List the devices and what they run."""
-    items = list(invocation.client().items("/devices", limit=limit))
+    items = list(invocation.client().items("/devices", limit=limit, **wanted))
     invocation.emit(
         {"items": items},
         lambda: table(

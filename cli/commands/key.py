@@ -68,11 +68,12 @@ def rotate(invocation: Invocation, key_id: str, overlap: int, expires_in_days: i
 
 
 @key.command("list")
+@click.option("--user", metavar="ID", help="Only the keys that speak for this account.")
 @list_options
 @server_options
-def list_(invocation: Invocation, limit: int | None) -> None:
+def list_(invocation: Invocation, user: str | None, limit: int | None) -> None:
     """List the API keys, never their secrets."""
-    items = list(invocation.client(as_person=True).items("/api-keys", limit=limit))
+    items = list(invocation.client(as_person=True).items("/api-keys", limit=limit, user=user))
     invocation.emit(
         {"items": items},
         lambda: table(

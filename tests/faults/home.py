@@ -28,7 +28,7 @@ from rollout.documents import documents
 from rollout.model import Gate, State, WavePlan
 from rollout.plan import PlanRequest
 from store.artifacts import EVERYTHING
-from store.audit import AuditLog
+from store.audit import AuditLog, EventFilter
 from tests.faults.one_shot import (
     AFTER_ALL_GRACE,
     ANN,
@@ -339,6 +339,7 @@ def check_index_is_what_is_signed(opened: Opened) -> None:
 
 def check_events_are_told_once(opened: Opened) -> None:
     log = AuditLog(opened.db)
-    told = Counter(recorded.event.subject for recorded in log.events(ORG, tag="artifact.published", limit=100))
+    found = log.events(ORG, EventFilter(tag="artifact.published"), limit=100)
+    told = Counter(recorded.event.subject for recorded in found)
     assert told == Counter({record.id: 1 for record in opened.repository.artifacts()})
-    assert log.count(ORG, tag="artifact.yanked") <= 1
+    assert log.count(ORG, EventFilter(tag="artifact.yanked")) <= 1

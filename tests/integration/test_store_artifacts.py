@@ -10,10 +10,11 @@ import pytest
 from evidence.model import Actor, ActorKind, AuditEvent
 from repo_signing.model import ArtifactRecord, SbomRecord, Withdrawal, Yank
 from rollout.model import ArtifactRef
-from store.artifacts import ArtifactFilter, ArtifactIndex, SqlReleases
+from store.artifacts import ArtifactFilter, ArtifactIndex, ArtifactState, SqlReleases
 from store.audit import AuditLog
 from store.database import Database
 from store.errors import UnknownArtifact, UnknownSbom
+from store.order import Order
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 CI = Actor(ActorKind.SERVICE, "usr_CI", "ci", "key_1")
@@ -73,7 +74,25 @@ def test_artifacts_are_listed_newest_first_filtered_and_paged(index: ArtifactInd
     assert found(ArtifactFilter(), after="art_3", limit=1) == ["art_2"]
     assert index.list()[2] == an_artifact(2)
     assert index.count() == 4
+    by_product = Order.of("-product")
+    assert [one.id for one in index.list(order=by_product, limit=2)] == ["art_3", "art_4"]
+    assert [one.id for one in index.list(order=by_product, after="art_4 player")] == ["art_2", "art_1"]
     assert index.count(ArtifactFilter(product="player")) == 3
+
+
+def test_artifacts_are_found_by_what_became_of_them(index: ArtifactIndex) -> None:
+    yank = Yank(reason="bricks devices", by=CI, at=NOON)
+    gone = Withdrawal(reason='said {"revoked":true} and "revoked":true', by=CI, at=NOON)
+    artifacts = [
+        an_artifact(1),
+        replace(an_artifact(2), yanked=yank),
+        replace(an_artifact(3), yanked=yank, withdrawn=gone),
+        replace(an_artifact(4), withdrawn=replace(gone, revoked=True)),
+    ]
+    index.project(1, artifacts, [])
+    found = {state.value: [one.id for one in index.list(ArtifactFilter(state=state))] for state in ArtifactState}
+    assert found == {"published": ["art_1"], "yanked": ["art_2"], "withdrawn": ["art_3"], "revoked": ["art_4"]}
+    assert [index.count(ArtifactFilter(state=state)) for state in ArtifactState] == [1, 1, 1, 1]
 
 
 def test_a_failed_projection_leaves_nothing(index: ArtifactIndex, database: Database) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -12,7 +13,7 @@ from sqlalchemy import select
 
 from evidence.ids import is_id
 from evidence.model import Actor, ActorKind, AuditEvent
-from store.audit import AuditLog, append
+from store.audit import AuditLog, EventFilter, append
 from store.database import Database
 from store.errors import NaiveTime, UnknownOrg
 from store.models import audit_events
@@ -77,7 +78,8 @@ def test_events_are_filtered_and_paged(database: Database) -> None:
     )
 
     def found(subject: str | None = None, tag: str | None = None, after_seq: int = 0, limit: int = 50) -> list[int]:
-        return [one.seq for one in log.events("acme", subject=subject, tag=tag, after_seq=after_seq, limit=limit)]
+        where = EventFilter(subject=subject, tag=tag)
+        return [one.seq for one in log.events("acme", where, after_seq=after_seq, limit=limit)]
 
     assert found(subject="rol_2") == [2, 3, 4]
     assert found(tag="rollout.wave.opened") == [2]
@@ -87,7 +89,23 @@ def test_events_are_filtered_and_paged(database: Database) -> None:
     assert found(after_seq=2, limit=2) == [3, 4]
     assert found(after_seq=5) == []
     assert log.count("acme") == 5
-    assert log.count("acme", subject="rol_2", tag="rollout") == 2
+    assert log.count("acme", EventFilter(subject="rol_2", tag="rollout")) == 2
+    assert log.count("acme", after_seq=3) == 2
+
+
+def test_events_are_found_by_actor_and_time_and_read_backwards(database: Database) -> None:
+    log = AuditLog(database)
+    told = [replace(an_event(f"e{number}"), at=NOON + timedelta(minutes=number)) for number in range(4)]
+    log.append("acme", [*told[:3], replace(told[3], by=replace(told[3].by, id="usr_9"))])
+
+    def found(where: EventFilter, *, before_seq: int | None = None, limit: int = 9) -> list[int]:
+        return [one.seq for one in log.events("acme", where, before_seq=before_seq, newest_first=True, limit=limit)]
+
+    assert found(EventFilter(actor="usr_9")) == [4]
+    span = EventFilter(since=NOON + timedelta(minutes=1), until=NOON + timedelta(minutes=3))
+    assert (found(span), log.count("acme", span)) == ([3, 2], 2)
+    assert found(EventFilter(), limit=2) == [4, 3]
+    assert found(EventFilter(), before_seq=3, limit=2) == [2, 1]
 
 
 def test_a_number_is_given_back_when_the_change_fails(database: Database) -> None:

@@ -155,9 +155,18 @@ class FleetSimulator:
                 members.discard(device)
             self.events.append(event)
 
-    def devices(self, org: str, *, after: str | None, limit: int, filters: Mapping[str, str]) -> Sequence[Device]:
+    def devices(
+        self, org: str, *, after: str | None, limit: int, filters: Mapping[str, str], sort: str = "created_at"
+    ) -> Sequence[Device]:
+        def stands(device: Device) -> tuple[str, ...]:
+            return (device.name, device.id) if sort.endswith("name") else (device.id,)
+
         with self._lock:
-            return self._page(self._filtered(org, filters), after, limit)
+            found = sorted(self._filtered(org, filters), key=stands, reverse=sort.startswith("-"))
+        if after is not None:
+            ids = [device.id for device in found]
+            found = found[ids.index(after.partition(" ")[0]) + 1 :]
+        return found[:limit]
 
     def count_devices(self, org: str, *, filters: Mapping[str, str]) -> int:
         with self._lock:
@@ -299,6 +308,7 @@ class FleetSimulator:
                 and filters.get("platform", device.platform) == device.platform
                 and ("group" not in filters or filters["group"] in device.groups)
                 and filters.get("name", "") in device.name
+                and ("label" not in filters or filters["label"] in map("=".join, device.labels.items()))
             )
 
         return [shown for shown in map(self._shown, self._devices.values()) if fits(shown)]

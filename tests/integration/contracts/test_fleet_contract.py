@@ -270,6 +270,27 @@ def test_devices_are_listed_by_id_page_by_page(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sort", "pages"),
+    [
+        ("created_at", [["dev_1", "dev_2"], ["dev_3"]]),
+        ("-created_at", [["dev_3", "dev_2"], ["dev_1"]]),
+        ("name", [["dev_2", "dev_1"], ["dev_3"]]),
+        ("-name", [["dev_3", "dev_1"], ["dev_2"]]),
+    ],
+)
+def test_devices_are_listed_in_an_order_page_by_page(fleet: Fleet, sort: str, pages: list[list[str]]) -> None:
+    fleet.add_token(TOKEN, an_event("token.created"))
+    names = {1: "m 1", 2: "Z", 3: "m 3"}
+    for number, name in names.items():
+        enrol(fleet, replace(a_device(number), name=name), number=number)
+    first = fleet.devices("acme", after=None, limit=2, filters={}, sort=sort)
+    last = first[-1]
+    place = f"{last.id} {last.name}" if "name" in sort else last.id
+    rest = fleet.devices("acme", after=place, limit=2, filters={}, sort=sort)
+    assert [[device.id for device in found] for found in (first, rest)] == pages
+
+
+@pytest.mark.parametrize(
     ("filters", "found"),
     [
         ({}, ["dev_1", "dev_2", "dev_3"]),
@@ -279,6 +300,10 @@ def test_devices_are_listed_by_id_page_by_page(fleet: Fleet) -> None:
         ({"group": "group-1", "status": "active"}, ["dev_1", "dev_3"]),
         ({"group": "nobody"}, []),
         ({"name": "vice-3"}, ["dev_3"]),
+        ({"label": "rack=3"}, ["dev_3"]),
+        ({"label": "rack=3", "status": "revoked"}, []),
+        ({"label": "rack"}, []),
+        ({"label": "rack="}, []),
         ({"name": "%"}, []),
         ({"name": "_"}, []),
     ],
@@ -288,7 +313,8 @@ def test_devices_are_filtered(fleet: Fleet, filters: dict[str, str], found: list
     fleet.add_token(replace(TOKEN, groups=("group-1",)), an_event("token.created"))
     for number in (1, 2, 3):
         platform = "linux-arm64" if number == 3 else "linux-amd64"
-        enrol(fleet, replace(a_device(number), platform=platform), number=number)
+        labels = {"rack": str(number), "site": "a=b"}
+        enrol(fleet, replace(a_device(number), platform=platform, labels=labels), number=number)
     fleet.revoke("acme", "dev_2", an_event("device.revoked"))
     assert [device.id for device in fleet.devices("acme", after=None, limit=10, filters=filters)] == found
     assert fleet.count_devices("acme", filters=filters) == len(found)
