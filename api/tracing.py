@@ -150,7 +150,12 @@ def statement(text: str, seconds: float) -> None:
 
 
 def _begin(
-    tracer: Tracer, name: str, attributes: Mapping[str, str | int], *, serves: bool, headers: Iterable[tuple[str, str]] | None
+    tracer: Tracer,
+    name: str,
+    attributes: Mapping[str, str | int],
+    *,
+    serves: bool,
+    headers: Iterable[tuple[str, str]] | None,
 ) -> Span:
     from opentelemetry.trace import SpanKind
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator

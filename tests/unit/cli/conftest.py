@@ -46,7 +46,7 @@ def server() -> Iterator[ApiServerSimulator]:
 def config_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("WAVEGATE_URL", "WAVEGATE_API_KEY", "WAVEGATE_API_KEY_FILE", "WAVEGATE_PROFILE", "WAVEGATE_ROOT"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("WAVEGATE_HOME", "GITHUB_OUTPUT"):
+    for name in ("WAVEGATE_HOME", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "config"
     monkeypatch.setenv("WAVEGATE_CONFIG_DIR", str(folder))
