@@ -117,10 +117,11 @@ def push(
     if draft is not None:
         answer["draft"] = draft
     write_outputs(answer)
-    sboms = [one["target_path"] for one in answer["sboms"]]
     summary = [(name, answer[name]) for name in ("id", "sha256", "length", "serial")]
     title = "Published" if draft is None else f"Waits for signatures as {draft}:"
-    write_summary(f"{title} {answer['target_path']}", [*summary, ("SBOMs", sboms)])
+    write_summary(
+        f"{title} {answer['target_path']}", [*summary, ("SBOMs", [one["target_path"] for one in answer["sboms"]])]
+    )
     invocation.emit(
         answer,
         lambda: fields(

@@ -185,13 +185,12 @@ def test_the_jenkins_job_publishes_checks_and_rolls_out(machine: Machine) -> Non
 @pytest.mark.nightly
 def test_backup_upgrade_and_restore_are_done_as_the_page_says(machine: Machine) -> None:
     """Last in this module: it replaces the home."""
-    key = {"WAVEGATE_API_KEY": machine.key}
     (machine.folder / "later.bin").write_bytes(b"later")
-    machine.type("publish push later.bin --product later --version 1", **key)
-    machine.type(block("backup"), **key)
-    machine.type(block("upgrade"), **key)
+    machine.type("publish push later.bin --product later --version 1", WAVEGATE_API_KEY=machine.key)
+    machine.type(block("backup"), WAVEGATE_API_KEY=machine.key)
+    machine.type(block("upgrade"), WAVEGATE_API_KEY=machine.key)
     assert "pip install --upgrade wavegate[postgresql,bucket,otel]" in (machine.folder / "installed").read_text()
-    told = machine.type(block("restore"), **key)
+    told = machine.type(block("restore"), WAVEGATE_API_KEY=machine.key)
     assert '"target_path": "later/1/any/later.bin"' in told
     assert sorted(path.name for path in (machine.folder / "backups").iterdir()) == ["before-upgrade.tar", "today.tar"]
     lines = [line for line in (machine.folder / "serve.log").read_text().splitlines() if line]

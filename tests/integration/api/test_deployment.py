@@ -196,7 +196,7 @@ def test_the_parts_together_publish_serve_watch_and_end_and_show_no_secret(site:
         stdin=admin["password"],
     )
     (tmp_path / "fw.bin").write_bytes(os.urandom(300_000))
-    push = ["push", tmp_path / "fw.bin", "--product", "fw", "--version", "1", "-o", "json"]
+    push: list[str | Path] = ["push", tmp_path / "fw.bin", "--product", "fw", "--version", "1", "-o", "json"]
     pushed = site.publish(*push, WAVEGATE_API_KEY=key)
     verify = ["artifact", "verify", pushed["target_path"], "--root", site.made["root"], "-o", "json"]
     site.publish(*verify, WAVEGATE_API_KEY=key)
@@ -214,7 +214,7 @@ def test_the_parts_together_publish_serve_watch_and_end_and_show_no_secret(site:
     assert [name for name, level in levels.items() if level == "fail"] == []
     wanted = ("server", "database", "clock of the database", "storage", "TLS certificate", "device port's certificate")
     assert [name for name in wanted if levels[name] != "ok"] == []
-    backup = ["repo", "backup", "--no-database", tmp_path / "backup.tar", "-o", "json"]
+    backup: list[str | Path] = ["repo", "backup", "--no-database", tmp_path / "backup.tar", "-o", "json"]
     assert site.publish(*backup)["keys"] is True
     secrets = [key, admin["password"], NEW_PASSWORD, DATABASE_PASSWORD, STORE_SECRET]
     processes = running_commands()
