@@ -69,9 +69,16 @@ def _settings() -> Iterator[str]:
         elif name == "storage_url":
             default = "file:///HOME/orgs"
         else:
-            default = str(getattr(defaults, name) or "") if name.startswith("oidc_") else str(getattr(defaults, name))
+            default = _written(getattr(defaults, name))
         yield f"| `WAVEGATE_{name.upper()}` | {default} | {meaning} |"
     yield ""
+
+
+def _written(value: object) -> str:
+    """A default as one would write it; nothing for one that is empty."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if value not in ((), {}) else ""
 
 
 def _permissions() -> Iterator[str]:

@@ -42,7 +42,8 @@ object `{"error": {"code", "message", …}}`.
 | `WAVEGATE_PROFILE` | name of a remembered server, like `--profile` |
 | `WAVEGATE_CONFIG_DIR` | folder of `config.toml` and `credentials`, instead of the platform's (`~/.config/wavegate`) |
 | `WAVEGATE_ROOT` | root.json that `artifact verify` trusts, like `--root` |
-| `GITHUB_OUTPUT` | set in a GitHub job: `push` writes its answer there, too |
+| `GITHUB_OUTPUT` | set in a GitHub job: `push`, `push-batch` and `rollout create` write their answer there, too |
+| `GITHUB_STEP_SUMMARY` | set in a GitHub job: the same commands write a table for the job's page there |
 | `NO_COLOR` | no colours |
 | `WAVEGATE_DEBUG` | show where an error nobody foresaw came from |
 """

@@ -30,7 +30,7 @@ def nobody_s_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
         for name in list(os.environ):
             if (name.startswith("WAVEGATE_") and not name.startswith("WAVEGATE_TEST_")) or name.startswith("XDG_"):
                 patch.delenv(name)
-        for name in ("GITHUB_OUTPUT", "PYTHONPATH"):
+        for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "PYTHONPATH"):
             patch.delenv(name, raising=False)
         patch.setenv("HOME", str(home))
         yield home

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.github import write_outputs, write_summary
 from cli.invocation import Invocation
 from cli.options import pairs, server_options, trusted_option
 from cli.text import fields, size
@@ -81,7 +80,8 @@ def push(
     signature. While other signatures are missing the command ends with 7, and the draft waits for them.
 
     In a CI job without an API key the job's own identity is exchanged for a token of a few minutes, if an administrator
-    trusts it (`publish trusted-publisher`). In a GitHub job the answer is also written to GITHUB_OUTPUT.
+    trusts it (`publish trusted-publisher`). In a GitHub job the answer is also written to GITHUB_OUTPUT,
+    and a summary to GITHUB_STEP_SUMMARY.
     """
     from cli.errors import TIMED_OUT
 
@@ -120,7 +120,12 @@ def push(
         ]
     if draft is not None:
         answer["draft"] = draft
-    write_github_output(answer)
+    write_outputs(answer)
+    summary = [(name, answer[name]) for name in ("id", "sha256", "length", "serial")]
+    title = "Published" if draft is None else f"Waits for signatures as {draft}:"
+    write_summary(
+        f"{title} {answer['target_path']}", [*summary, ("SBOMs", [one["target_path"] for one in answer["sboms"]])]
+    )
     invocation.emit(
         answer,
         lambda: fields(
@@ -139,21 +144,6 @@ def push(
         ),
     )
     return 0 if draft is None else TIMED_OUT
-
-
-def write_github_output(answer: dict[str, Any]) -> None:
-    """Append the answer to the file GITHUB_OUTPUT names, if it is set: one output each, lists and numbers as JSON.
-
-    The heredoc form with a delimiter nobody can guess: a value can then not forge another output.
-    """
-    path = os.environ.get("GITHUB_OUTPUT")
-    if not path:
-        return
-    with open(path, "a", encoding="utf-8") as file:
-        for name, value in answer.items():
-            delimiter = f"wavegate_{secrets.token_hex(16)}"
-            text = value if isinstance(value, str) else json.dumps(value)
-            file.write(f"{name}<<{delimiter}\n{text}\n{delimiter}\n")
 
 
 def check_names(product: str, version: str, platform: str, channel: str, file_name: str) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cli.commands.push import check_names, progress, write_github_output
+from cli.commands.push import check_names, progress
+from cli.github import write_outputs, write_summary
 from cli.invocation import Invocation
 from cli.options import server_options, trusted_option
 from cli.text import fields, table
@@ -51,7 +52,9 @@ def push_batch(invocation: Invocation, manifest: Path, partial: bool, jobs: int,
     sent = _Sender(client, invocation).send(files, jobs)
     answer = client.post("/artifacts/batch", {"items": _items(listed, sent), "partial": partial})
     answer["items"] = [{"file": str(one.file), **item} for one, item in zip(listed, answer["items"], strict=True)]
-    write_github_output({name: answer[name] for name in ("serial", "created", "existing", "refused")})
+    counts = {name: answer[name] for name in ("serial", "created", "existing", "refused")}
+    write_outputs(counts)
+    write_summary(f"Published {len(listed)} artifacts", list(counts.items()))
     invocation.emit(answer, lambda: _told(answer))
     return CONFLICT if answer["refused"] else 0
 

@@ -15,6 +15,7 @@ from cli.commands import rollout_again
 from cli.commands.rollout_devices import devices, failures
 from cli.commands.rollout_permits import permits
 from cli.commands.rollout_rules import freeze, template
+from cli.github import write_outputs, write_summary
 from cli.invocation import Invocation
 from cli.options import list_options, server_options
 from cli.plan import body, span
@@ -78,6 +79,9 @@ def create(
     """
     client = invocation.client()
     made = client.post("/rollouts", body(plan=plan, waves=waves, given=fields_of(given)))
+    told = {name: made[name] for name in ("id", "state", "plan_hash")}
+    write_outputs(told)
+    write_summary(f"Rollout of {made['product']} {made['version']}", [*told.items(), ("why", made["why"])])
     _answer(invocation, client, made, wait=wait, timeout=timeout)
 
 

@@ -54,7 +54,7 @@ def config_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     for name in ("WAVEGATE_ID_TOKEN", "WAVEGATE_AUDIENCE", "ACTIONS_ID_TOKEN_REQUEST_URL"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("WAVEGATE_HOME", "GITHUB_OUTPUT"):
+    for name in ("WAVEGATE_HOME", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "config"
     monkeypatch.setenv("WAVEGATE_CONFIG_DIR", str(folder))

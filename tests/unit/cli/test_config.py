@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from pathlib import Path
@@ -141,3 +142,21 @@ def test_a_damaged_config_file_is_told_by_name(tmp_path: Path, content: str) -> 
 def test_an_address_that_is_none_is_a_usage_error(url: str) -> None:
     with pytest.raises(UsageFault, match="is not the address of a server"):
         checked_url(url)
+
+
+def test_a_key_file_may_be_stdin_and_one_that_holds_no_key_is_refused_without_being_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("wgk_from_stdin\n"))
+    config = Config(tmp_path / "config", "wgk_of_the_environment")
+    piped = config.credential(HERE, api_key_file="-", as_person=True)
+    assert piped is not None
+    assert (piped.token, piped.origin) == ("wgk_from_stdin", "the key in -")
+    wrong = tmp_path / "wrong"
+    for content in (b"", b" \n", b"wgk_canary and more", b"wgk_canary" * 1000, b"\xff\xfewgk_canary"):
+        wrong.write_bytes(content)
+        with pytest.raises(UsageFault, match="holds no API key") as refused:
+            config.credential(HERE, api_key_file=str(wrong), as_person=False)
+        assert "canary" not in f"{refused.value} {refused.value.hint}"
+    with pytest.raises(UsageFault, match="cannot be read: No such file"):
+        config.credential(HERE, api_key_file=str(tmp_path / "absent"), as_person=False)

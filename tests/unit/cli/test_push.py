@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cli.github import write_summary
 from tests.simulators.api_server import ApiServerSimulator, Reply, refusal
 from tests.unit.cli.conftest import Publish
 from tests.unit.cli.samples import ARTIFACT
@@ -127,6 +128,41 @@ def test_in_a_github_job_the_outputs_are_written_so_that_no_value_can_forge_anot
     assert [line.split("<<")[1] for line in lines[1::3]] == lines[3::3]
     assert lines[2] == "art_01"
     assert lines[14] == "7"
+
+
+def test_in_a_github_job_a_summary_says_what_was_published_and_no_value_is_markup(
+    publish: Publish,
+    server: ApiServerSimulator,
+    artifact: Path,
+    sbom: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    accept(server)
+    assert publish("push", str(artifact), "--product", "app", "--version", "1.0.0", "--sbom", str(sbom)).code == 0
+    lines = summary.read_text().splitlines()
+    assert lines[0] == "### Published app/1.0.0/any/app.bin"
+    assert "| id | <code>art&#95;01</code> |" in lines
+    write_summary("x <img src=//e> @team\n# y", [("a|b", "`c`|[d](http://e)")])
+    text = summary.read_text().splitlines()
+    assert text[-6] == "### x &#60;img src=//e&#62; &#64;team&#10;&#35; y"
+    assert text[-2] == "| a&#124;b | <code>&#96;c&#96;&#124;&#91;d&#93;(http://e)</code> |"
+
+
+def test_a_summary_that_cannot_be_written_does_not_fail_the_publish(
+    publish: Publish,
+    server: ApiServerSimulator,
+    artifact: Path,
+    sbom: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "no" / "folder"))
+    accept(server)
+    done = publish("push", str(artifact), "--product", "app", "--version", "1.0.0", "--sbom", str(sbom))
+    assert (done.code, "cannot be written" in done.err) == (0, True)
 
 
 def test_other_bytes_under_the_same_name_are_a_conflict(
