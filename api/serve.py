@@ -18,8 +18,9 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server import Server
 
+from api.device.identity import Tally
 from api.device.server import DeviceServer, DeviceServerSettings
-from api.installation import open_installation
+from api.installation import Installation, open_installation
 from api.jobs import Jobs
 from api.logs import fields, is_text, start_logging
 from api.registration import prepare_home, setup_code_file
@@ -49,25 +50,7 @@ def serve(settings: Settings, config: Path | None = None) -> None:
     tallies = Tallies()
     jobs = Jobs(installation, tallies)
     jobs.recover()
-    shared = installation.shared
-    device_server = DeviceServer(
-        fleet=shared.fleet,
-        ca=shared.device_ca,
-        report=lambda org, device, report, groups: installation.organisation(org).rollouts.record_report(
-            org, device, report, groups=groups
-        ),
-        products=shared.fleet.products_of,
-        permits=shared.permits,
-        settings=DeviceServerSettings(
-            listen=str(settings.device_listen),
-            names=_names(settings),
-            workers=settings.device_threads,
-            check_in_seconds=settings.check_in_seconds,
-            certificate_days=settings.certificate_days,
-        ),
-        clock=lambda: datetime.now(UTC),
-        tally=tallies.call,
-    )
+    device_server = device_server_of(installation, tally=tallies.call)
     tallies.watch_certificate(lambda: device_server.certificate_expires)
     device_server.start()
     tally_port = TallyPort(tallies)
@@ -83,6 +66,29 @@ def serve(settings: Settings, config: Path | None = None) -> None:
         installation.close()
         stop_tracing()
     log.info("ended")
+
+
+def device_server_of(installation: Installation, *, tally: Tally | None = None) -> DeviceServer:
+    """The device port of all organisations; whose a device is, its certificate says. Not started yet."""
+    shared, settings = installation.shared, installation.settings
+    return DeviceServer(
+        fleet=shared.fleet,
+        ca=shared.device_ca,
+        report=lambda org, device, report, groups: installation.organisation(org).rollouts.record_report(
+            org, device, report, groups=groups
+        ),
+        products=shared.fleet.products_of,
+        permits=shared.permits,
+        settings=DeviceServerSettings(
+            listen=str(settings.device_listen),
+            names=_names(settings),
+            workers=settings.device_threads,
+            check_in_seconds=settings.check_in_seconds,
+            certificate_days=settings.certificate_days,
+        ),
+        clock=lambda: datetime.now(UTC),
+        tally=tally,
+    )
 
 
 def _serve_http(settings: Settings, config: Path | None, tallies: TallyPort) -> None:

@@ -15,6 +15,7 @@ from werkzeug.test import TestResponse
 
 from api import installation as rooms
 from api.app import create_app
+from api.backup import back_up, restore
 from api.installation import Installation, OrganisationUnavailable, open_installation
 from api.jobs import Jobs
 from api.organisations import Founded, NewAdmin, SetupRefused, add_first_key, create_organisation
@@ -23,6 +24,7 @@ from api.setup import initialise, make_home
 from api.tallies import Tallies
 from api.wiring import NotInitialised, open_wavegate, organisation_of, root_file
 from keys.keyring import Keyring
+from repo_signing.errors import BackupRefused
 from store.errors import OrgExists
 
 PASSWORD = "a long enough password"
@@ -275,3 +277,46 @@ def test_an_idempotency_key_is_each_organisations_own(two: Two) -> None:
         )
         assert made.status_code == 201
         assert "Idempotency-Replayed" not in made.headers
+
+
+# Backups
+
+
+def test_a_backup_has_every_organisation_and_all_come_back(two: Two, tmp_path: Path) -> None:
+    upload = two.client.put(
+        "/api/v1/artifacts/content", data=b"beta firmware", headers={"Authorization": f"Bearer {two.keys['beta']}"}
+    ).get_json()
+    fields = {"product": "fw", "version": "1", "platform": "any", "file_name": "fw.bin"}
+    two.call("POST", "/artifacts", {"upload_id": upload["upload_id"], **fields}, org="beta")
+    now = datetime.now(UTC)
+    acme, beta = (two.installation.organisation(org) for org in ("acme", "beta"))
+    with pytest.raises(BackupRefused, match="beta would not be in the backup"):
+        back_up(acme, tmp_path / "half.tar", keys=True, database=True, now=now)
+    made = back_up(acme, tmp_path / "whole.tar", further=[beta], keys=True, database=True, now=now)
+    assert (made.serial, dict(made.further)) == (1, {"beta": 2})
+    roots = {org: root_file(two.settings, org).read_bytes() for org in ("acme", "beta")}
+    there = settings_of(tmp_path / "restored")
+    done = restore(there, tmp_path / "whole.tar", now=datetime.now(UTC))
+    assert [(one.org, one.serial_in_backup, one.artifacts) for one in (done, *done.further)] == [
+        ("acme", 1, 0),
+        ("beta", 2, 1),
+    ]
+    assert {org: root_file(there, org).read_bytes() for org in ("acme", "beta")} == roots
+    installation = open_installation(there)
+    client = create_app(installation).test_client()
+    for org, serial in (("acme", done.serial), ("beta", done.further[0].serial)):
+        told = client.get("/api/v1/repository", headers={"Authorization": f"Bearer {two.keys[org]}"})
+        assert told.get_json()["serial"] == serial > 1000
+        assert installation.organisation(org).repository.check(now=datetime.now(UTC)) == []
+    installation.close()
+
+
+def test_a_broken_organisation_is_left_out_of_a_backup_only_by_name(two: Two, tmp_path: Path) -> None:
+    now, acme = datetime.now(UTC), two.installation.organisation("acme")
+    made = back_up(acme, tmp_path / "part.tar", keys=True, database=True, now=now, without=["beta"])
+    assert dict(made.further) == {}
+    done = restore(settings_of(tmp_path / "restored"), tmp_path / "part.tar", now=datetime.now(UTC))
+    assert (done.org, done.further) == ("acme", [])
+    installation = open_installation(settings_of(tmp_path / "restored"))
+    assert [one.org for one in installation.each()] == ["acme"]
+    installation.close()
