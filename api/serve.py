@@ -18,7 +18,7 @@ from granian.http import HTTP1Settings
 from granian.server import Server
 
 from api.device.server import DeviceServer, DeviceServerSettings
-from api.installation import open_installation
+from api.installation import Installation, open_installation
 from api.jobs import Jobs
 from api.registration import prepare_home, setup_code_file
 from api.settings import Address, Settings
@@ -44,8 +44,24 @@ def serve(settings: Settings, config: Path | None = None) -> None:
     installation = open_installation(settings)
     jobs = Jobs(installation)
     jobs.recover()
-    shared = installation.shared
-    device_server = DeviceServer(
+    device_server = device_server_of(installation)
+    device_server.start()
+    try:
+        jobs.start()
+        _tell(settings, installation.slugs())
+        _tell_who_registers(settings, setup_code_file(installation))
+        _serve_http(settings, config)
+    finally:
+        jobs.stop()
+        device_server.stop(_GRACE_SECONDS)
+        installation.close()
+    log.info("ended")
+
+
+def device_server_of(installation: Installation) -> DeviceServer:
+    """The device port of all organisations; whose a device is, its certificate says. Not started yet."""
+    shared, settings = installation.shared, installation.settings
+    return DeviceServer(
         fleet=shared.fleet,
         ca=shared.device_ca,
         report=lambda org, device, report, groups: installation.organisation(org).rollouts.record_report(
@@ -62,17 +78,6 @@ def serve(settings: Settings, config: Path | None = None) -> None:
         ),
         clock=lambda: datetime.now(UTC),
     )
-    device_server.start()
-    try:
-        jobs.start()
-        _tell(settings, installation.slugs())
-        _tell_who_registers(settings, setup_code_file(installation))
-        _serve_http(settings, config)
-    finally:
-        jobs.stop()
-        device_server.stop(_GRACE_SECONDS)
-        installation.close()
-    log.info("ended")
 
 
 def _serve_http(settings: Settings, config: Path | None) -> None:

@@ -68,6 +68,8 @@ def drafts_of(invocation: Invocation, home: Path | None) -> Iterator[Drafts]:
     """The server's drafts, or with ``home`` those of a home on this machine, which needs no server."""
     import click
 
+    if home is None and invocation.org is not None:
+        raise click.UsageError("--org goes with --home; at a server the organisation is your credential's")
     if home is None:
         yield ServerDrafts(invocation.client())
         return
@@ -78,7 +80,7 @@ def drafts_of(invocation: Invocation, home: Path | None) -> Iterator[Drafts]:
     from api.wiring import NotInitialised
 
     try:
-        local = LocalDrafts(read_settings({**os.environ, "WAVEGATE_HOME": str(home)}))
+        local = LocalDrafts(read_settings({**os.environ, "WAVEGATE_HOME": str(home)}), invocation.org)
     except (InvalidSettings, NotInitialised) as error:
         raise click.ClickException(str(error)) from error
     try:

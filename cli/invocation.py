@@ -27,6 +27,7 @@ class Invocation:
         self.url: str | None = None
         self.profile: str = "default"
         self.api_key_file: str | None = None
+        self.org: str | None = None
 
     @property
     def form(self) -> str:

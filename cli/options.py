@@ -37,6 +37,18 @@ def output_option(command: Command, forms: Sequence[str] = FORMS) -> Command:
     return option(pass_invocation(command))  # type: ignore[return-value]
 
 
+def organisation_option(command: Command) -> Command:
+    """Add ``--org`` to what works on a home itself; the :class:`Invocation` has it as ``org``."""
+    option = click.option(
+        "--org",
+        metavar="SLUG",
+        expose_value=False,
+        callback=_remember("org"),
+        help="Which organisation of the home. [default: the only one]",
+    )
+    return option(command)
+
+
 @overload
 def server_options(command: Command) -> Command: ...
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _MAX_ROOT: Final = 512_000  # bytes; what stock clients read at most
 _MAX_ROOTS: Final = 256  # rotations a stock client follows at most
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_SLUG: Final = re.compile(r"[a-z0-9-]{1,50}")
 _ROOT_NAME: Final = re.compile(r"(\d+)\.root\.json")
 
 
@@ -40,11 +41,16 @@ class TrustedRoot:
 
 
 def trusted_root(
-    *, root: Path | None, sha256: str | None, home: Path | None, with_digest: Callable[[str], TrustedRoot]
+    *,
+    root: Path | None,
+    sha256: str | None,
+    home: Path | None,
+    with_digest: Callable[[str], TrustedRoot],
+    org: str | None = None,
 ) -> TrustedRoot:
     """The root to start from: a file, the home on this machine, or whatever has the digest the caller knows.
 
-    ``with_digest`` finds the last of them; see :func:`fetched_root`.
+    ``with_digest`` finds the last of them; see :func:`fetched_root`. ``org`` says whose root of several in the home.
 
     Raises:
         UsageFault: Nothing trusted was named; there is no trust on first use.
@@ -57,7 +63,8 @@ def trusted_root(
     if root is not None:
         found = TrustedRoot(root.read_bytes(), str(root))
     elif home is not None:
-        path = home / "root.json"
+        own = home / "orgs" / org / "root.json" if org is not None and _SLUG.fullmatch(org) else None
+        path = own if own is not None and own.is_file() else home / "root.json"
         if not path.is_file():
             path = _newest_root(home)
         found = TrustedRoot(path.read_bytes(), str(path))

@@ -26,7 +26,9 @@ class Issuer(Protocol):
     def certificate_pem(self) -> str:
         """What devices trust the device port by, PEM."""
 
-    def issue(self, request: bytes, device_id: str, *, now: datetime, days: int = ...) -> IssuedCertificate:
+    def issue(
+        self, request: bytes, device_id: str, *, now: datetime, days: int = ..., organisation: str | None = ...
+    ) -> IssuedCertificate:
         """Raises InvalidCertificateRequest."""
 
 
@@ -80,7 +82,7 @@ def enrol(
         raise EnrolmentRefused(f"the enrolment token {token.name!r} is used up: {token.uses} of {token.max_uses}")
     name, platform = checked_device_name(request.name), checked_platform(request.platform)
     device_id = new_id("dev")
-    issued = _issue(issuer, request.certificate_request, device_id, now=now, days=days)
+    issued = _issue(issuer, request.certificate_request, device_id, token.org, now=now, days=days)
     device = Device(
         id=device_id,
         org=token.org,
@@ -129,7 +131,7 @@ def renew(
     """
     if device.status is not DeviceStatus.ACTIVE:
         raise DeviceRevoked(f"device {device.id} is {device.status}; it gets no certificate")
-    issued = _issue(issuer, request, device.id, now=now, days=days)
+    issued = _issue(issuer, request, device.id, device.org, now=now, days=days)
     event = AuditEvent(
         "device.certificate.renewed",
         device.id,
@@ -141,9 +143,9 @@ def renew(
     return issued.chain_pem
 
 
-def _issue(issuer: Issuer, request: bytes, device_id: str, *, now: datetime, days: int) -> IssuedCertificate:
+def _issue(issuer: Issuer, request: bytes, device_id: str, org: str, *, now: datetime, days: int) -> IssuedCertificate:
     try:
-        return issuer.issue(request, device_id, now=now, days=days)
+        return issuer.issue(request, device_id, now=now, days=days, organisation=org)
     except InvalidCertificateRequest as error:
         raise InvalidFleetInput(str(error)) from error
 

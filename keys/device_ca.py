@@ -154,11 +154,13 @@ class DeviceCa:
         """When the CA ends; no certificate it issues outlives it."""
         return self._certificate.not_valid_after_utc
 
-    def issue(self, request: bytes, device_id: str, *, now: datetime, days: int = 30) -> IssuedCertificate:
+    def issue(
+        self, request: bytes, device_id: str, *, now: datetime, days: int = 30, organisation: str | None = None
+    ) -> IssuedCertificate:
         """Certify the key of a request (PKCS #10, PEM or DER) as the device's.
 
-        Nothing is taken from the request but its key: subject and extensions are the server's (CN the device id, SAN
-        ``urn:wavegate:device:<id>``, EKU clientAuth), valid from five minutes ago.
+        Nothing is taken from the request but its key: subject and extensions are the server's (O the organisation's
+        slug, CN the device id, SAN ``urn:wavegate:device:<id>``, EKU clientAuth), valid from five minutes ago.
 
         Raises:
             InvalidCertificateRequest: Not a request, not signed by its own key, or a key that TLS here does not
@@ -166,7 +168,12 @@ class DeviceCa:
         """
         public_key = _requested_key(request)
         certificate = self._sign(
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device_id)]),
+            x509.Name(
+                [
+                    *([] if organisation is None else [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation)]),
+                    x509.NameAttribute(NameOID.COMMON_NAME, device_id),
+                ]
+            ),
             public_key,
             [x509.UniformResourceIdentifier(f"{DEVICE_URI}{device_id}")],
             ExtendedKeyUsageOID.CLIENT_AUTH,

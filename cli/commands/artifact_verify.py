@@ -98,7 +98,7 @@ def verify(
         from sbom.attestation_trust import read_trust
 
         trust = read_trust(attestation_keys)
-    trusted = trusted_root(root=root, sha256=root_sha256, home=home, with_digest=with_digest)
+    trusted = trusted_root(root=root, sha256=root_sha256, home=home, with_digest=with_digest, org=org)
     report = verified(path, file=file, root=trusted, fetcher=mirror, trust=trust, **place)
     proven = any(one["state"] == "verified" and one["subject_matches"] for one in report["attestations"])
     if require_attestation and not proven:

@@ -10,15 +10,21 @@ import click
 
 from cli.drafts import drafts_of
 from cli.invocation import Invocation
-from cli.options import output_option, server_options
+from cli.options import Command, organisation_option, output_option, server_options
 from cli.text import fields, moment, table
 
 FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
-_home = click.option(
-    "--home",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Work on this home itself, without a server; the ceremony begins so.",
-)
+
+
+def _home(command: Command) -> Command:
+    option = click.option(
+        "--home",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Work on this home itself, without a server; the ceremony begins so.",
+    )
+    return option(organisation_option(command))
+
+
 key_options = click.option(
     "--key",
     "keys",

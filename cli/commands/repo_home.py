@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.invocation import Invocation
-from cli.options import output_option
+from cli.options import organisation_option, output_option
 from cli.text import size
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _config = click.option(
 @click.argument("destination", metavar="DEST", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--deep", is_flag=True, help="Hash again what the mirror has already.")
 @_config
+@organisation_option
 @output_option
 def sync(invocation: Invocation, destination: Path, deep: bool, config: Path | None) -> None:
     """Bring the mirror folder DEST up to the repository of the home (WAVEGATE_HOME).
@@ -44,7 +45,7 @@ def sync(invocation: Invocation, destination: Path, deep: bool, config: Path | N
             hint="sync to a folder and copy that to the bucket, `metadata/timestamp.json` last",
         )
     settings = _settings(config)
-    org = _opened(lambda: organisation_of(settings))
+    org = _opened(lambda: organisation_of(settings, invocation.org))
     kept_by = repository_storage(settings, org, Database(settings.database_url))
     done = Mirror(repository_folder(settings, org), destination, deep=deep, kept_by=kept_by).sync()
     answer = {"serial": done.serial, "files": done.files, "bytes": done.length, "removed": done.removed}
@@ -125,6 +126,7 @@ def restore(invocation: Invocation, source: Path, keys: Path | None, above: int,
 
 @click.command("rebuild-db")
 @_config
+@organisation_option
 @output_option
 def rebuild_db(invocation: Invocation, config: Path | None) -> int:
     """Make the database's index of artifacts anew from signed metadata, and compare the two. Exit 8 if they differ.
@@ -133,9 +135,11 @@ def rebuild_db(invocation: Invocation, config: Path | None) -> int:
     the audit log are not touched. The server of this home may run meanwhile.
     """
     from api.rebuild import rebuild_index
+    from api.wiring import open_wavegate
     from cli.errors import UNVERIFIED
 
-    wiring = _wavegate(config)
+    settings = _settings(config)
+    wiring = _opened(lambda: open_wavegate(settings, invocation.org))
     try:
         done = rebuild_index(wiring, now=datetime.now(UTC))
     finally:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.invocation import Invocation
-from cli.options import output_option
+from cli.options import organisation_option, output_option
 
 if TYPE_CHECKING:
     from keys.signerd.service import SignerService
@@ -66,6 +66,7 @@ def serve(home: Path, path: Path, uids: tuple[int, ...], gid: int | None) -> Non
 @click.option(
     "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings file (TOML) of the home."
 )
+@organisation_option
 @output_option
 def hand_over(invocation: Invocation, home: Path, path: Path, config: Path | None) -> None:
     """Move the online keys of the server's home (WAVEGATE_HOME) to the signer's folder.
@@ -80,7 +81,7 @@ def hand_over(invocation: Invocation, home: Path, path: Path, config: Path | Non
 
     try:
         settings = read_settings(config=config)
-        moved = move(keys_folder(settings, organisation_of(settings)), home.absolute(), _absolute(path))
+        moved = move(keys_folder(settings, organisation_of(settings, invocation.org)), home.absolute(), _absolute(path))
     except (InvalidSettings, NotInitialised, CustodyError) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:

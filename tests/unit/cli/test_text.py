@@ -139,8 +139,13 @@ def test_a_list_at_a_terminal_is_not_wider_than_it_and_shows_ids_whole(
     monkeypatch.setenv("WAVEGATE_API_KEY", "wgk_test")
     running = [{"product": "gateway-firmware", "version": "2026.11.21", "path": "p", "sha256": "ab", "rollout_id": ""}]
     device = {
-        **{"id": "dev_01JD9Z4T9C8E6Y3W5V7X9Q2M4N", "name": "gateway-0017.berlin.example.com", "status": "active"},
-        **{"online": True, "platform": "linux-arm64", "groups": ["berlin", "canary"], "running": running},
+        "id": "dev_01JD9Z4T9C8E6Y3W5V7X9Q2M4N",
+        "name": "gateway-0017.berlin.example.com",
+        "status": "active",
+        "online": True,
+        "platform": "linux-arm64",
+        "groups": ["berlin", "canary"],
+        "running": running,
         "last_seen_at": "2026-11-21T10:00:00Z",
     }
     server.on("GET", "/api/v1/devices", Reply(200, {"items": [device], "next_cursor": None}))

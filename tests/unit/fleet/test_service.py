@@ -36,7 +36,9 @@ class PaperIssuer:
     certificate_pem = "the CA"
     issued = 0
 
-    def issue(self, request: bytes, device_id: str, *, now: datetime, days: int = 30) -> IssuedCertificate:
+    def issue(
+        self, request: bytes, device_id: str, *, now: datetime, days: int = 30, organisation: str | None = None
+    ) -> IssuedCertificate:
         if request == b"bad":
             raise InvalidCertificateRequest("the certificate request is not signed by its own key; make it afresh")
         self.issued += 1

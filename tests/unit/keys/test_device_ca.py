@@ -41,11 +41,11 @@ def p256() -> ec.EllipticCurvePrivateKey:
 
 
 def test_a_certificate_says_what_the_server_says_and_nothing_of_the_request(ca: DeviceCa) -> None:
-    issued = ca.issue(request(p256()), "dev_1", now=NOON)
+    issued = ca.issue(request(p256()), "dev_1", now=NOON, organisation="acme")
 
     certificate, authority = x509.load_pem_x509_certificates(issued.chain_pem.encode())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert certificate.subject.rfc4514_string() == "CN=dev_1"
+    assert certificate.subject.rfc4514_string() == "CN=dev_1,O=acme"
     assert list(names) == [x509.UniformResourceIdentifier("urn:wavegate:device:dev_1")]
     usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
