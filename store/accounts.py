@@ -59,7 +59,7 @@ class Accounts:
 
     def user_by_email(self, org: str, email: str) -> User | None:
         """The account with this address, whatever the case; None is the caller's to answer for in constant time."""
-        key = email_key(email)
+        key = _email_key(email)
         if key is None:
             return None
         query = select(users).where(users.c.org == org, users.c.email_key == key)
@@ -278,14 +278,13 @@ def _is_due(last_used_at: datetime | None, now: datetime) -> bool:
     return last_used_at is None or now - last_used_at >= TOUCH_EVERY
 
 
-def email_key(email: str) -> str | None:
-    """What addresses are compared by; None for no address."""
+def _email_key(email: str) -> str | None:
     return email.strip().casefold() or None
 
 
 def insert_user(connection: Connection, user: User) -> None:
     """Add an account in the caller's transaction; raises UserExists."""
-    key = email_key(user.email)
+    key = _email_key(user.email)
     taken = select(users.c.id).where(users.c.org == user.org, users.c.email_key == key)
     refusal = UserExists(f"an account with the address {user.email} exists already")
     # Without an address there is nothing to be taken, and ``== None`` would find every other account without one.
@@ -313,7 +312,7 @@ def _user_row(user: User) -> dict[str, object]:
         "id": user.id,
         "org": user.org,
         "email": user.email.strip(),
-        "email_key": email_key(user.email),
+        "email_key": _email_key(user.email),
         "name": user.name,
         "kind": user.kind.value,
         "role": user.role.value,
