@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
@@ -60,14 +60,14 @@ def audience_of(base_url: str) -> str:
     return os.environ.get(AUDIENCE, "").strip() or base_url
 
 
-def trade(client: Client, ambient: Ambient, *, product: str | None) -> Credential:
+def trade(client: Client, ambient: Ambient, *, products: Sequence[str]) -> Credential:
     """Exchange the job's identity token for a publish token; each is good for one exchange.
 
     Raises:
         ApiRefusal: The server does not trust this job.
         Unreachable, UsageFault: The CI system gave no identity token.
     """
-    asked = {} if product is None else {"product": product}
+    asked = {"products": list(products)}
     if ambient.id_token is not None:
         told = client.post("/auth/publish-token", {"id_token": ambient.id_token, **asked})
         return Credential(told["token"], ambient.origin)

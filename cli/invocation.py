@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -86,12 +86,12 @@ class Invocation:
         )
         return Client(base_url, credential, notice=self.note)
 
-    def publishing_client(self, trusted: bool | None, product: str | None) -> Client:
+    def publishing_client(self, trusted: bool | None, products: Sequence[str]) -> Client:
         """A client for what CI jobs do: by key, else by the identity that the CI system gives the job, else by login.
 
         Args:
             trusted: True takes the job's identity whatever keys there are, False never, None when there is no key.
-            product: What is to be published; None for several.
+            products: What is to be published.
 
         Raises:
             NotLoggedIn: The job's identity is wanted and there is none.
@@ -109,4 +109,4 @@ class Invocation:
             return self.client()
         base_url = config.base_url(self.url, self.profile)
         stranger = Client(base_url, None, notice=self.note)
-        return Client(base_url, trade(stranger, ambient, product=product), notice=self.note)
+        return Client(base_url, trade(stranger, ambient, products=products), notice=self.note)

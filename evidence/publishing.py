@@ -8,7 +8,7 @@ somebody else, so what tells a repository from its namesake is its number.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -143,22 +143,22 @@ def check_issuer(issuer: str, allowed: Allowed) -> None:
         raise InvalidPublisher("the issuer has a query; an issuer is https://host[:port][/path]")
 
 
-def choose(publishers: Sequence[Publisher], claims: Mapping[str, Any], *, product: str | None) -> Publisher:
+def choose(publishers: Sequence[Publisher], claims: Mapping[str, Any], *, products: Collection[str]) -> Publisher:
     """The publisher that a verified token stands for: of those that match, the one that asks most, then the oldest.
 
     Args:
         publishers: Those of the token's issuer and audience.
-        product: What is to be published, if the job said so.
+        products: What is to be published, as far as the job said so; one publisher must have all of it.
 
     Raises:
         NoPublisherMatches: There is none, or there are some in several organisations. The message tells the token's
             claims, which its bearer knows, and nothing of ours.
     """
-    matching = [one for one in publishers if matches(one, claims) and (product is None or product in one.products)]
+    matching = [one for one in publishers if matches(one, claims) and set(products) <= set(one.products)]
     if not matching:
         shown = {name: text for one in Provider for name, text in telling(one, claims).items()}
         told = ", ".join(f"{name}={text}" for name, text in sorted(shown.items())) or f"sub={claims.get('sub')}"
-        wanted = "" if product is None else f" and may publish {product[:100]!r}"
+        wanted = f" and may publish {', '.join(sorted(products))[:300]}" if products else ""
         raise NoPublisherMatches(f"no trusted publisher matches this identity{wanted}: {told[:1000]}")
     if len({one.org for one in matching}) > 1:
         raise NoPublisherMatches(

@@ -49,30 +49,30 @@ class Identities:
             _insert(connection, user.org, user.id, newcomer, events[-1].at, follows_roles=True)
             append(connection, user.org, events)
 
-    def claim(self, org: str, email_key: str, newcomer: Newcomer, event: AuditEvent) -> User:
-        """Give an account to the person it was made for, at their first login: by address, and by that alone.
+    def claim(self, user: User, newcomer: Newcomer, event: AuditEvent) -> None:
+        """Give an account to the person it was made for, at their first login.
 
         Only while nobody has chosen a password for it and nobody has it at a provider; the one-time password that an
         administrator knows ends with it.
 
         Raises:
-            AccountNotLinked: Somebody uses the account, or it is a program's, or there is none.
+            AccountNotLinked: Somebody uses the account, or it is a program's.
             IdentityTaken: Somebody was first.
         """
-        mine = (users.c.org == org) & (users.c.email_key == email_key) & (users.c.kind == ActorKind.USER.value)
+        mine = (users.c.org == user.org) & (users.c.id == user.id) & (users.c.kind == ActorKind.USER.value)
         unused = or_(users.c.password_hash.is_(None), users.c.password_change_required.is_(True))
         linked = select(identities.c.user_id).where(identities.c.user_id == users.c.id).exists()
         taken = update(users).where(mine, unused, ~linked).values(password_hash=None, password_change_required=False)
         with self._database.write() as connection:
+            # Held first, so that the look at its identities is one of after everybody who was before us.
+            connection.execute(select(users.c.id).where(mine).with_for_update())
             if not connection.execute(taken).rowcount:
                 raise AccountNotLinked(
                     f"the account of {newcomer.email} is in use and not linked to the provider; log in with its "
                     "password and link it: `publish login --oidc --link`"
                 )
-            user = to_user(connection.execute(select(users).where(mine)).mappings().one())
-            _insert(connection, org, user.id, newcomer, event.at, follows_roles=False)
-            append(connection, org, [event])
-            return user
+            _insert(connection, user.org, user.id, newcomer, event.at, follows_roles=False)
+            append(connection, user.org, [event])
 
     def link(self, user: User, newcomer: Newcomer, event: AuditEvent) -> None:
         """Let the account be logged into by the provider from now on; again changes nothing. Raises IdentityTaken."""

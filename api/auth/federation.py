@@ -11,8 +11,7 @@ from evidence.ids import new_id
 from evidence.model import Actor, ActorKind, AuditEvent
 from evidence.people import Role, User
 from store.accounts import Accounts
-from store.chosen_accounts import email_key
-from store.errors import IdentityTaken, UserExists
+from store.errors import AccountNotLinked, IdentityTaken, StoreError, UserExists
 from store.identities import Identities
 
 
@@ -50,21 +49,21 @@ def account_of(newcomer: Newcomer, *, org: str, accounts: Accounts, identities: 
 def _first_login(
     newcomer: Newcomer, org: str, accounts: Accounts, identities: Identities, now: datetime
 ) -> tuple[User, Identity]:
-    key = email_key(newcomer.email)
     standing = accounts.user_by_email(org, newcomer.email)
+    refusal: StoreError | None = None
     try:
-        if standing is not None and key is not None:
+        if standing is not None:
             if standing.disabled:
                 raise LoginRefused("the account is disabled; ask an administrator")
             by = Actor(ActorKind.USER, standing.id, standing.name)
-            identities.claim(org, key, newcomer, linked(newcomer, standing, by, now))
+            identities.claim(standing, newcomer, linked(newcomer, standing, by, now))
         else:
             _create(newcomer, org, identities, now)
-    except (IdentityTaken, UserExists):
-        pass  # The same person was first in another window.
+    except (AccountNotLinked, IdentityTaken, UserExists) as error:
+        refusal = error  # perhaps for the same person was first in another window
     found = identities.find(org, newcomer.issuer, newcomer.subject)
     if found is None:
-        raise LoginRefused("an account with this address was made a moment ago; log in again")
+        raise refusal or LoginRefused("the account was unlinked meanwhile; log in again")
     return found
 
 

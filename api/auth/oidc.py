@@ -146,7 +146,10 @@ class OidcClient:
             raise LoginRefused("the identity token was made for another client")
         if nonce is not None and not hmac.compare_digest(str(claims.get("nonce")).encode(), nonce.encode()):
             raise LoginRefused("the identity token was made for another login")
-        return {**self._userinfo(told.get("access_token"), str(claims.get("sub"))), **claims}
+        subject = claims.get("sub")
+        if not isinstance(subject, str) or not subject:
+            raise LoginRefused("the provider does not say who you are (sub)")
+        return {**self._userinfo(told.get("access_token"), subject), **claims}
 
     def _userinfo(self, access_token: object, subject: str) -> Mapping[str, Any]:
         """What the provider tells beside the token, where e-mail addresses and groups often are."""

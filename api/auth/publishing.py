@@ -17,7 +17,13 @@ from store.publishers import Publishers
 
 
 def exchange(
-    id_token: str, *, org: str | None, product: str | None, publishers: Publishers, issuers: Issuers, now: datetime
+    id_token: str,
+    *,
+    org: str | None,
+    products: Sequence[str],
+    publishers: Publishers,
+    issuers: Issuers,
+    now: datetime,
 ) -> tuple[Publisher, PublishToken, str]:
     """Give a job a publish token for its identity token, which is spent by it.
 
@@ -25,7 +31,7 @@ def exchange(
 
     Args:
         org: The organisation, if the caller named one.
-        product: What the job wants to publish, if it said so.
+        products: What the job wants to publish, if it said so.
 
     Returns:
         The publisher it stands for, the token as stored, and its text to hand out once.
@@ -41,7 +47,7 @@ def exchange(
     if not trusting:
         raise NoPublisherMatches(f"no trusted publisher has the issuer {issuer[:200]!r}")
     identity, audience = _verified(id_token, issuer, trusting, issuers, now)
-    publisher = choose([one for one in trusting if one.audience == audience], identity.claims, product=product)
+    publisher = choose([one for one in trusting if one.audience == audience], identity.claims, products=products)
     secret = new_secret(PUBLISH_TOKEN)
     token = PublishToken(
         id=new_id("ptk"),

@@ -15,7 +15,7 @@ from api.auth.gate import COOKIE
 from api.auth.login import begin_session
 from api.auth.oidc import LOGIN_LIFE, OidcClient
 from api.errors import ApiError
-from api.operator.accounts import LoginToken, user
+from api.operator.accounts import LoginToken, Password, check_own_password, user
 from api.operator.routes import PREFIX, Body, Routes, caller, now, reply, services
 from evidence.federation import Newcomer, introduce
 from evidence.model import AuditEvent
@@ -82,6 +82,12 @@ class NativeAnswer(Body):
     code: str = Field(max_length=_MANY)
     state: str = Field(max_length=_MANY)
     iss: str | None = Field(None, max_length=2048)
+
+
+class NewIdentity(NativeAnswer):
+    """As for a token, with the account's password: whoever has only a session must not make a way in of their own."""
+
+    current_password: Password | None = None
 
 
 class DeviceLogin(Body):
@@ -202,9 +208,11 @@ def list_own_identities() -> Response:
 
 
 @api.on("POST", "/profile/identities", LinkedIdentity, status=201, person=True)
-def link_own_identity(body: NativeAnswer) -> Response:
-    """Link one's account to who one is at the provider"""
+def link_own_identity(body: NewIdentity) -> Response:
+    """Link one's account to who one is at the provider; needs the password, if there is one"""
     me = caller()
+    if me.user.password_hash is not None:
+        check_own_password(body.current_password or "")
     newcomer = _introduced(_answered(body))
     services().identities.link(me.user, newcomer, linked(newcomer, me.user, me.actor, now()))
     return reply(LinkedIdentity(issuer=newcomer.issuer, subject=newcomer.subject, linked_at=now()), 201)

@@ -94,10 +94,12 @@ class NewTrustedPublisher(Body):
 
 
 class Exchange(Body):
-    """An identity token of a CI job. Of several publishers that trust it, one that may publish `product` is taken."""
+    """A CI job's identity token. Of several publishers that trust it, one that may publish all `products` is taken."""
 
     id_token: str = Field(min_length=1, max_length=MAX_TOKEN)
-    product: str | None = Field(None, max_length=100, examples=["gateway"])
+    products: list[Annotated[str, Field(max_length=100)]] = Field(
+        default_factory=list, max_length=publishing.MOST_PRODUCTS, examples=[["gateway"]]
+    )
 
 
 class PublishTokenAnswer(BaseModel):
@@ -171,7 +173,7 @@ def create_publish_token(body: Exchange) -> Response:
     publisher, token, secret = exchange(
         body.id_token,
         org=request.environ.get("wavegate.org"),
-        product=body.product,
+        products=body.products,
         publishers=wiring.publishers,
         issuers=wiring.issuers,
         now=now(),

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 @click.option("--code", metavar="CODE", help="What your authenticator app shows, or a recovery code.")
 @click.option("--oidc", is_flag=True, help="Log in in your browser, by the provider that the server knows.")
 @click.option("--device", is_flag=True, help="Log in by the provider in a browser elsewhere: shows a page and a code.")
-@click.option("--link", is_flag=True, help="With --oidc: let the account you are logged in with here be logged in so.")
+@click.option(
+    "--link",
+    is_flag=True,
+    help="With --oidc: have your account logged in so, too; takes its password.",
+)
 @server_options
 def login(
     invocation: Invocation,
@@ -54,7 +58,7 @@ def login(
 
     by_password = {"--email": email, "--password-file": password_file, "--password-stdin": password_stdin}
     given = [name for name, value in by_password.items() if value]
-    if oidc + device > 1 or (given and (oidc or device)):
+    if oidc + device > 1 or ((oidc or device) and not link and given) or (link and email):
         raise UsageFault(f"{' and '.join([*given, *(['--oidc'] * oidc), *(['--device'] * device)])} exclude each other")
     if link and not oidc:
         raise UsageFault("--link goes with --oidc")
@@ -64,7 +68,7 @@ def login(
             hint="a program takes an API key, or in a CI job its own identity (`publish push --trusted`)",
         )
     if link:
-        _link(invocation)
+        _link(invocation, given_password(password_file, password_stdin))
     elif oidc or device:
         _by_provider(invocation, device=device)
     else:
@@ -121,11 +125,12 @@ def _by_provider(invocation: Invocation, *, device: bool) -> None:
     _tell(invocation, stranger.base_url, told)
 
 
-def _link(invocation: Invocation) -> None:
+def _link(invocation: Invocation, password: str) -> None:
     from cli.federated import by_browser
 
     client = invocation.client(as_person=True)
-    linked = client.post("/profile/identities", by_browser(_stranger(invocation)))
+    answer = by_browser(_stranger(invocation))
+    linked = client.post("/profile/identities", {**answer, "current_password": password})
     invocation.emit(linked, f"linked to {cell(linked['subject'])} at {cell(linked['issuer'])}")
 
 

@@ -87,7 +87,7 @@ def push(
 
     # The server judges this, too; asking first spares the upload of a file that could never be named so.
     check_names(product, version, platform, channel, file_name or file.name)
-    client = invocation.publishing_client(trusted, product)
+    client = invocation.publishing_client(trusted, [product])
     staged_sboms = [_send(client, sbom, None, invocation) for sbom in sboms]
     staged_attestations = [_send(client, one, None, invocation) for one in attested]
     staged = _send(client, file, sha256, invocation, resumed)

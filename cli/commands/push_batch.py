@@ -46,8 +46,7 @@ def push_batch(invocation: Invocation, manifest: Path, partial: bool, jobs: int,
     listed = read_manifest(manifest)
     for one in listed:
         check_names(one.product, one.version, one.platform, one.channel, one.name)
-    products = {one.product for one in listed}
-    client = invocation.publishing_client(trusted, products.pop() if len(products) == 1 else None)
+    client = invocation.publishing_client(trusted, sorted({one.product for one in listed}))
     files = list(dict.fromkeys(file for one in listed for file in (one.file, *one.sboms, *one.attestations)))
     sent = _Sender(client, invocation).send(files, jobs)
     answer = client.post("/artifacts/batch", {"items": _items(listed, sent), "partial": partial})

@@ -128,7 +128,8 @@ def test_an_account_that_is_in_use_is_linked_by_its_person(
     words = ("--email", "admin@example.com", "--password-file", str(tmp_path / "old"))
     done = publish("login", *words, "--new-password-file", str(tmp_path / "new"), "--url", server.url, config=config)
     assert done.returncode == 0, done.stderr
-    code, screen = server.on_a_terminal("--oidc", "--link", config=config, login="eve-1", monkeypatch=monkeypatch)
+    link = ("--oidc", "--link", "--password-file", str(tmp_path / "new"))
+    code, screen = server.on_a_terminal(*link, config=config, login="eve-1", monkeypatch=monkeypatch)
     assert (code, "linked to eve-1 at" in screen) == (0, True), screen
     other = tmp_path / "other"
     code, screen = server.on_a_terminal("--oidc", config=other, login="eve-1", monkeypatch=monkeypatch)

@@ -243,13 +243,20 @@ def test_somebody_logged_in_links_their_account_and_can_end_that_again(door: Doo
         told = {name: values[0] for name, values in parse_qs(urlsplit(place).query).items()}
         return {"handle": begun["handle"], **{name: told[name] for name in ("code", "state", "iss")}}
 
-    linked = door.call("POST", "/profile/identities", answered("eve-1"), token=admin)
+    def link(login: str, password: str) -> TestResponse:
+        body = {**answered(login), "current_password": password}
+        return door.call("POST", "/profile/identities", body, token=admin)
+
+    # A session alone, perhaps a stolen one, makes no further way in.
+    stolen = link("eve-1", "a guess")
+    assert (stolen.status_code, stolen.get_json()["error"]["code"]) == (403, "wrong_password")
+    linked = link("eve-1", "a long enough password")
     assert (linked.status_code, linked.get_json()["subject"]) == (201, "eve-1")
     # Linked, not made by the provider: its claims do not say the role.
     me = door.me(door.log_in("eve-1"))["user"]
     assert (me["email"], me["role"]) == ("admin@example.com", "admin")
     door.me(door.log_in("bob-1"))  # who has an account of his own now
-    taken = door.call("POST", "/profile/identities", answered("bob-1"), token=admin)
+    taken = link("bob-1", "a long enough password")
     assert (taken.status_code, taken.get_json()["error"]["code"]) == (409, "identity_taken")
     (first,) = door.call("GET", "/profile/identities", token=admin).get_json()["items"]
     gone = {"issuer": first["issuer"], "subject": first["subject"]}

@@ -64,7 +64,9 @@ def public_jwk(key: PrivateKey, algorithm: str, kid: str | None) -> dict[str, An
 
 @dataclass
 class OidcIssuer:
-    """``published`` are the JWKs told, ``document`` what goes over its description, ``asked`` the paths asked for."""
+    """``published`` are the JWKs told, ``document`` what goes over its description, ``asked`` the paths asked for.
+    As a provider of logins it answers ``/token`` and ``/userinfo`` with what ``answers`` has for them, any code taken.
+    """
 
     url: str
     key: PrivateKey
@@ -72,6 +74,7 @@ class OidcIssuer:
     published: list[dict[str, Any]] = field(default_factory=list)
     document: dict[str, Any] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=count)
 
     def token(
@@ -108,18 +111,22 @@ def oidc_issuer(algorithm: str = "RS256") -> Iterator[OidcIssuer]:
     """An issuer on a free port, ended with the block."""
 
     class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.do_GET()
+
         def do_GET(self) -> None:
             issuer.asked.append(self.path)
-            told: dict[str, Any] | None = None
+            status, told = issuer.answers.get(self.path, (404, None))
             if self.path == "/.well-known/openid-configuration":
-                told = {"issuer": issuer.url, "jwks_uri": f"{issuer.url}/keys", **issuer.document}
+                status, told = 200, {"issuer": issuer.url, "jwks_uri": f"{issuer.url}/keys", **issuer.document}
             elif self.path == "/keys":
-                told = {"keys": issuer.published}
+                status, told = 200, {"keys": issuer.published}
             elif self.path.startswith("/job?") and self.headers["authorization"] == "Bearer of-this-job":
                 # As GitHub gives a job its token.
-                told = {"value": issuer.token(parse_qs(urlsplit(self.path).query)["audience"][0])}
-            body = json.dumps(told or {}).encode()
-            self.send_response(200 if told is not None else 404)
+                status, told = 200, {"value": issuer.token(parse_qs(urlsplit(self.path).query)["audience"][0])}
+            body = told if isinstance(told, bytes) else json.dumps(told or {}).encode()
+            self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
             self.end_headers()

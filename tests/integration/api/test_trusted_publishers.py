@@ -73,9 +73,9 @@ def test_of_several_publishers_the_one_for_the_product_is_taken_else_the_one_tha
     loose = {name: GITHUB[name] for name in ("repository_id", "repository_owner_id", "workflow")}
     pump = trust.made(claims=loose, products=["pump"])
     gateway = trust.made()
-    assert trust.exchange(issuer.token(US), product="pump").get_json()["publisher"] == pump
+    assert trust.exchange(issuer.token(US), products=["pump"]).get_json()["publisher"] == pump
     assert trust.exchange(issuer.token(US)).get_json()["publisher"] == gateway
-    assert trust.refused(issuer.token(US), product="lamp") == (403, "no_trusted_publisher")
+    assert trust.refused(issuer.token(US), products=["gateway", "pump"]) == (403, "no_trusted_publisher")
 
 
 def test_each_publisher_has_its_audience(trust: Trust, issuer: OidcIssuer) -> None:

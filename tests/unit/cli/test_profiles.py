@@ -24,10 +24,10 @@ BOB = Login("wgl_bob", FAR_AWAY, "bob@example.com")
 class MemoryKeyring(KeyringBackend):
     """A keyring that lasts as long as the test; ``locked`` it raises as real ones do."""
 
-    priority = 5  # type: ignore[assignment]  # a class property of the base
+    priority = 5
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # the base has no annotations
         self.kept: dict[tuple[str, str], str] = {}
         self.locked = False
 

@@ -94,7 +94,7 @@ def test_a_github_job_without_a_key_publishes_by_its_identity(
     assert asked.query == {"api-version": "2.0", "audience": server.url}
     assert asked.headers["authorization"] == "Bearer of-this-job"
     (traded,) = server.asked(*EXCHANGE)
-    assert traded.json == {"id_token": "first.id.token", "product": "app"}
+    assert traded.json == {"id_token": "first.id.token", "products": ["app"]}
     assert "authorization" not in traded.headers
     assert server.requests[-1].headers["authorization"] == "Bearer wgp_traded"
 
