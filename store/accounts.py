@@ -59,7 +59,7 @@ class Accounts:
 
     def user_by_email(self, org: str, email: str) -> User | None:
         """The account with this address, whatever the case; None is the caller's to answer for in constant time."""
-        key = _email_key(email)
+        key = email_key(email)
         if key is None:
             return None
         query = select(users).where(users.c.org == org, users.c.email_key == key)
@@ -337,7 +337,7 @@ def _user_row(user: User) -> dict[str, object]:
         "id": user.id,
         "org": user.org,
         "email": user.email.strip(),
-        "email_key": _email_key(user.email),
+        "email_key": email_key(user.email),
         "name": user.name,
         "kind": user.kind.value,
         "role": user.role.value,

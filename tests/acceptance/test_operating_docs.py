@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.acceptance.conftest import BIN, Home, free_port
+from tests.databases import Databases
 
 DOCS = Path(__file__).parents[2] / "docs"
 CI = (DOCS / "ci.md").read_text()
@@ -37,7 +38,7 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.home = Home(folder / "lib" / "wavegate", "--org", "acme")
+        self.home = Home(Databases(None), folder / "lib" / "wavegate", "--org", "acme")
         port, device_port = free_port(), free_port()
         (folder / "backups").mkdir()
         (folder / "bin").mkdir()
