@@ -41,7 +41,7 @@ def test_systemd_finds_nothing_wrong_with_it(analyze: str, unit: Path) -> None:
 
 def test_it_is_walled_in(analyze: str, unit: Path) -> None:
     command = [analyze, "security", "--offline=true", "--no-pager", f"--threshold={EXPOSURE}", unit]
-    ran = subprocess.run(command, capture_output=True, text=True)
+    ran = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout
     assert "Overall exposure level for wavegate-agent.service: 2." in ran.stdout
 
