@@ -16,7 +16,7 @@ from agent.documents import brakes_for, decisions_for, exclusions, revoked
 from agent.errors import RepositoryAway, RepositoryRefused
 from agent.home import Home
 from agent.hooks import Hooks
-from agent.identity import Identity
+from agent.identity import Identity, load_credentials
 from agent.link import Facts, Link
 from agent.state import Ended, Memory, Release, State, StateFile, Step
 from agent.steps import Steps, Surroundings
@@ -110,6 +110,7 @@ class Agent:
             window=self._config.window,
             zone=self._zone,
             permit_wait=self.state.permit_waits.get(product),
+            signed_time=load_credentials(self._home).certificate.not_valid_before_utc,
         )
         decisions = decisions_for(view, self._identity.org, product, self.state.groups)
         return choose(decisions, self._brakes(product, self.state.running.get(product), view), situation)
@@ -132,7 +133,7 @@ class Agent:
 
     def _act_on(self, product: str, view: View) -> None:
         choice = self.choose(product, view)
-        self._memory.write(self._without_unwanted(product, choice).saying(product, choice.words))
+        self._memory.write(self._without_unwanted(product, choice).saying(product, choice.reason, choice.words))
         if choice.release is None or choice.wait:
             return
         if choice.act is Act.INSTALL:
@@ -160,7 +161,7 @@ class Agent:
             self._note(error)
             return None
         now, noted = self._clock(), self.state.refreshed_at
-        if not noted or now - datetime.fromisoformat(noted) >= REFRESH_NOTED_EVERY:
+        if not noted or abs(now - datetime.fromisoformat(noted)) >= REFRESH_NOTED_EVERY:
             noted = text_of(now)
         self._memory.write(replace(self.state, repository_trouble="", refreshed_at=noted))
         return view

@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from agent.reason import Reason
+
 
 class AgentError(Exception):
     """Root of the room's errors; ``code`` is stable, ``exit_code`` what the command ends with."""
@@ -91,6 +93,10 @@ class NoRoom(AgentError):
 
 class DownloadStopped(AgentError):
     code = "download_stopped"
+
+    def __init__(self, words: str, reason: Reason) -> None:
+        super().__init__(words)
+        self.reason = reason
 
 
 class VerificationFailed(AgentError):

@@ -32,6 +32,7 @@ def status_of(identity: Identity, credentials: Credentials, config: AgentConfig,
         "step": state.step.value,
         "running": {product: asdict(release) for product, release in state.running.items()},
         "why": dict(state.words),
+        "reason": dict(state.reasons),
         "repository_trouble": state.repository_trouble,
         "server_trouble": state.server_trouble,
         "reports_waiting": len(state.outbox),
@@ -66,7 +67,10 @@ def status_in_words(
         lines.append(f"{len(state.outbox)} reports wait for the server.")
     ends = credentials.certificate.not_valid_after_utc
     if now >= ends:
-        lines.append(f"Its certificate expired at {ends:%Y-%m-%d %H:%M} UTC: it must be enrolled again, in a new home.")
+        lines.append(
+            f"Its certificate expired at {ends:%Y-%m-%d %H:%M} UTC: unless the clock is wrong it must be enrolled "
+            "again, in a new home. It goes on following signed releases for the groups that it knows."
+        )
     lines.append(f"Checked in: {state.checked_in_at or 'never'}. Read the repository: {state.refreshed_at or 'never'}.")
     return lines
 

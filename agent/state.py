@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from agent.durable import write_durably
 from agent.errors import StateUnreadable
+from agent.reason import Reason
 
 FORMAT: Final = 1
 MAX_OUTBOX: Final = 200  # reports; a device that is away for months must not fill its disk
@@ -125,6 +126,7 @@ class State:
     ended: Mapping[str, Ended] = field(default_factory=dict)
     outbox: tuple[PendingReport, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
     repository_trouble: str = ""
     server_trouble: str = ""
     refreshed_at: str = ""
@@ -139,9 +141,9 @@ class State:
         """Where the agent is."""
         return Step.IDLE if self.work is None else self.work.step
 
-    def saying(self, product: str, words: str) -> State:
-        """Tell people, in one line, why the agent does what it does with a product."""
-        return replace(self, words={**self.words, product: words})
+    def saying(self, product: str, reason: Reason, words: str) -> State:
+        """Tell why the agent does what it does with a product: programs by the reason, people in one line."""
+        return replace(self, words={**self.words, product: words}, reasons={**self.reasons, product: reason.value})
 
     def with_report(self, report: PendingReport) -> State:
         """Put a report into the outbox; of too many, the oldest that tells no result goes first."""
@@ -237,6 +239,7 @@ def _state_in(stored: Mapping[str, Any]) -> State:
             PendingReport(**{**report, "progress": Progress(report["progress"])}) for report in stored["outbox"]
         ),
         words=dict(stored["words"]),
+        reasons=dict(stored.get("reasons", {})),
         repository_trouble=stored["repository_trouble"],
         server_trouble=stored["server_trouble"],
         refreshed_at=stored["refreshed_at"],

@@ -26,6 +26,7 @@ from agent.config import AgentConfig
 from agent.errors import DownloadStopped, NoRoom, RepositoryAway, RepositoryRefused
 from agent.home import Home
 from agent.hooks import INSTALL, ROLLBACK, Hooks, Outcome
+from agent.reason import Reason
 from agent.state import Ended, Memory, PendingReport, PermitWait, Progress, Release, State, Step, Work
 from agent.trust import Repository, View
 
@@ -108,13 +109,13 @@ class Steps:
             if choice.act is Act.INSTALL and is_same_offer(choice.release, work.release):
                 self._download(work, view)
             else:
-                self._drop(work.release, choice.words)
+                self._drop(work.release, choice.reason, choice.words)
 
     def begin(self, release: Release, view: View) -> None:
         """Fetch, install and confirm a release; raises RepositoryAway, RepositoryRefused before anything was begun."""
         target = view.target(release.path)
         if target is not None and view.yanked(target):
-            self._drop(release, _yanked(release))
+            self._drop(release, Reason.YANKED, _yanked(release))
             return
         work = Work(step=Step.DOWNLOADING, release=release, before=self._memory.state.running.get(release.product))
         # Told once, however often what is here has to wait.
@@ -147,40 +148,42 @@ class Steps:
             if target is None or (target.length, target.hashes.get("sha256")) != (release.length, release.sha256):
                 raise RepositoryRefused(f"{release.path} is not signed with the length and SHA-256 of the decision")
             if view.yanked(target):
-                raise DownloadStopped(_yanked(release))
+                raise DownloadStopped(_yanked(release), Reason.YANKED)
             view.download(target, self._still_wanted(release, self._config.interval_seconds))
             # The download may have taken hours: whoever stopped the rollout meanwhile is heard before anything runs.
             self._still_wanted(release, 0)()
         except DownloadStopped as stopped:
-            self._drop(release, str(stopped))
+            self._drop(release, stopped.reason, str(stopped))
         except RepositoryAway as away:
-            self._memory.write(self._memory.state.saying(release.product, f"fetching {release.version}: {away}"))
+            words = f"fetching {release.version}: {away}"
+            self._memory.write(self._memory.state.saying(release.product, Reason.FETCHING, words))
         except (RepositoryRefused, NoRoom, OSError) as error:
             self._try_again_later(work, error)
         else:
             # The download may have outlasted the window: what is here is kept, and waits without holding up others.
             choice = self._advice.choose(release.product, view)
             if choice.wait:
-                self._keep(release, choice.words)
+                self._keep(release, choice.reason, choice.words)
             elif (wait := self._refused(release)) is not None:
                 running = self._memory.state.running.get(release.product)
-                self._keep(release, what_runs(running, wait.words), wait)
+                self._keep(release, Reason.PERMIT, what_runs(running, wait.words), wait)
             else:
                 self._install(replace(work, step=Step.INSTALLING, tries=0))
 
     def _refused(self, release: Release) -> PermitWait | None:
         return self._server.ask_permit(release) if release.needs_permit else None
 
-    def _keep(self, release: Release, words: str, wait: PermitWait | None = None) -> None:
+    def _keep(self, release: Release, reason: Reason, words: str, wait: PermitWait | None = None) -> None:
         """Let what was fetched wait, without holding up other products."""
         kept = self._memory.state.with_fetched(release.product, release.sha256)
         kept = kept.with_permit_wait(release.product, wait)
-        self._memory.write(replace(kept.saying(release.product, words), work=None))
+        self._memory.write(replace(kept.saying(release.product, reason, words), work=None))
 
     def _try_again_later(self, work: Work, error: RepositoryRefused | NoRoom | OSError) -> None:
         release, tries = work.release, work.tries + 1
         if tries < MAX_TRIES:
-            after = self._memory.state.saying(release.product, f"fetching {release.version}, tries again: {error}")
+            words = f"fetching {release.version}, tries again: {error}"
+            after = self._memory.state.saying(release.product, Reason.FETCHING_AGAIN, words)
             self._memory.write(replace(after, work=replace(work, tries=tries)))
             return
         code = "artifact_refused" if isinstance(error, RepositoryRefused) else "download_failed"
@@ -203,7 +206,7 @@ class Steps:
             except (RepositoryAway, RepositoryRefused):
                 return  # what is being fetched was verified; a mirror that is away does not take it back
             if choice.act is not Act.INSTALL or not is_same_offer(choice.release, release):
-                raise DownloadStopped(choice.words)
+                raise DownloadStopped(choice.words, choice.reason)
 
         return ask
 
@@ -245,7 +248,7 @@ class Steps:
             outcome = self._hooks.healthy(release, self._home.artifact(release.sha256))
             if outcome.ok:
                 after = self._memory.state.with_running(release.product, release, work.before)
-                after = after.saying(release.product, f"runs {release.version}; up to date")
+                after = after.saying(release.product, Reason.UP_TO_DATE, f"runs {release.version}; up to date")
                 self._finish(after, release, _ended(release, Progress.SUCCEEDED))
                 return
             if left:
@@ -289,9 +292,8 @@ class Steps:
         why = f"{release.version}: {work.code}: {work.detail}"
         # A failure was reported when it happened.
         report = ended.progress is not Progress.FAILED
-        self._finish(
-            state.saying(release.product, f"runs {before.version} again; {why}"), release, ended, report=report
-        )
+        after = state.saying(release.product, Reason.WENT_BACK, f"runs {before.version} again; {why}")
+        self._finish(after, release, ended, report=report)
 
     def _cannot_return(self, work: Work, why: str) -> None:
         release, state = work.release, self._memory.state
@@ -306,7 +308,8 @@ class Steps:
             code = "nothing_to_return_to" if work.before is None else "rollback_failed"
             ended, runs, report = _ended(release, Progress.FAILED, code, detail), "what runs is not known", True
             state = state.with_running(release.product, None, None)
-        after = state.saying(release.product, f"{runs}; {release.version}: {ended.code}: {detail}")
+        words = f"{runs}; {release.version}: {ended.code}: {detail}"
+        after = state.saying(release.product, Reason.NO_WAY_BACK, words)
         self._finish(after, release, ended, report=report)
 
     def _finish(self, after: State, release: Release, ended: Ended, *, report: bool = True) -> None:
@@ -320,8 +323,8 @@ class Steps:
         self._memory.write(after)
         self.ended.append(ended)
 
-    def _drop(self, release: Release, words: str) -> None:
-        after = self._memory.state.saying(release.product, words).with_permit_back(release)
+    def _drop(self, release: Release, reason: Reason, words: str) -> None:
+        after = self._memory.state.saying(release.product, reason, words).with_permit_back(release)
         self._memory.write(replace(after, work=None))
 
     def _record(self, work: Work, report: PendingReport | None = None) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from agent.choice import NOTED_AT_MOST
 from agent.errors import CallRefused, NotRecognised, ServerAway
 from agent.home import Home
 from agent.identity import Credentials, Keypair, load_credentials, replace_credentials
@@ -39,11 +40,14 @@ class Talk:
         self._silent = False
         self._renew_if_due()
         state = self._memory.state
-        due = state.check_in_due_at
         # Without groups there is nothing to do but to wait for some, so that is asked at every poll.
-        if self._told is None or not due or not state.groups or self._clock() >= datetime.fromisoformat(due):
+        if self._told is None or not state.groups or self._is_due(state.check_in_due_at):
             self._check_in()
         self.send_reports()
+
+    def _is_due(self, noted: str) -> bool:
+        # What lies further ahead than any server says was noted by a clock that was set back since.
+        return not noted or not timedelta(0) < datetime.fromisoformat(noted) - self._clock() <= NOTED_AT_MOST
 
     def end(self) -> None:
         """Hand over what the poll brought; check in again if something of it is news."""
@@ -143,7 +147,13 @@ class Talk:
 
     def _fall_silent(self, error: ServerAway | NotRecognised | CallRefused) -> None:
         self._silent = True
-        self._memory.write(replace(self._memory.state, server_trouble=f"{error.code}: {error}"))
+        trouble, ends = f"{error.code}: {error}", load_credentials(self._home).certificate.not_valid_after_utc
+        if self._clock() >= ends:
+            trouble += (
+                f"; by this device's clock its certificate expired at {ends:%Y-%m-%d %H:%M} UTC: signed releases are "
+                "followed all the same, and reports wait; set the clock if it is wrong, else enrol again in a new home"
+            )
+        self._memory.write(replace(self._memory.state, server_trouble=trouble))
 
     def _news(self) -> tuple[tuple[Release, ...], str]:
         state = self._memory.state

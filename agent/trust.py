@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Final, cast
 
@@ -18,6 +19,7 @@ from tuf.api.exceptions import (
     DownloadError,
     DownloadHTTPError,
     DownloadLengthMismatchError,
+    ExpiredMetadataError,
     RepositoryError,
     SlowRetrievalError,
 )
@@ -235,8 +237,15 @@ class Repository:
 
 @contextmanager
 def _translated(what: str) -> Iterator[None]:
+    # The stock client holds expiry against the system's clock, so that is the one to name.
     try:
         yield
+    except ExpiredMetadataError as error:
+        raise RepositoryRefused(
+            # The day is enough: words that change with each poll would wear out the device's flash.
+            f"{what} does not verify: {error}, and this device's clock shows {datetime.now(UTC):%Y-%m-%d} (UTC): "
+            "the clock is wrong, or nobody refreshed the repository, or somebody on the way holds back what is new"
+        ) from error
     except (DownloadLengthMismatchError, RepositoryError) as error:
         raise RepositoryRefused(f"{what} does not verify: {error or type(error).__name__}") from error
     except DownloadHTTPError as error:

@@ -12,6 +12,7 @@ import pytest
 from agent.errors import DownloadStopped, RepositoryAway, RepositoryRefused
 from agent.home import Home
 from agent.partial import Pace, Terms
+from agent.reason import Reason
 from agent.state import Step
 from agent.trust import Repository, View
 from tests.simulators.agents import DeviceBench, Power, PowerCut, device_bench, make_bench
@@ -210,7 +211,7 @@ def test_a_file_that_is_shorter_there_is_begun_anew(home: Home, view: View, mirr
 
 def test_what_is_not_wanted_any_more_is_dropped(home: Home, view: View, mirror: LyingMirror) -> None:
     def stop() -> None:
-        raise DownloadStopped("stopped by Ada")
+        raise DownloadStopped("stopped by Ada", Reason.STOPPED)
 
     with pytest.raises(DownloadStopped):
         download(view, stop)

@@ -113,7 +113,7 @@ def devices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Scene, De
     """A device right before each scene's poll, each before a repository of its own."""
     folder = tmp_path_factory.mktemp("scenes")
     with ExitStack() as stack:
-        found = {}
+        found: dict[Scene, DeviceBench] = {}
         for scene in SCENES:
             tree = SignedTree()
             mirror = stack.enter_context(served(tree.files))

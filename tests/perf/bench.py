@@ -30,6 +30,7 @@ BENCHES: Final = {  # modules, each with `measure(folder) -> list[Result]`; impo
     "batch": "tests.perf.batch",
     "ingest": "tests.perf.ingest",
     "idle": "tests.perf.idle_client",
+    "agent": "tests.perf.agent_cost",
     "fleet": "tests.perf.fleet_scale",
     "port": "tests.perf.device_port",
     "poll": "tests.perf.poll",
