@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from werkzeug.test import TestResponse
 
 from tests.integration.api.conftest import Home, ShiftedClock
+
+pytestmark = pytest.mark.postgresql
 
 
 def listed(home: Home, token: str, query: str = "") -> list[dict[str, Any]]:
