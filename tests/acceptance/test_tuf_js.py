@@ -41,10 +41,9 @@ class Published:
         return max(folder.glob(f"*.{role}.json"), key=lambda path: int(path.name.split(".")[0]))
 
 
-@pytest.fixture
-def published(tmp_path: Path) -> Iterator[Published]:
-    folder = tmp_path / "product"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
+    folder = tmp_path_factory.mktemp("product")
     artifact, sbom = folder / "firmware.bin", folder / "firmware.cdx.json"
     artifact.write_bytes(ARTIFACT_BYTES)
     sbom.write_text(json.dumps(SBOM))
@@ -86,6 +85,7 @@ def test_tuf_js_refuses_metadata_that_was_changed_after_signing(published: Publi
     snapshot.chmod(0o644)
     snapshot.write_text(changed)
     told = published.fetch(tmp_path / "client", published.artifact)
+    snapshot.write_text(text)
     assert told["message"].endswith("snapshot was signed by 0/1 keys")
 
 
@@ -95,6 +95,7 @@ def test_tuf_js_refuses_an_artifact_whose_bytes_were_exchanged(published: Publis
     blob.chmod(0o644)
     blob.write_bytes(ARTIFACT_BYTES[:-1] + b"!")
     told = published.fetch(tmp_path / "client", published.artifact)
+    blob.write_bytes(ARTIFACT_BYTES)
     assert told["refused"] == "LengthOrHashMismatchError"
 
 
@@ -139,8 +140,8 @@ def test_tuf_js_with_a_cache_follows_rotated_keys_and_a_claimed_product(publishe
     publish("repo", "sign", claim["id"], "--key", team["uri"], "--key", str(offline / "targets.pem"))
     newer = tmp_path / "newer.bin"
     newer.write_bytes(b"firmware, version two\n")
-    publish("push", str(newer), "--product", "lamp", "--version", "2.0.0", "--key", team["uri"])
+    publish("push", str(newer), "--product", "lamp", "--version", "3.0.0", "--key", team["uri"])
     for folder in ("client", "another"):
-        got = published.fetch(tmp_path / folder, "lamp/2.0.0/any/newer.bin", published.artifact)["targets"]
-        assert got["lamp/2.0.0/any/newer.bin"]["length"] == 22
+        got = published.fetch(tmp_path / folder, "lamp/3.0.0/any/newer.bin", published.artifact)["targets"]
+        assert got["lamp/3.0.0/any/newer.bin"]["length"] == 22
         assert got[published.artifact]["length"] == 22_000

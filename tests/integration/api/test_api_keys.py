@@ -11,6 +11,8 @@ from api.auth.permissions import of_key
 from evidence.people import Role
 from tests.integration.api.conftest import Home, ShiftedClock
 
+pytestmark = pytest.mark.postgresql
+
 
 def make(home: Home, token: str, **more: object) -> dict[str, Any]:
     answer = home.call("POST", "/api-keys", {"name": "ci", **more}, token=token)

@@ -11,6 +11,8 @@ from evidence.model import Actor, ActorKind, AuditEvent
 from fleet.model import Certificate, Device, DeviceStatus
 from tests.integration.api.conftest import Home
 
+pytestmark = pytest.mark.postgresql
+
 ADA = Actor(ActorKind.USER, "usr_ADA", "Ada")
 NOW = datetime.now(UTC)
 

@@ -10,6 +10,8 @@ from werkzeug.test import TestResponse
 
 from tests.integration.api.conftest import Home, ShiftedClock
 
+pytestmark = pytest.mark.postgresql
+
 
 def listed(home: Home, token: str, query: str = "") -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = home.call("GET", f"/profile/sessions{query}", token=token).get_json()["items"]

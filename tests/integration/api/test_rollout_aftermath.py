@@ -15,6 +15,8 @@ from store.leases import Leases
 from store.models import rollouts
 from tests.integration.api.conftest import Home
 
+pytestmark = pytest.mark.postgresql
+
 NAME = "scheduler/acme"
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 from keys.second_factor import code_at
@@ -235,6 +236,6 @@ def test_the_secret_is_nowhere_in_the_database_nor_in_the_trail(ann: Person) -> 
 def test_a_secret_of_another_home_is_told_as_such_and_recovery_codes_still_work(ann: Person) -> None:
     ann.enable()
     with ann.home.wiring.db.write() as connection:
-        connection.exec_driver_sql("UPDATE users SET totp_secret = 'AAAA' WHERE id = ?", (ann.id,))
+        connection.execute(text("UPDATE users SET totp_secret = 'AAAA' WHERE id = :id"), {"id": ann.id})
     assert outcome(ann.log_in(ann.code())) == (503, "seal_broken")
     assert outcome(ann.log_in(ann.recovery[0])) == (200, None)

@@ -18,6 +18,8 @@ from rollout.model import DeviceProgress, Progress, Report
 from tests.integration.api.conftest import Home
 from tests.simulators.devices import enrol_device
 
+pytestmark = pytest.mark.postgresql
+
 START = datetime.now(UTC)
 NUMBERS = count(1)
 FORMULA = "=HYPERLINK(1)"
