@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from api import docs, probes, rate_limits, tuf
 from api.auth.gate import check_password_changed, check_permission, identify
+from api.auth.source import told_id
 from api.errors import ApiError, from_domain, request_id
 from api.idempotency import once_only
 from api.operator import (
@@ -44,7 +45,7 @@ from api.operator import (
     uploads,
     webhooks,
 )
-from api.operator.routes import PREFIX, Declaration, Error, Routes, now, services, source
+from api.operator.routes import PREFIX, Declaration, Error, Routes, check_if_match, now, services, source
 from api.wiring import Wavegate
 
 log: Final = logging.getLogger("wavegate.api")
@@ -168,6 +169,7 @@ def create_app(wiring: Wavegate) -> Flask:
     @app.before_request
     def _gate() -> Response | None:
         g.started = time.perf_counter()
+        g.request_id = told_id(request, wiring.settings.trusted_proxies)
         if not request.path.startswith(f"{PREFIX}/") or request.endpoint is None:
             return None
         return _admit(declarations[request.endpoint])
@@ -196,6 +198,7 @@ def _admit(declaration: Declaration) -> Response | None:
         if wiring.settings.require_password_change and request.endpoint not in accounts.BEFORE_PASSWORD_CHANGE:
             check_password_changed(g.caller)
         check_permission(g.caller, declaration.permission)
+        check_if_match(declaration, required=wiring.settings.require_if_match)
         return None
     rate_limits.count(declaration.policy, source())
     if named is not None and named != wiring.org:
@@ -213,6 +216,7 @@ def _finish(response: Response) -> Response:
         response.headers.setdefault(name, value)
     if not request.path.startswith("/tuf/"):
         response.headers["X-Request-Id"] = request_id()
+        response.headers.setdefault("Cache-Control", "no-cache")
     route = request.url_rule.rule if request.url_rule is not None else "-"
     spent = time.perf_counter() - g.get("started", time.perf_counter())
     meter = probes.current_meter()

@@ -89,6 +89,7 @@ class Settings:
     rate_limit_enrolments: int = 1_200
     rate_limit_anonymous: int = 1_200
     require_password_change: bool = False
+    require_if_match: bool = False
 
 
 MEANINGS: Final[Mapping[str, str]] = {
@@ -122,8 +123,9 @@ MEANINGS: Final[Mapping[str, str]] = {
     "certificate_days": "days a device certificate lasts (1 to 398)",
     "password_memory_kib": "memory of one password hash (argon2id), in KiB (8192 to 1048576)",
     "require_password_change": "`true`: a login with a one-time password may do nothing but change it",
-    "trusted_proxies": "addresses or networks (CIDR) of proxies whose `X-Forwarded-For` is believed, with commas; "
-    "empty: nobody's",
+    "require_if_match": "`true`: a PATCH or DELETE without `If-Match` is refused",
+    "trusted_proxies": "addresses or networks (CIDR) of proxies whose `X-Forwarded-For` and `X-Request-Id` are "
+    "believed, with commas; empty: nobody's",
     "rate_limit_store": "where requests are counted: `memory` (each server for itself), `database` (PostgreSQL), or "
     "`redis://…`, `rediss://…`",
     "rate_limit_reads": "GET requests a minute of one credential; 0: no limit, here and below",
@@ -245,6 +247,7 @@ def _build(found: Mapping[str, object]) -> Settings:
         rate_limit_store=_rate_limit_store(str(found.get("rate_limit_store", "memory")), database_url),
         trusted_proxies=_networks(found.get("trusted_proxies", "")),
         require_password_change=_flag("require_password_change", found.get("require_password_change", False)),
+        require_if_match=_flag("require_if_match", found.get("require_if_match", False)),
         **plain,  # type: ignore[arg-type]  # numbers by name, checked just above
     )
 

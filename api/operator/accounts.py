@@ -199,10 +199,11 @@ def get_profile() -> Response:
     return reply(user(caller().user))
 
 
-@api.on("PATCH", "/profile", User)
+@api.on("PATCH", "/profile", User, tagged=True)
 def patch_profile(body: ProfileChange) -> Response:
     """Change one's own name or password"""
     me, accounts, passwords = check_person(), services().accounts, services().passwords
+    check_match(user(me.user))
     password_hash = None
     if body.password is not None:
         check_own_password(body.current_password or "")
@@ -257,7 +258,7 @@ def create_user(body: NewUser) -> Response:
     return reply(NewUserAnswer(**user(made).model_dump(), password=password), 201)
 
 
-@api.on("PATCH", "/users/{id}", User, permission=Permission.USERS_ADMIN)
+@api.on("PATCH", "/users/{id}", User, permission=Permission.USERS_ADMIN, tagged=True)
 def patch_user(path: IdPath, body: UserChange) -> Response:
     """Change a user's name or role, or disable them"""
     accounts, org = services().accounts, services().org
