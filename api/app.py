@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from api import access, docs, probes, rate_limits, tuf
 from api.auth.gate import check_password_changed, check_permission, check_person, identify
+from api.auth.source import told_id
 from api.errors import ApiError, from_domain, request_id
 from api.idempotency import once_only
 from api.installation import Installation, OrganisationUnavailable
@@ -55,6 +56,7 @@ from api.operator.routes import (
     Declaration,
     Error,
     Routes,
+    check_if_match,
     named_organisation,
     now,
     shared,
@@ -201,6 +203,7 @@ def create_app(opened: Installation | Wavegate, blueprints: Sequence[Routes] = B
 
     @app.before_request
     def _gate() -> Response | None:
+        g.request_id = told_id(request, settings.trusted_proxies)
         access.began()
         if not request.path.startswith(f"{PREFIX}/") or request.endpoint is None:
             return None
@@ -232,6 +235,7 @@ def _admit(declaration: Declaration) -> Response | None:
         if declaration.person:
             check_person(g.caller)
         check_permission(g.caller, declaration.permission)
+        check_if_match(declaration, required=settings.require_if_match)
         return None
     rate_limits.count(declaration.policy, source())
     return None
@@ -247,6 +251,7 @@ def _finish(response: Response) -> Response:
         response.headers.setdefault(name, value)
     if not request.path.startswith("/tuf/"):
         response.headers["X-Request-Id"] = request_id()
+        response.headers.setdefault("Cache-Control", "no-cache")
     access.answered(response)
     return response
 

@@ -113,7 +113,7 @@ def _errors() -> Iterator[str]:
     yield "`validation_failed`, `malformed_json`, `unsupported_media_type`, `invalid_cursor`, `precondition_failed`,"
     yield "`invalid_idempotency_key`, `body_too_large`, `login_failed`, `too_many_failures`, `wrong_password`,"
     yield "`weak_password`, `own_account`, `not_a_session`, `decision_not_found`, `unknown_root`,"
-    yield "`rate_limited` and `internal_error`."
+    yield "`precondition_required`, `rate_limited` and `internal_error`."
     yield from ("", "| code | status |", "|---|---|")
     for error in sorted(leaves(), key=lambda one: str(one.code)):  # type: ignore[attr-defined]
         status = 500 if error in OURS else STATUS[error]

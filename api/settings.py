@@ -112,6 +112,7 @@ class Settings:
     database_statement_seconds: float = 60.0
     database_idle_seconds: float = 60.0
     database_pooler: bool = False
+    require_if_match: bool = False
 
 
 MEANINGS: Final[Mapping[str, str]] = {
@@ -154,8 +155,9 @@ MEANINGS: Final[Mapping[str, str]] = {
     "require_password_change": "`true`: a login with a one-time password may do nothing but change it",
     "registration": "who may register an organisation: `first`: whoever has the setup code of a home without one; "
     "`open`: anybody, further ones too; `off`: nobody",
-    "trusted_proxies": "addresses or networks (CIDR) of proxies whose `X-Forwarded-For` is believed, with commas; "
-    "empty: nobody's",
+    "require_if_match": "`true`: a PATCH or DELETE without `If-Match` is refused",
+    "trusted_proxies": "addresses or networks (CIDR) of proxies whose `X-Forwarded-For` and `X-Request-Id` are "
+    "believed, with commas; empty: nobody's",
     "rate_limit_store": "where requests are counted: `memory` (each server for itself), `database` (PostgreSQL), or "
     "`redis://…`, `rediss://…`",
     "rate_limit_reads": "GET requests a minute of one credential; 0: no limit, here and below",
@@ -318,6 +320,7 @@ def _build(found: Mapping[str, object]) -> Settings:
         registration=_one_of("registration", str(found.get("registration", "first")), "first", "open", "off"),
         **oidc,
         database_pooler=_flag("database_pooler", found.get("database_pooler", False)),
+        require_if_match=_flag("require_if_match", found.get("require_if_match", False)),
         **plain,  # type: ignore[arg-type]  # numbers by name, checked just above
     )
 

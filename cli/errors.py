@@ -74,6 +74,7 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "not_your_key": PERMISSION,
     "account_disabled": CONFLICT,
     "precondition_failed": CONFLICT,
+    "precondition_required": CONFLICT,
     "rate_limited": FAILURE,
     # rollout
     "rollout_error": FAILURE,

@@ -215,10 +215,11 @@ def get_profile() -> Response:
     return reply(user(caller().user))
 
 
-@api.on("PATCH", "/profile", User, person=True)
+@api.on("PATCH", "/profile", User, person=True, tagged=True)
 def patch_profile(body: ProfileChange) -> Response:
     """Change one's own name or password"""
     me, accounts, passwords = caller(), services().accounts, services().passwords
+    check_match(user(me.user))
     password_hash = None
     if body.password is not None:
         check_own_password(body.current_password or "")
@@ -278,7 +279,7 @@ def get_user(path: IdPath) -> Response:
     return reply(user(services().accounts.user(services().org, path.id)))
 
 
-@api.on("PATCH", "/users/{id}", User, permission=Permission.USERS_ADMIN)
+@api.on("PATCH", "/users/{id}", User, permission=Permission.USERS_ADMIN, tagged=True)
 def patch_user(path: IdPath, body: UserChange) -> Response:
     """Change a user's name or role, or disable them"""
     accounts, org = services().accounts, services().org

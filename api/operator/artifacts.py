@@ -221,7 +221,9 @@ def get_artifact(path: IdPath) -> Response:
     return reply(artifact(artifact_named(path.id)))
 
 
-@api.on("PATCH", "/artifacts/{id}", Artifact, permission=Permission.ARTIFACTS_WRITE, accepted=DraftedArtifact)
+@api.on(
+    "PATCH", "/artifacts/{id}", Artifact, permission=Permission.ARTIFACTS_WRITE, accepted=DraftedArtifact, tagged=True
+)
 def patch_artifact(path: IdPath, body: ArtifactChange) -> Response:
     """Change an artifact's notes and labels; of a claimed product as a draft for its team"""
     record = artifact_named(path.id)

@@ -20,6 +20,7 @@ from api.operator.routes import (
     PageQuery,
     Routes,
     caller,
+    check_match,
     decode_cursor,
     now,
     page,
@@ -171,9 +172,10 @@ def revoke(path: IdPath, body: Reason) -> Response:
     return reply(device(revoke_device(services().fleet, org, path.id, body.reason, by=by, now=now())))
 
 
-@api.on("DELETE", "/devices/{id}", None, permission=Permission.DEVICES_DELETE, status=204)
+@api.on("DELETE", "/devices/{id}", None, permission=Permission.DEVICES_DELETE, status=204, tagged=True)
 def delete(path: IdPath) -> Response:
     """Delete a device; only its audit trail stays"""
+    check_match(device(services().fleet.device(services().org, path.id)))
     delete_device(services().fleet, services().org, path.id, by=caller().actor, now=now())
     return reply(None)
 

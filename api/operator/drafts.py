@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from flask import Response
+from flask import Response, request
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.auth.permissions import Permission
 from api.operator.artifacts import DraftedArtifact, Publish, drafted, wanted
 from api.operator.draft_schemas import Draft, Keyid, RoleName, shown
-from api.operator.routes import Body, IdPath, Routes, caller, now, reply, services
+from api.operator.routes import Body, IdPath, Routes, caller, check_match, now, reply, services
 from evidence.model import AuditEvent
 from repo_signing.errors import UnknownDraft
 
@@ -182,9 +182,11 @@ def rebase_draft(path: IdPath) -> Response:
     return reply(shown(draft, whole=True))
 
 
-@api.on("DELETE", "/repository/drafts/{id}", None, permission=Permission.REPOSITORY_WRITE, status=204)
+@api.on("DELETE", "/repository/drafts/{id}", None, permission=Permission.REPOSITORY_WRITE, status=204, tagged=True)
 def drop_draft(path: IdPath) -> Response:
     """Forget a draft"""
+    if request.if_match and not request.if_match.star_tag:  # else one that cannot be read could not be dropped
+        check_match(shown(services().repository.drafts.get(path.id), whole=True))
     services().repository.drafts.drop(path.id)
     _tell("repository.draft.dropped", path.id, {})
     return reply(None)

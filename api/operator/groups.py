@@ -109,7 +109,7 @@ def get_group(path: IdPath) -> Response:
     return _reply(services().fleet.group(services().org, path.id))
 
 
-@api.on("PATCH", "/groups/{id}", Group, permission=Permission.GROUPS_WRITE)
+@api.on("PATCH", "/groups/{id}", Group, permission=Permission.GROUPS_WRITE, tagged=True)
 def patch_group(path: IdPath, body: GroupChange) -> Response:
     """Change a group's description or selector"""
     fleet, org = services().fleet, services().org
@@ -127,7 +127,7 @@ def patch_group(path: IdPath, body: GroupChange) -> Response:
     return _reply(changed)
 
 
-@api.on("DELETE", "/groups/{id}", None, permission=Permission.GROUPS_WRITE, status=204)
+@api.on("DELETE", "/groups/{id}", None, permission=Permission.GROUPS_WRITE, status=204, tagged=True)
 def delete_group(path: IdPath) -> Response:
     """Delete a group that no rollout under way, enrolment token or selector names"""
     fleet, org = services().fleet, services().org

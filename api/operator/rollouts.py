@@ -76,7 +76,7 @@ def get_rollout(path: IdPath) -> Response:
     return reply(_shown(path.id))
 
 
-@api.on("PATCH", "/rollouts/{id}", Rollout, permission=Permission.ROLLOUTS_CREATE)
+@api.on("PATCH", "/rollouts/{id}", Rollout, permission=Permission.ROLLOUTS_CREATE, tagged=True)
 def edit_rollout(path: IdPath, body: NewRollout) -> Response:
     """Replace the plan of a rollout that has not started; approvals are cleared"""
     check_match(_shown(path.id))

@@ -119,6 +119,7 @@ class Declaration:
     policy: Policy = Policy.READS
     person: bool = False
     once: bool = False
+    tagged: bool = False
 
     @property
     def session_only(self) -> bool:
@@ -151,6 +152,7 @@ class Routes(APIBlueprint):
         policy: Policy | None = None,
         person: bool = False,
         once: bool | None = None,
+        tagged: bool = False,
     ) -> Callable[[View], View]:
         """Declare ``method rule``.
 
@@ -167,6 +169,8 @@ class Routes(APIBlueprint):
             person: An API key is refused: the route is about whoever calls, by their own login.
             once: Whether an ``Idempotency-Key`` counts, whose answer is then kept for a day. By default it does for
                 every POST that is not public: a login's answer is a secret, and a second login harms nobody.
+            tagged: The view compares ``If-Match`` with what it changes (:func:`check_match`). Where nothing has an
+                ``ETag`` that could be read before, the gate refuses every tag, and lets ``*`` pass.
         """
         declaration = Declaration(
             permission,
@@ -176,6 +180,7 @@ class Routes(APIBlueprint):
             body_limit,
             policy=policy or _policy(method, public=public, raw_body=raw_body),
             person=person,
+            tagged=tagged,
             once=method == "POST" and not public if once is None else once,
         )
         responses: dict[str, Any] = {}
@@ -192,7 +197,7 @@ class Routes(APIBlueprint):
                 responses[str(code)] = {"description": "done"}
         if accepted is not None:
             responses["202"] = accepted
-        for code in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503):
+        for code in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503, *_conditional(method)):
             responses[str(code)] = Error
         extensions: dict[str, Any] = {
             "x-permission": permission.value if permission else "public" if public else "signed-in"
@@ -368,10 +373,32 @@ def check_match(current: BaseModel) -> None:
         raise ApiError(412, "precondition_failed", "it was changed since you read it; read it again and decide afresh")
 
 
+def check_if_match(declaration: Declaration, *, required: bool) -> None:
+    """Refuse a PATCH or DELETE whose ``If-Match`` is missing where it is required, or names what has no tags.
+
+    Raises:
+        ApiError: 428 ``precondition_required``, 412 ``precondition_failed``.
+    """
+    if request.method not in {"PATCH", "DELETE"} or declaration.raw_body:
+        return
+    if required and not request.if_match:
+        raise ApiError(
+            428,
+            "precondition_required",
+            "If-Match is missing; send the ETag that you read, or * to write whatever stands there",
+        )
+    if request.if_match and not request.if_match.star_tag and not declaration.tagged:
+        raise ApiError(412, "precondition_failed", "what is here has no ETag; send If-Match: * or none")
+
+
 def _mark(position: str) -> str:
     # No secret: whoever makes a cursor up sees the same items as who pages there. It catches mix-ups and damage.
     told = sorted((name, value) for name, value in request.args.items(multi=True) if name not in _NO_FILTERS)
     return hashlib.sha256(repr((request.path, told, position)).encode()).hexdigest()[:_MARK]
+
+
+def _conditional(method: str) -> tuple[int, ...]:
+    return (412, 428) if method in {"PATCH", "DELETE"} else ()
 
 
 def _policy(method: str, *, public: bool, raw_body: bool) -> Policy:

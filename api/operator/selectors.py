@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from api.auth.permissions import Permission
 from api.operator.devices import Device, device
-from api.operator.routes import Body, IdPath, Routes, caller, now, reply, services
+from api.operator.routes import Body, IdPath, Routes, caller, check_match, now, reply, services
 from fleet import service
 from fleet.rules import MAX_FACT, MAX_LABELS
 from fleet.selector import MAX_SELECTOR, parse
@@ -102,8 +102,9 @@ def put_labels(path: IdPath, body: DeviceLabels) -> Response:
     return reply(device(service.label_device(fleet, org, path.id, dict(body.labels), keep=False, by=by, now=now())))
 
 
-@api.on("PATCH", "/devices/{id}/labels", Device, permission=Permission.GROUPS_WRITE)
+@api.on("PATCH", "/devices/{id}/labels", Device, permission=Permission.GROUPS_WRITE, tagged=True)
 def patch_labels(path: IdPath, body: LabelChange) -> Response:
     """Set some of a device's labels, take others away"""
     fleet, org, by = services().fleet, services().org, caller().actor
+    check_match(device(fleet.device(org, path.id)))
     return reply(device(service.label_device(fleet, org, path.id, body.labels, by=by, now=now())))

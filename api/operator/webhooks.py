@@ -156,7 +156,7 @@ def show_webhook(path: IdPath) -> Response:
     return reply(_webhook(_named(path.id)))
 
 
-@api.on("PATCH", "/webhooks/{id}", Webhook, permission=Permission.WEBHOOKS_ADMIN)
+@api.on("PATCH", "/webhooks/{id}", Webhook, permission=Permission.WEBHOOKS_ADMIN, tagged=True)
 def change_webhook(path: IdPath, body: WebhookChange) -> Response:
     """Change a webhook, disable it, or enable it again"""
     before = _named(path.id)
@@ -165,7 +165,7 @@ def change_webhook(path: IdPath, body: WebhookChange) -> Response:
     return reply(_webhook(services().webhooks.change(before, change, by=caller().actor, now=now())))
 
 
-@api.on("DELETE", "/webhooks/{id}", None, permission=Permission.WEBHOOKS_ADMIN, status=204)
+@api.on("DELETE", "/webhooks/{id}", None, permission=Permission.WEBHOOKS_ADMIN, status=204, tagged=True)
 def delete_webhook(path: IdPath) -> Response:
     """Delete a webhook and its delivery log"""
     check_match(_webhook(_named(path.id)))
