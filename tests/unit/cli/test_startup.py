@@ -37,6 +37,7 @@ def test_help_names_every_command_with_a_line() -> None:
     assert [line.split()[0] for line in commands] == [
         "init",
         "serve",
+        "org",
         "demo",
         "login",
         "logout",
