@@ -95,6 +95,7 @@ class Settings:
     oidc_required_claim: Wanted | None = None
     oidc_roles: Mapping[Role, Wanted] = field(default_factory=dict)
     oidc_default_role: Role | None = None
+    oidc_organization: str = ""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     rate_limit_store: str = "memory"
     rate_limit_reads: int = 12_000

@@ -371,7 +371,7 @@ def wire(shared: Shared, org: str) -> Wavegate:
     except NoRepository as error:
         raise NotInitialised(
             f"root and targets of {org} in {settings.home} are not signed yet: `publish repo draft list --home "
-            f"{settings.home}` shows whose signatures are missing"
+            f"{settings.home} --org {org}` shows whose signatures are missing"
         ) from error
     decisions = SignedDecisions(repository)
     exclusions = Exclusions(

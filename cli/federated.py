@@ -8,7 +8,7 @@ import webbrowser
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import click
 
@@ -26,7 +26,7 @@ _PAGE: Final = (
 )
 
 
-def by_browser(stranger: Client, *, patience: float = BROWSER_SECONDS) -> dict[str, Any]:
+def by_browser(stranger: Client, org: str | None = None, *, patience: float = BROWSER_SECONDS) -> dict[str, Any]:
     """Let the person log in in their browser; returns what ``/auth/oidc/token`` takes.
 
     The answer comes to a port of loopback that nobody else is told, and only the one with our ``state`` is taken.
@@ -63,7 +63,7 @@ def by_browser(stranger: Client, *, patience: float = BROWSER_SECONDS) -> dict[s
     thread.start()
     try:
         redirect_uri = f"http://127.0.0.1:{server.server_port}/callback"
-        begun = stranger.post("/auth/oidc/authorize", {"redirect_uri": redirect_uri})
+        begun = stranger.post(f"{_named(org)}/auth/oidc/authorize", {"redirect_uri": redirect_uri})
         url = str(begun["authorization_url"])
         expected += parse_qs(urlsplit(url).query).get("state", [])
         click.echo(f"log in at {visible(url)}", err=True)
@@ -84,7 +84,11 @@ def by_browser(stranger: Client, *, patience: float = BROWSER_SECONDS) -> dict[s
 
 
 def by_device(
-    stranger: Client, *, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic
+    stranger: Client,
+    org: str | None = None,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Any]:
     """Show a code and wait until the person typed it in elsewhere; returns what the server tells of the login.
 
@@ -92,7 +96,7 @@ def by_device(
         NotLoggedIn: Nobody did in time.
         ApiRefusal: The server or its provider says no.
     """
-    begun = stranger.post("/auth/oidc/device", {})
+    begun = stranger.post(f"{_named(org)}/auth/oidc/device", {})
     place = begun["verification_uri_complete"] or begun["verification_uri"]
     click.echo(f"open {visible(place)} in any browser, the code is {visible(begun['user_code'])}", err=True)
     pause, until = float(begun["interval"]), clock() + BROWSER_SECONDS
@@ -107,3 +111,8 @@ def by_device(
             elif refusal.code != "authorization_pending":
                 raise
     raise NotLoggedIn("nobody typed the code in in time", hint="begin again")
+
+
+def _named(org: str | None) -> str:
+    """The organisation goes with the beginning of a login; the server keeps it until the end."""
+    return "" if org is None else f"/orgs/{quote(org, safe='')}"

@@ -15,8 +15,20 @@ from store.errors import AccountNotLinked, IdentityTaken, StoreError, UserExists
 from store.identities import Identities
 
 
-def admission_of(settings: Settings) -> Admission:
-    """Who may come in, as the settings say."""
+def admission_of(settings: Settings, *, makes_accounts: bool) -> Admission:
+    """Who may come in, as the settings say.
+
+    Args:
+        makes_accounts: Whether the provider gives accounts and roles in the organisation; else it only says who is
+            who, and an account is needed beforehand.
+    """
+    if not makes_accounts:
+        return Admission(
+            domains=frozenset(settings.oidc_email_domains),
+            required=settings.oidc_required_claim,
+            roles={},
+            default=None,
+        )
     return Admission(
         domains=frozenset(settings.oidc_email_domains),
         required=settings.oidc_required_claim,

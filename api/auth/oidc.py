@@ -39,6 +39,15 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
+class Finished:
+    """Verified claims of who logged in, and what was kept of how the login began."""
+
+    claims: Mapping[str, Any]
+    org: str
+    then: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class BegunByDevice:
     """A login that goes on in a browser elsewhere; ``interval`` is in seconds."""
 
@@ -61,8 +70,8 @@ class OidcClient:
     issuers: Issuers
     seal: Seal
 
-    def begin(self, redirect_uri: str, *, now: datetime, then: str = "") -> Begun:
-        """Where to send somebody to log in; ``then`` is kept for when they are back."""
+    def begin(self, redirect_uri: str, *, org: str, now: datetime, then: str = "") -> Begun:
+        """Where to send somebody to log in; ``org`` and ``then`` are kept for when they are back."""
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
         asked = {
@@ -76,14 +85,21 @@ class OidcClient:
             "code_challenge_method": "S256",
         }
         endpoint = self._endpoint("authorization_endpoint")
-        kept = {"state": state, "nonce": nonce, "verifier": verifier, "redirect_uri": redirect_uri, "then": then}
+        kept = {
+            "state": state,
+            "nonce": nonce,
+            "verifier": verifier,
+            "redirect_uri": redirect_uri,
+            "then": then,
+            "org": org,
+        }
         joint = "&" if urlsplit(endpoint).query else "?"
         return Begun(f"{endpoint}{joint}{urlencode(asked)}", self._close("code", kept, now + LOGIN_LIFE))
 
     def finish(
         self, handle: str, *, code: str, state: str, issuer: str | None, now: datetime
-    ) -> tuple[Mapping[str, Any], str]:
-        """Exchange the provider's code; returns verified claims and what :meth:`begin` was given as ``then``.
+    ) -> Finished:
+        """Exchange the provider's code.
 
         Raises:
             ApiError: 403 ``oidc_login_over``: the handle or the state is not that of this login, or it took too long.
@@ -106,9 +122,9 @@ class OidcClient:
             }
         )
         # (3) The identity token was made for this login.
-        return self._claims(told, nonce=kept["nonce"], now=now), kept["then"]
+        return Finished(self._claims(told, nonce=kept["nonce"], now=now), kept["org"], kept["then"])
 
-    def begin_by_device(self, *, now: datetime) -> BegunByDevice:
+    def begin_by_device(self, *, org: str, now: datetime) -> BegunByDevice:
         """Ask for a code to type in elsewhere (RFC 8628); raises IssuerUnreachable where the provider has no such."""
         endpoint = self._endpoint("device_authorization_endpoint")
         status, told = self._post(endpoint, {"scope": self.scopes})
@@ -123,11 +139,11 @@ class OidcClient:
             verification_uri_complete=complete if isinstance(complete, str) else None,
             interval=max(1, min(60, _number(told.get("interval"), 5))),
             life=life,
-            handle=self._close("device", {"device_code": device_code}, now + life),
+            handle=self._close("device", {"device_code": device_code, "org": org}, now + life),
         )
 
-    def finish_by_device(self, handle: str, *, now: datetime) -> Mapping[str, Any]:
-        """Verified claims, once the person has said yes.
+    def finish_by_device(self, handle: str, *, now: datetime) -> Finished:
+        """What came of it, once the person has said yes.
 
         Raises:
             ApiError: 400 ``authorization_pending`` or ``slow_down`` while they have not; 403 ``oidc_login_over``.
@@ -135,7 +151,7 @@ class OidcClient:
         """
         kept = self._open("device", handle, now)
         told = self._token({"grant_type": _DEVICE_GRANT, "device_code": kept["device_code"]})
-        return self._claims(told, nonce=None, now=now)
+        return Finished(self._claims(told, nonce=None, now=now), kept["org"])
 
     def _claims(self, told: Mapping[str, Any], *, nonce: str | None, now: datetime) -> Mapping[str, Any]:
         text = told.get("id_token")

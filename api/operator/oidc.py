@@ -13,10 +13,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from api.auth.federation import account_of, admission_of, linked
 from api.auth.gate import COOKIE
 from api.auth.login import begin_session
-from api.auth.oidc import LOGIN_LIFE, OidcClient
+from api.auth.oidc import LOGIN_LIFE, Finished, OidcClient
 from api.errors import ApiError
 from api.operator.accounts import LoginToken, Password, check_own_password, user
-from api.operator.routes import PREFIX, Body, Routes, caller, now, reply, services
+from api.operator.routes import PREFIX, Body, Routes, caller, installation, now, reply, serve_as, services, shared
 from evidence.federation import Newcomer, introduce
 from evidence.model import AuditEvent
 from evidence.people import Session, SessionKind, User
@@ -135,7 +135,7 @@ class Unlink(Body):
 @api.on("GET", "/auth/oidc", None, public=True, status=302)
 def begin_oidc_login(query: BrowserLogin) -> Response:
     """Send the browser to the provider"""
-    begun = _client().begin(_callback(), now=now(), then=query.next)
+    begun = _client().begin(_callback(), org=services().org, now=now(), then=query.next)
     response = _redirect(begun.url, 302)
     response.set_cookie(
         _FLOW_COOKIE, begun.handle, max_age=LOGIN_LIFE, path="/", secure=True, httponly=True, samesite="Lax"
@@ -151,10 +151,10 @@ def finish_oidc_login(query: ProviderAnswer) -> Response:
         raise ApiError(403, "login_refused", f"the provider refuses the login: {query.error[:100]!r}; begin again")
     if handle is None or query.code is None or query.state is None:
         raise ApiError(403, "oidc_login_over", "no login was begun in this browser, or it took too long; begin again")
-    claims, then = client.finish(handle, code=query.code, state=query.state, issuer=query.iss, now=now())
-    life = timedelta(hours=services().settings.session_hours)
-    _, session, secret = _logged_in(claims, SessionKind.SESSION, life)
-    response = _redirect(then, 303)
+    finished = client.finish(handle, code=query.code, state=query.state, issuer=query.iss, now=now())
+    life = timedelta(hours=shared().settings.session_hours)
+    _, session, secret = _logged_in(finished, SessionKind.SESSION, life)
+    response = _redirect(finished.then, 303)
     response.set_cookie(
         COOKIE, secret, expires=session.expires_at, path="/", secure=True, httponly=True, samesite="Lax"
     )
@@ -165,7 +165,7 @@ def finish_oidc_login(query: ProviderAnswer) -> Response:
 @api.on("POST", "/auth/oidc/authorize", NativeLoginBegun, public=True)
 def begin_native_login(body: NativeLogin) -> Response:
     """Begin a login of a program on the person's machine (RFC 8252)"""
-    begun = _client().begin(body.redirect_uri, now=now())
+    begun = _client().begin(body.redirect_uri, org=services().org, now=now())
     return reply(NativeLoginBegun(authorization_url=begun.url, handle=begun.handle, expires_at=now() + LOGIN_LIFE))
 
 
@@ -179,7 +179,7 @@ def finish_native_login(body: NativeAnswer) -> Response:
 def begin_device_login(body: DeviceLogin) -> Response:
     """Begin a login that goes on in a browser elsewhere (RFC 8628)"""
     del body
-    begun = _client().begin_by_device(now=now())
+    begun = _client().begin_by_device(org=services().org, now=now())
     return reply(
         DeviceLoginBegun(
             user_code=begun.user_code,
@@ -213,7 +213,7 @@ def link_own_identity(body: NewIdentity) -> Response:
     me = caller()
     if me.user.password_hash is not None:
         check_own_password(body.current_password or "")
-    newcomer = _introduced(_answered(body))
+    newcomer = _introduced(_answered(body).claims)
     services().identities.link(me.user, newcomer, linked(newcomer, me.user, me.actor, now()))
     return reply(LinkedIdentity(issuer=newcomer.issuer, subject=newcomer.subject, linked_at=now()), 201)
 
@@ -230,7 +230,7 @@ def unlink_own_identity(body: Unlink) -> Response:
 
 
 def _client() -> OidcClient:
-    client = services().oidc
+    client = shared().oidc
     if client is None:
         raise ApiError(
             404, "oidc_not_configured", "no provider is set up here; log in with a password, or set oidc_issuer"
@@ -239,32 +239,39 @@ def _client() -> OidcClient:
 
 
 def _callback() -> str:
-    return f"{services().settings.public_url}{PREFIX}/auth/oidc/callback"
+    return f"{shared().settings.public_url}{PREFIX}/auth/oidc/callback"
 
 
-def _answered(body: NativeAnswer) -> Mapping[str, Any]:
-    claims, _ = _client().finish(body.handle, code=body.code, state=body.state, issuer=body.iss, now=now())
-    return claims
+def _answered(body: NativeAnswer) -> Finished:
+    return _client().finish(body.handle, code=body.code, state=body.state, issuer=body.iss, now=now())
 
 
 def _introduced(claims: Mapping[str, Any]) -> Newcomer:
-    settings = services().settings
-    return introduce(claims, admission_of(settings), issuer=settings.oidc_issuer)
+    settings, known = shared().settings, installation().slugs()
+    # What a claim gives is given in one organisation: people of another must not come in by it.
+    makes_accounts = services().org == settings.oidc_organization or (
+        not settings.oidc_organization and known == (services().org,)
+    )
+    return introduce(claims, admission_of(settings, makes_accounts=makes_accounts), issuer=settings.oidc_issuer)
 
 
-def _logged_in(claims: Mapping[str, Any], kind: SessionKind, life: timedelta) -> tuple[User, Session, str]:
-    wiring = services()
+def _logged_in(finished: Finished, kind: SessionKind, life: timedelta) -> tuple[User, Session, str]:
+    wiring = serve_as(finished.org)
     found = account_of(
-        _introduced(claims), org=wiring.org, accounts=wiring.accounts, identities=wiring.identities, now=now()
+        _introduced(finished.claims),
+        org=wiring.org,
+        accounts=wiring.accounts,
+        identities=wiring.identities,
+        now=now(),
     )
     told = {"by": wiring.settings.oidc_issuer}
     session, secret = begin_session(found, kind=kind, life=life, accounts=wiring.accounts, now=now(), data=told)
     return found, session, secret
 
 
-def _token(claims: Mapping[str, Any]) -> Response:
-    life = timedelta(hours=services().settings.token_hours)
-    found, session, secret = _logged_in(claims, SessionKind.TOKEN, life)
+def _token(finished: Finished) -> Response:
+    life = timedelta(hours=shared().settings.token_hours)
+    found, session, secret = _logged_in(finished, SessionKind.TOKEN, life)
     return reply(LoginToken(token=secret, expires_at=session.expires_at, user=user(found)))
 
 

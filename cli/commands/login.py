@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Change the password to the one in FILE, as a one-time password demands.",
 )
+@click.option("--org", metavar="SLUG", help="Organisation, where the server has several and you may be in more than one.")
 @click.option("--code", metavar="CODE", help="What your authenticator app shows, or a recovery code.")
 @click.option("--oidc", is_flag=True, help="Log in in your browser, by the provider that the server knows.")
 @click.option("--device", is_flag=True, help="Log in by the provider in a browser elsewhere: shows a page and a code.")
@@ -41,6 +42,7 @@ def login(
     password_file: str | None,
     password_stdin: bool,
     new_password_file: str | None,
+    org: str | None,
     code: str | None,
     oidc: bool,
     device: bool,
@@ -68,11 +70,11 @@ def login(
             hint="a program takes an API key, or in a CI job its own identity (`publish push --trusted`)",
         )
     if link:
-        _link(invocation, given_password(password_file, password_stdin))
+        _link(invocation, org, given_password(password_file, password_stdin))
     elif oidc or device:
-        _by_provider(invocation, device=device)
+        _by_provider(invocation, org, device=device)
     else:
-        _by_password(invocation, email, password_file, password_stdin, new_password_file, code)
+        _by_password(invocation, email, password_file, password_stdin, new_password_file, org, code)
 
 
 def _by_password(
@@ -81,6 +83,7 @@ def _by_password(
     password_file: str | None,
     password_stdin: bool,
     new_password_file: str | None,
+    org: str | None,
     code: str | None,
 ) -> None:
     from cli.client import Client
@@ -90,7 +93,8 @@ def _by_password(
     email = email or ask("E-mail", "--email")
     password = given_password(password_file, password_stdin)
     stranger = _stranger(invocation)
-    asked = {"email": email, "password": password} | ({} if code is None else {"code": code})
+    more = {"code": code, "org": org}
+    asked = {"email": email, "password": password} | {name: value for name, value in more.items() if value is not None}
     try:
         told = stranger.post("/auth/token", asked)
     except ApiRefusal as refusal:
@@ -116,20 +120,20 @@ def _by_password(
     _tell(invocation, stranger.base_url, {**told, "user": user})
 
 
-def _by_provider(invocation: Invocation, *, device: bool) -> None:
+def _by_provider(invocation: Invocation, org: str | None, *, device: bool) -> None:
     from cli.federated import by_browser, by_device
 
     stranger = _stranger(invocation)
-    told = by_device(stranger) if device else stranger.post("/auth/oidc/token", by_browser(stranger))
+    told = by_device(stranger, org) if device else stranger.post("/auth/oidc/token", by_browser(stranger, org))
     _remember(invocation, stranger.base_url, told, told["user"]["email"])
     _tell(invocation, stranger.base_url, told)
 
 
-def _link(invocation: Invocation, password: str) -> None:
+def _link(invocation: Invocation, org: str | None, password: str) -> None:
     from cli.federated import by_browser
 
     client = invocation.client(as_person=True)
-    answer = by_browser(_stranger(invocation))
+    answer = by_browser(_stranger(invocation), org)
     linked = client.post("/profile/identities", {**answer, "current_password": password})
     invocation.emit(linked, f"linked to {cell(linked['subject'])} at {cell(linked['issuer'])}")
 
