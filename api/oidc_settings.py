@@ -23,6 +23,8 @@ OIDC_MEANINGS: Final[Mapping[str, str]] = {
     "oidc_required_claim": "`claim=value` that everybody must have, e.g. `groups=wavegate`",
     "oidc_roles": "claims that give roles: a table such as `admin = 'groups=wavegate-admins'`; as a variable, JSON",
     "oidc_default_role": "role of newcomers to whom no claim gives one; `none`: they need an account beforehand",
+    "oidc_organization": "organisation (slug) where the provider makes accounts and gives roles; empty: the only one "
+    "there is. In the others people need an account beforehand",
 }
 _DOMAIN: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
 
@@ -50,6 +52,7 @@ def read_oidc(found: Mapping[str, object], allowed: Allowed) -> dict[str, Any]:
         "oidc_required_claim": _wanted("oidc_required_claim", str(found.get("oidc_required_claim", ""))),
         "oidc_roles": _roles(found.get("oidc_roles", {})),
         "oidc_default_role": _role("oidc_default_role", str(found.get("oidc_default_role", "none"))),
+        "oidc_organization": str(found.get("oidc_organization", "")).strip(),
     }
     narrowed = told["oidc_email_domains"] or told["oidc_required_claim"]
     if told["oidc_default_role"] is not None and not narrowed:

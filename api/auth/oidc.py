@@ -96,9 +96,7 @@ class OidcClient:
         joint = "&" if urlsplit(endpoint).query else "?"
         return Begun(f"{endpoint}{joint}{urlencode(asked)}", self._close("code", kept, now + LOGIN_LIFE))
 
-    def finish(
-        self, handle: str, *, code: str, state: str, issuer: str | None, now: datetime
-    ) -> Finished:
+    def finish(self, handle: str, *, code: str, state: str, issuer: str | None, now: datetime) -> Finished:
         """Exchange the provider's code.
 
         Raises:

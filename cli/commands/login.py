@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Change the password to the one in FILE, as a one-time password demands.",
 )
-@click.option("--org", metavar="SLUG", help="Organisation, where the server has several and you may be in more than one.")
+@click.option("--org", metavar="SLUG", help="Organisation, where the server has several.")
 @click.option("--code", metavar="CODE", help="What your authenticator app shows, or a recovery code.")
 @click.option("--oidc", is_flag=True, help="Log in in your browser, by the provider that the server knows.")
 @click.option("--device", is_flag=True, help="Log in by the provider in a browser elsewhere: shows a page and a code.")
