@@ -191,3 +191,27 @@ def test_a_registration_that_was_cut_short_leaves_a_code_for_the_next_start(serv
     assert again == server.installation.settings.home / CODE_FILE
     assert not (again.parent / "setup-code.in-use").exists()
     assert server.register(code=server.code())[0] == 201
+
+
+def test_an_invitation_is_into_the_organisation_that_gave_it_whatever_the_path_names(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve(WAVEGATE_REGISTRATION="open")
+    assert server.register(code=server.code())[0] == 201
+    assert server.register("beta", email="bea@example.com")[0] == 201
+    login = server.client.post("/api/v1/auth/token", json={"email": "ada@example.com", "password": PASSWORD})
+    headers = {"Authorization": f"Bearer {login.get_json()['token']}"}
+    body = {"email": "bea@example.com", "role": "viewer"}  # who is somebody in beta is nobody in acme
+    made = server.client.post("/api/v1/invitations", json=body, headers=headers).get_json()
+    accepted = {"code": made["code"], "name": "Bea", "password": "another long password"}
+    elsewhere = server.client.post("/api/v1/orgs/beta/auth/accept-invitation", json=accepted)
+    unknown = server.client.post("/api/v1/orgs/beta/auth/accept-invitation", json={**accepted, "code": "wgi_x"})
+    for answer in (elsewhere, unknown):
+        error = answer.get_json()["error"]
+        assert (answer.status_code, error["code"]) == (403, "invitation_refused")
+    assert elsewhere.get_json()["error"]["message"] == unknown.get_json()["error"]["message"]
+    assert server.client.post("/api/v1/orgs/acme/auth/accept-invitation", json=accepted).status_code == 201
+    body = {"email": "bea@example.com", "password": "another long password"}
+    token = server.client.post("/api/v1/auth/token", json=body).get_json()["token"]
+    me = server.client.get("/api/v1/auth/me", headers={"Authorization": f"Bearer {token}"}).get_json()
+    assert (me["org"], me["user"]["role"]) == ("acme", "viewer")

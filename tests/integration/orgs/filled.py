@@ -163,6 +163,8 @@ class Pair:
         ]
         things["session"] = self.made("GET", "/profile/sessions", one.operator)["items"][0]["id"]
         things["api_key"] = self.made("POST", "/api-keys", one.admin, json={"name": "ci"})["id"]
+        guest = {"email": f"guest@{slug}.example", "role": "viewer"}
+        things["invitation"] = self.made("POST", "/invitations", one.admin, json=guest)["id"]
         things["group_name"] = f"{slug}-field"
         things["group"] = self.made("POST", "/groups", one.key, json={"name": f"{slug}-field"})["id"]
         self._publish(one)

@@ -22,6 +22,7 @@ OF_PATH: Final[Mapping[str, str]] = {
     "/exclusions/{id}": "exclusion",
     "/freeze-windows/{id}": "freeze",
     "/groups/{id}": "group",
+    "/invitations/{id}": "invitation",
     "/profile/sessions/{id}": "session",
     "/repository/drafts/{id}": "draft",
     "/rollout-templates/{id}": "template",
@@ -51,18 +52,18 @@ _PLAIN_FIELDS: Final = """
     accept_clock add after_seconds after_seq agent_version allow_downgrade at_least backoff_seconds bits
     certificate_request channel code codes compromised count cursor days deadline_days description disabled draft
     dry_run enabled ends events expires_in_days expires_in_hours factor file_name format from_versions hostname
-    ignores_freeze keep_open keyid keys keytype keyval label labels lease_seconds limit max_updating max_uses
+    ignores_freeze keep_open kind keyid keys keytype keyval label labels lease_seconds limit max_updating max_uses
     min_available minutes mode name notes note number os_family os_name overlap_hours package partial past percent
     percents permissions plan_hash platform priority progress reason remove repair role roles sample scheme security
     selector signatures sort spread_seconds start starts state status submit tag threshold thresholds through total
-    until url version wave waves zone
+    org_name until url version wave waves zone
 
     advance approvals deadline_seconds for_seconds max_failure_rate_percent max_failures min_reports not_before on op
     path query report_timeout_seconds silent soak_seconds source success_percent
 """
 PLAIN: Final = frozenset(_PLAIN_FIELDS.split())
 # Credentials: tried by tests of their own.
-PERSONAL: Final = frozenset({"code", "current_password", "email", "org", "password", "token"})
+PERSONAL: Final = frozenset({"code", "current_password", "email", "org", "password", "setup_code", "token"})
 # A product that a request publishes or claims is the organisation's own, whoever else has one of the name; and the
 # digest that closes an upload is of what was sent.
 GIVEN: Final = frozenset(
