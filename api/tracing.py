@@ -157,11 +157,13 @@ def _begin(
     serves: bool,
     headers: Iterable[tuple[str, str]] | None,
 ) -> Span:
+    from opentelemetry.context import Context
     from opentelemetry.trace import SpanKind
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    lowered = {} if headers is None else {name.lower(): value for name, value in headers}
-    parent = None if headers is None else TraceContextTextMapPropagator().extract(lowered)
+    # Somebody else's call begins with what they say, never with what this thread did before.
+    told_by = {} if headers is None else {name.lower(): value for name, value in headers}
+    parent = TraceContextTextMapPropagator().extract(told_by, Context()) if serves else None
     told: dict[str, Any] = {key.replace("__", "."): value for key, value in attributes.items()}
     kind = SpanKind.SERVER if serves else SpanKind.INTERNAL
     return tracer.start_span(name, context=parent, kind=kind, attributes=told)
