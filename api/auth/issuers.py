@@ -17,8 +17,11 @@ from keys.errors import IdTokenKeyUnknown
 from keys.id_token import IdToken, verify
 
 _KEPT_SECONDS: Final = 600.0
-# Anybody can send tokens signed by keys that do not exist: the issuer is not asked more often for that.
+# Anybody can send tokens signed by keys that do not exist, or of an issuer that is down: it is not asked more often for
+# that, and its silence does not hold up everybody who serves requests.
 _AGAIN_AFTER_SECONDS: Final = 15.0
+_AT_ONCE: Final = 4
+_TURN_SECONDS: Final = 2.0
 _MOST_BYTES: Final = 512 * 1024  # of a document; GitHub's keys are 5 KiB
 _MOST_KEYS: Final = 100
 _MOST_ISSUERS: Final = 500
@@ -45,6 +48,8 @@ class Issuers:
         self._guarded = guarded
         self._monotonic = monotonic
         self._known: dict[str, Issuer] = {}
+        self._failed: dict[str, tuple[float, str]] = {}
+        self._turns = threading.Semaphore(_AT_ONCE)
         self._lock = threading.Lock()
 
     def verify(self, text: str, *, issuer: str, audience: str, now: datetime) -> IdToken:
@@ -68,12 +73,27 @@ class Issuers:
     def describe(self, issuer: str, *, newer_than: float | None = None) -> Issuer:
         """What an issuer publishes, read now if it was not lately; raises IssuerUnreachable."""
         with self._lock:
-            known = self._known.get(issuer)
+            known, failed = self._known.get(issuer), self._failed.get(issuer)
         age = None if known is None else self._monotonic() - known.read_at
         if known is not None and age is not None:
             is_new = newer_than is None or known.read_at > newer_than
             if age < (_KEPT_SECONDS if is_new else _AGAIN_AFTER_SECONDS):
                 return known
+        if failed is not None and self._monotonic() - failed[0] < _AGAIN_AFTER_SECONDS:
+            raise IssuerUnreachable(failed[1])
+        if not self._turns.acquire(timeout=_TURN_SECONDS):
+            raise IssuerUnreachable("too many issuers are being asked; try again")
+        try:
+            found = self._read(issuer)
+        except IssuerUnreachable as error:
+            self._note(self._failed, issuer, (self._monotonic(), str(error)))
+            raise
+        finally:
+            self._turns.release()
+        self._note(self._known, issuer, found)
+        return found
+
+    def _read(self, issuer: str) -> Issuer:
         document = self._json("GET", issuer.rstrip("/") + _WELL_KNOWN)
         # Another issuer's description would have its keys count for this one.
         if document.get("issuer") != issuer:
@@ -83,12 +103,13 @@ class Issuers:
         keys = self._json("GET", str(document.get("jwks_uri"))).get("keys")
         if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
             raise IssuerUnreachable(f"{issuer} publishes no keys where it says it does")
-        found = Issuer(document, keys[:_MOST_KEYS], self._monotonic())
+        return Issuer(document, keys[:_MOST_KEYS], self._monotonic())
+
+    def _note(self, where: dict[str, Any], issuer: str, what: object) -> None:
         with self._lock:
-            if len(self._known) >= _MOST_ISSUERS:
-                self._known.clear()
-            self._known[issuer] = found
-        return found
+            if len(where) >= _MOST_ISSUERS:
+                where.clear()
+            where[issuer] = what
 
     def ask(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None

@@ -120,6 +120,7 @@ def test_a_person_logs_in_in_their_browser_and_out_again(
     assert Config(config).login(server.url) is None
 
 
+@pytest.mark.nightly
 def test_an_account_that_is_in_use_is_linked_by_its_person(
     server: Server, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +137,7 @@ def test_an_account_that_is_in_use_is_linked_by_its_person(
     assert "as admin@example.com (admin) until" in screen
 
 
+@pytest.mark.nightly
 def test_a_machine_without_a_browser_shows_a_code_and_waits(server: Server, config: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", "from cli.main import main; main()", "login", "--device", "--url", server.url],
