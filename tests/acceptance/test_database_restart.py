@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from agent.state import Progress
-from store.audit import AuditLog
+from store.audit import AuditLog, EventFilter
 from store.database import Database
 from tests.acceptance.conftest import Home, Server
 from tests.acceptance.test_many_at_once import Device
@@ -155,7 +155,8 @@ def test_a_restart_of_the_database_loses_nothing_that_was_answered_and_all_goes_
     assert {(status, wait) for status, wait, _ in writers.refused} == {(503, "5")}, writers.refused
     assert {code for _, _, code in writers.refused} <= {"database_unreachable", "database_busy"}
     database = Database(home.database_url)
-    told = [one.event.data["name"] for one in AuditLog(database).events("acme", tag="group.created", limit=100_000)]
+    made = AuditLog(database).events("acme", EventFilter(tag="group.created"), limit=100_000)
+    told = [one.event.data["name"] for one in made]
     database.close()
     assert len(told) == len(set(told)), "nothing is done twice"
     assert set(writers.made) <= set(told), "nothing is lost"

@@ -166,7 +166,7 @@ def test_a_login_that_took_longer_than_ten_minutes_is_over(door: Door, monkeypat
 def test_a_newcomer_in_eight_windows_gets_one_account(door: Door) -> None:
     zoe = {"sub": "zoe-1", "email": "zoe@example.com", "email_verified": True}
     wiring = door.wiring
-    newcomer = introduce(zoe, admission_of(wiring.settings), issuer=wiring.settings.oidc_issuer)
+    newcomer = introduce(zoe, admission_of(wiring.settings, makes_accounts=True), issuer=wiring.settings.oidc_issuer)
 
     def account(_: int) -> str:
         found = account_of(
