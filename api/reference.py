@@ -14,7 +14,8 @@ from typing import Final
 from api.app import BLUEPRINTS
 from api.auth.permissions import HOLDS, SESSION_ONLY, Permission, of_key
 from api.errors import OURS, STATUS
-from api.settings import MEANINGS, read_settings
+from api.setting_meanings import MEANINGS
+from api.settings import read_settings
 from evidence.errors import EvidenceError
 from evidence.people import Role
 from fleet.errors import FleetError

@@ -18,7 +18,8 @@ from urllib.parse import unquote, urlsplit
 
 from platformdirs import user_data_path
 
-from api.oidc_settings import OIDC_MEANINGS, read_oidc
+from api.oidc_settings import read_oidc
+from api.setting_meanings import MEANINGS, RANGES
 from evidence.federation import Wanted
 from evidence.people import Role
 from evidence.webhooks.addresses import Allowed
@@ -116,102 +117,6 @@ class Settings:
     require_if_match: bool = False
 
 
-MEANINGS: Final[Mapping[str, str]] = {
-    "home": "folder of the server's data: database, repository, keys, device CA",
-    "database_url": "`sqlite:///…` (default: `wavegate.db` in the home) or `postgresql://…`",
-    "database_pool": "connections that each process keeps open to the database (1 to 200)",
-    "database_overflow": "connections opened beside them when all are in use (0 to 500)",
-    "database_wait_seconds": "seconds a request waits for a free connection before it is answered 503 (0.1 to 60)",
-    "database_connect_seconds": "seconds PostgreSQL may take to accept a connection (2 to 60)",
-    "database_statement_seconds": "seconds one statement may take on PostgreSQL, but for migrations (1 to 3600)",
-    "database_idle_seconds": "seconds after which PostgreSQL ends a transaction in which nothing happens (1 to 3600)",
-    "database_pooler": "`true`: a pooler such as PgBouncer gives a connection for one transaction at a time",
-    "storage_url": "where the signed repository lives: `file:///…` (default: `orgs` in the home), "
-    "`s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`",
-    "storage_endpoint": "URL of an object store that is not the provider's own; empty: the provider's",
-    "storage_region": "region of the bucket (S3); empty: as `AWS_REGION` says",
-    "storage_virtual_host": "`true`: name the bucket in the host, not in the path (S3)",
-    "storage_allow_http": "`true`: permit an object store without TLS, for tests",
-    "target_downloads": "large targets of a bucket: `serve` hands them on, `redirect` sends clients to the bucket "
-    "by a URL of 15 minutes",
-    "listen": "address of the REST API and the repository, `host:port`; port 0 picks a free one",
-    "device_listen": "address of device gRPC (mTLS), `host:port`",
-    "public_url": "URL under which clients and devices reach the API and the repository",
-    "device_endpoint": "`host:port` under which devices reach device gRPC; its host is in the server certificate",
-    "http_threads": "requests served at once (1 to 512)",
-    "device_threads": "device calls served at once (1 to 512)",
-    "max_artifact_bytes": "largest artifact accepted, in bytes",
-    "max_body_bytes": "largest JSON body accepted, in bytes",
-    "scheduler_seconds": "seconds between two looks at the rollouts (0.05 to 3600)",
-    "lease_seconds": "seconds after which another server moves the rollouts of one that stopped (2 to 3600)",
-    "refresh_seconds": "seconds between two looks at what must be re-signed (1 to 3600)",
-    "canary_seconds": "seconds between two looks whether the canary has a new state to read (0.2 to 3600)",
-    "canary_url": "URL where the canary reads the repository; empty: `public_url`; `off`: no canary",
-    "check_in_seconds": "seconds a device waits between two heartbeats (1 to 86400)",
-    "session_hours": "hours after which a console session ends (1 to 720)",
-    "session_idle_minutes": "minutes without a request after which a console session ends (1 to 43200)",
-    "token_hours": "hours a login token lasts (1 to 24)",
-    "certificate_days": "days a device certificate lasts (1 to 398)",
-    "password_memory_kib": "memory of one password hash (argon2id), in KiB (8192 to 1048576)",
-    "require_password_change": "`true`: a login with a one-time password may do nothing but change it",
-    "registration": "who may register an organisation: `first`: whoever has the setup code of a home without one; "
-    "`open`: anybody, further ones too; `off`: nobody",
-    "require_if_match": "`true`: a PATCH or DELETE without `If-Match` is refused",
-    "trusted_proxies": "addresses or networks (CIDR) of proxies whose `X-Forwarded-For` and `X-Request-Id` are "
-    "believed, with commas; empty: nobody's",
-    "rate_limit_store": "where requests are counted: `memory` (each server for itself), `database` (PostgreSQL), or "
-    "`redis://…`, `rediss://…`",
-    "rate_limit_reads": "GET requests a minute of one credential; 0: no limit, here and below",
-    "rate_limit_writes": "other requests a minute of one credential",
-    "rate_limit_uploads": "uploads, or pieces of them, a minute of one credential",
-    "rate_limit_logins": "logins a minute from one address",
-    "rate_limit_enrolments": "enrolments of devices a minute from one address",
-    "rate_limit_anonymous": "requests a minute from one address without a credential that counts",
-    "log_level": "`debug`, `info`, `warning` or `error`",
-    "log_format": "`text` or `json`, a line an event; empty: text on a terminal, else JSON",
-    "otlp_endpoint": "URL of an OpenTelemetry collector (OTLP over HTTP, such as `http://127.0.0.1:4318`) that gets "
-    "traces; empty: none. Needs the extra `otel`",
-    "otlp_percent": "share of requests, device calls and jobs that are traced (0 to 100)",
-    "attestation_keys": "folder of public keys (`*.pem`, `*.pub`) and `sigstore.toml` to verify attestations with",
-    "metric_sources": "where gates may measure: a table of names, each with `url` and perhaps "
-    "`bearer_token_file`; as a variable, JSON",
-    "webhook_allow": "networks (`10.0.0.0/8`) and hosts that webhooks may reach although they are private, with or "
-    "without TLS: a list; as a variable, with commas between",
-    "oidc_allow": "networks and hosts, as in `webhook_allow`, where issuers of identity tokens may be although they "
-    "are private",
-    **OIDC_MEANINGS,
-}
-
-_RANGES: Final[Mapping[str, tuple[float, float]]] = {
-    "database_pool": (1, 200),
-    "database_overflow": (0, 500),
-    "database_wait_seconds": (0.1, 60),
-    "database_connect_seconds": (2, 60),
-    "database_statement_seconds": (1, 3600),
-    "database_idle_seconds": (1, 3600),
-    "http_threads": (1, 512),
-    "device_threads": (1, 512),
-    "max_artifact_bytes": (1, 2**50),
-    "max_body_bytes": (1024, 2**30),
-    "scheduler_seconds": (0.05, 3600),
-    "lease_seconds": (2, 3600),
-    "refresh_seconds": (1, 3600),
-    "canary_seconds": (0.2, 3600),
-    "check_in_seconds": (1, 86_400),
-    "session_hours": (1, 720),
-    "session_idle_minutes": (1, 43_200),
-    "token_hours": (1, 24),
-    "certificate_days": (1, 398),
-    "password_memory_kib": (8192, 1_048_576),
-    "rate_limit_reads": (0, 10**9),
-    "rate_limit_writes": (0, 10**9),
-    "rate_limit_uploads": (0, 10**9),
-    "rate_limit_logins": (0, 10**9),
-    "rate_limit_enrolments": (0, 10**9),
-    "rate_limit_anonymous": (0, 10**9),
-    "otlp_percent": (0, 100),
-}
-
 BUCKETS: Final = ("s3", "gs", "az")
 
 # Variables of this prefix that belong to the clients, the agent or the tests and may stand in the same environment, and
@@ -279,7 +184,7 @@ def _build(found: Mapping[str, object]) -> Settings:
     device_listen = _address("device_listen", str(found.get("device_listen", "127.0.0.1:8443")))
     plain: dict[str, object] = {}
     for one in fields(Settings):
-        if one.name in _RANGES and one.name in found:
+        if one.name in RANGES and one.name in found:
             plain[one.name] = _number(one.name, found[one.name], whole=one.type == "int")
     level = str(found.get("log_level", "info")).lower()
     if level not in {"debug", "info", "warning", "error"}:
@@ -457,7 +362,7 @@ def _address(name: str, text: str) -> Address:
 
 
 def _number(name: str, value: object, *, whole: bool) -> int | float:
-    least, most = _RANGES[name]
+    least, most = RANGES[name]
     try:
         number = int(str(value)) if whole else float(str(value))
     except ValueError:

@@ -156,7 +156,9 @@ def show_trusted_publisher(path: IdPath) -> Response:
     return reply(_shown(services().publishers.get(caller().user.org, path.id)))
 
 
-@api.on("DELETE", "/trusted-publishers/{id}", None, permission=Permission.TRUSTED_PUBLISHERS_ADMIN, status=204)
+@api.on(
+    "DELETE", "/trusted-publishers/{id}", None, permission=Permission.TRUSTED_PUBLISHERS_ADMIN, status=204, tagged=True
+)
 def delete_trusted_publisher(path: IdPath) -> Response:
     """Trust a publisher no more; its jobs' tokens are dead at once"""
     found = services().publishers.get(caller().user.org, path.id)

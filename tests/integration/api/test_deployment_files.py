@@ -15,7 +15,8 @@ import orjson
 import pytest
 import yaml
 
-from api.settings import MEANINGS, read_settings
+from api.setting_meanings import MEANINGS
+from api.settings import read_settings
 from api.tallies import Tallies, TallyPort
 from tests.integration.api.conftest import Home
 from tests.simulators.debian import unpacked

@@ -19,6 +19,12 @@ TAGGED: dict[str, tuple[str, dict[str, object], str, dict[str, object]]] = {
     "DELETE /groups/{id}": ("/groups", {"name": "b"}, "/groups/{}", {}),
     "PATCH /webhooks/{id}": ("/webhooks", {"url": "https://example.com/1"}, "/webhooks/{}", {"description": "d"}),
     "DELETE /webhooks/{id}": ("/webhooks", {"url": "https://example.com/2"}, "/webhooks/{}", {}),
+    "DELETE /trusted-publishers/{id}": (
+        "/trusted-publishers",
+        {"name": "ci", "provider": "gitlab", "products": ["fw"], "claims": {"namespace_id": "1", "project_id": "2"}},
+        "/trusted-publishers/{}",
+        {},
+    ),
     "PATCH /users/{id}": (
         "/users",
         {"email": "x@example.com", "name": "X", "role": "viewer"},

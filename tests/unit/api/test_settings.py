@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from api.settings import _RANGES, MEANINGS, InvalidSettings, Settings, read_settings
+from api.setting_meanings import MEANINGS, RANGES
+from api.settings import InvalidSettings, Settings, read_settings
 
 # One setting tells two things: where the folder of the repositories is, and which bucket it is a copy of.
 TOLD_BY_STORAGE_URL = {"storage", "bucket"}
@@ -48,9 +49,9 @@ def test_a_setting_is_read_from_a_variable_and_from_the_file_and_the_variable_wi
     assert getattr(read_settings({f"WAVEGATE_{name.upper()}": text}, config), name) == value
 
 
-@pytest.mark.parametrize("name", sorted(_RANGES))
+@pytest.mark.parametrize("name", sorted(RANGES))
 def test_a_number_out_of_range_is_refused_by_name_with_the_range(name: str) -> None:
-    least, most = _RANGES[name]
+    least, most = RANGES[name]
     assert (
         getattr(read_settings({f"WAVEGATE_{name.upper()}": f"{most:g}" if most < 1e6 else str(int(most))}), name)
         == most
