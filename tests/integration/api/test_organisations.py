@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from flask.testing import FlaskClient
+from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from api import installation as rooms
@@ -27,6 +29,7 @@ from cli.main import publish
 from keys.keyring import Keyring
 from repo_signing.errors import BackupRefused
 from store.errors import OrgExists
+from store.models import leases
 
 PASSWORD = "a long enough password"
 
@@ -254,6 +257,38 @@ def test_jobs_go_on_for_the_others_and_a_server_with_none_left_does_not_start(tw
     with pytest.raises(Exception, match=r"keyring\.json"):
         Jobs(fresh).recover()
     fresh.close()
+
+
+def led(installation: Installation) -> set[str]:
+    with installation.shared.db.read() as connection:
+        return set(connection.execute(select(leases.c.name)).scalars())
+
+
+def test_every_organisation_has_its_jobs_also_one_that_comes_later(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(rooms, "KNOWN_SECONDS", 0.0)
+    keys = two.settings.home / "orgs" / "acme" / "keys"
+    shutil.move(keys, keys.with_name("away"))
+    settings = settings_of(two.settings.home, WAVEGATE_SCHEDULER_SECONDS="0.05", WAVEGATE_CANARY_URL="off")
+    installation = open_installation(settings)
+    jobs = Jobs(installation)
+    jobs.start()
+    try:
+        wait_for(lambda: led(installation) == {"scheduler/beta"})
+        shutil.move(keys.with_name("away"), keys)
+        wait_for(lambda: led(installation) == {"scheduler/acme", "scheduler/beta"})
+        found(settings, installation, "gamma", "gus@example.com", PASSWORD)
+        wait_for(lambda: led(installation) == {"scheduler/acme", "scheduler/beta", "scheduler/gamma"})
+    finally:
+        jobs.stop()
+        installation.close()
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 # Another's
