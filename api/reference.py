@@ -103,6 +103,7 @@ def _errors() -> Iterator[str]:
     yield from ("## Error codes", "")
     yield "Codes are stable; messages are for people and may change. Besides these, the API itself answers"
     yield "`unauthenticated`, `permission_denied`, `session_required`, `wrong_organization`, `cross_site_request`,"
+    yield "`organization_required`, `organization_unavailable` (503),"
     yield "`validation_failed`, `malformed_json`, `unsupported_media_type`, `invalid_cursor`, `precondition_failed`,"
     yield "`invalid_idempotency_key`, `body_too_large`, `login_failed`, `too_many_failures`, `wrong_password`,"
     yield "`weak_password`, `own_account`, `not_a_session`, `decision_not_found`, `unknown_root` and `internal_error`."

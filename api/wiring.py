@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import lru_cache
@@ -217,10 +217,17 @@ def keys_folder(settings: Settings, org: str) -> Path:
 
 def root_file(settings: Settings, org: str) -> Path:
     """Where the copy of an organisation's first root is: in the home that was made with it, else in its own folder."""
-    marker = settings.home / MARKER
-    # Without a marker the home is being made, with this organisation.
-    with_home = marker.read_text("utf-8").strip() if marker.is_file() else org
-    return settings.home / ROOT_FILE if org == with_home else settings.home / "orgs" / org / ROOT_FILE
+    marker, own = settings.home / MARKER, settings.home / "orgs" / org / ROOT_FILE
+    if marker.is_file():
+        return settings.home / ROOT_FILE if org == marker.read_text("utf-8").strip() else own
+    # The home is being made, or restored: this organisation is its first unless there is a file that says otherwise.
+    return own if own.is_file() else settings.home / ROOT_FILE
+
+
+def first_of(settings: Settings, slugs: Sequence[str]) -> str:
+    """The organisation that a home was made with, else the oldest of ``slugs``."""
+    made_with = (settings.home / MARKER).read_text("utf-8").strip()
+    return made_with if made_with in slugs else slugs[0]
 
 
 def check_home(settings: Settings) -> None:
@@ -330,7 +337,7 @@ def wire(shared: Shared, org: str) -> Wavegate:
     except NoRepository as error:
         raise NotInitialised(
             f"root and targets of {org} in {settings.home} are not signed yet: `publish repo draft list --home "
-            f"{settings.home}` shows whose signatures are missing"
+            f"{settings.home} --org {org}` shows whose signatures are missing"
         ) from error
     decisions = SignedDecisions(repository)
     exclusions = Exclusions(

@@ -31,7 +31,10 @@ def application() -> Flask:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent.join,), name="wavegate-orphan", daemon=True).start()
-    return create_app(open_installation(settings))
+    installation = open_installation(settings)
+    for _ in installation.each():  # opened now, or the first request to each would wait for it
+        pass
+    return create_app(installation)
 
 
 def start_logging(level: str) -> None:

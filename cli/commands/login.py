@@ -23,6 +23,7 @@ from cli.text import cell, fields, moment
     metavar="FILE",
     help="Change the password to the one in FILE, as a one-time password demands.",
 )
+@click.option("--org", metavar="SLUG", help="Organisation, if the address and the password are right in several.")
 @click.option("--code", metavar="CODE", help="What your authenticator app shows, or a recovery code.")
 @server_options
 def login(
@@ -31,6 +32,7 @@ def login(
     password_file: str | None,
     password_stdin: bool,
     new_password_file: str | None,
+    org: str | None,
     code: str | None,
 ) -> None:
     """Log in as a person and remember it for 24 hours.
@@ -48,7 +50,8 @@ def login(
     config = Config.from_environment()
     base_url = config.base_url(invocation.url, invocation.profile)
     stranger = Client(base_url, None, notice=invocation.note)
-    asked = {"email": email, "password": password} | ({} if code is None else {"code": code})
+    more = {"code": code, "org": org}
+    asked = {"email": email, "password": password} | {name: value for name, value in more.items() if value is not None}
     try:
         told = stranger.post("/auth/token", asked)
     except ApiRefusal as refusal:

@@ -58,24 +58,56 @@ def sync(invocation: Invocation, destination: Path, deep: bool, config: Path | N
 @click.argument("destination", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
 @click.option("--no-keys", is_flag=True, help="Leave out the keys and the device CA; keep those elsewhere.")
 @click.option("--no-database", is_flag=True, help="Leave out the database, for PostgreSQL with a dump of its own.")
+@click.option(
+    "--without",
+    "without",
+    multiple=True,
+    metavar="SLUG",
+    help="Leave this organisation out; repeat.",
+)
 @_config
 @output_option
-def backup(invocation: Invocation, destination: Path, no_keys: bool, no_database: bool, config: Path | None) -> None:
-    """Back up the home (WAVEGATE_HOME) to one .tar file or a new folder, while it serves.
+def backup(
+    invocation: Invocation,
+    destination: Path,
+    no_keys: bool,
+    no_database: bool,
+    without: tuple[str, ...],
+    config: Path | None,
+) -> None:
+    """Back up the home (WAVEGATE_HOME) with all its organisations to one .tar file or a new folder, while it serves.
 
-    Repository and database are of the same moment. The online keys are in it, encrypted, and so is what opens them:
+    Repositories and database are of the same moment. The online keys are in it, encrypted, and so is what opens them:
     guard it as the home. Offline keys are never in it.
     """
     from api.backup import back_up
+    from api.installation import OrganisationUnavailable, open_installation
+    from api.wiring import first_of
 
-    wiring = _wavegate(config)
+    settings = _settings(config)
+    installation = _opened(lambda: open_installation(settings))
     try:
-        made = back_up(wiring, destination, keys=not no_keys, database=not no_database, now=datetime.now(UTC))
+        slugs = [one for one in installation.slugs() if one not in without]
+        if not slugs:
+            raise click.ClickException("there is no organisation to back up")
+        first = first_of(settings, slugs)
+        made = back_up(
+            installation.organisation(first),
+            destination,
+            further=[installation.organisation(one) for one in slugs if one != first],
+            keys=not no_keys,
+            database=not no_database,
+            now=datetime.now(UTC),
+            without=without,
+        )
+    except OrganisationUnavailable as error:
+        raise click.ClickException(f"{error}: {error.__cause__}; mend it, or leave it out with --without") from error
     finally:
-        wiring.close()
-    answer = {
+        installation.close()
+    answer: dict[str, Any] = {
         "destination": str(made.destination),
         "serial": made.serial,
+        **({"further": dict(made.further)} if made.further else {}),
         "files": made.files,
         "database": made.database,
         "keys": made.keys,
@@ -88,7 +120,7 @@ def backup(invocation: Invocation, destination: Path, no_keys: bool, no_database
 @click.option(
     "--keys",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with `keys` and `device-ca`, for a backup without them.",
+    help="Folder with `keys`, `device-ca` and further organisations' `orgs/SLUG/keys`, for a backup without them.",
 )
 @click.option(
     "--above",
@@ -108,20 +140,29 @@ def restore(invocation: Invocation, source: Path, keys: Path | None, above: int,
     from api.backup import restore as restore_home
 
     done = restore_home(_settings(config), source, keys=keys, above=above, now=datetime.now(UTC))
-    answer = {
+    answer: dict[str, Any] = {
         "home": str(done.home),
         "org": done.org,
         "serial_in_backup": done.serial_in_backup,
         "serial": done.serial,
         "artifacts": done.artifacts,
     }
-    invocation.emit(
-        answer,
-        lambda: (
-            f"restored {done.home}: serial {done.serial_in_backup} of the backup, now {done.serial}; "
-            f"{done.artifacts} artifacts\nNext: `publish serve`, `publish repo check`"
-        ),
-    )
+    if done.further:
+        answer["further"] = [
+            {
+                "org": one.org,
+                "serial_in_backup": one.serial_in_backup,
+                "serial": one.serial,
+                "artifacts": one.artifacts,
+            }
+            for one in done.further
+        ]
+    told = [
+        f"restored {one.org} in {one.home}: serial {one.serial_in_backup} of the backup, now {one.serial}; "
+        f"{one.artifacts} artifacts"
+        for one in (done, *done.further)
+    ]
+    invocation.emit(answer, lambda: "\n".join([*told, "Next: `publish serve`, `publish repo check`"]))
 
 
 @click.command("rebuild-db")
@@ -132,7 +173,7 @@ def rebuild_db(invocation: Invocation, config: Path | None) -> int:
     """Make the database's index of artifacts anew from signed metadata, and compare the two. Exit 8 if they differ.
 
     For a database that lost rows, or one that is from another day than the repository. People, devices, rollouts and
-    the audit log are not touched. The server of this home may run meanwhile.
+    the audit log are not touched. The server of this home may run meanwhile. Of several organisations one is named.
     """
     from api.rebuild import rebuild_index
     from api.wiring import open_wavegate
@@ -157,13 +198,6 @@ def _settings(config: Path | None) -> Settings:
         return read_settings(config=config)
     except InvalidSettings as error:
         raise click.ClickException(str(error)) from error
-
-
-def _wavegate(config: Path | None) -> Any:
-    from api.wiring import open_wavegate
-
-    settings = _settings(config)
-    return _opened(lambda: open_wavegate(settings))
 
 
 def _opened(action: Any) -> Any:

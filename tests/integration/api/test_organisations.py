@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from flask.testing import FlaskClient
+from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from api import installation as rooms
 from api.app import create_app
+from api.backup import back_up, restore
 from api.installation import Installation, OrganisationUnavailable, open_installation
 from api.jobs import Jobs
 from api.organisations import Founded, NewAdmin, SetupRefused, add_first_key, create_organisation
 from api.settings import Settings, read_settings
 from api.setup import initialise, make_home
 from api.wiring import NotInitialised, open_wavegate, organisation_of, root_file
+from cli.main import publish
 from keys.keyring import Keyring
+from repo_signing.errors import BackupRefused
 from store.errors import OrgExists
+from store.models import leases
 
 PASSWORD = "a long enough password"
 
@@ -252,6 +259,38 @@ def test_jobs_go_on_for_the_others_and_a_server_with_none_left_does_not_start(tw
     fresh.close()
 
 
+def led(installation: Installation) -> set[str]:
+    with installation.shared.db.read() as connection:
+        return set(connection.execute(select(leases.c.name)).scalars())
+
+
+def test_every_organisation_has_its_jobs_also_one_that_comes_later(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(rooms, "KNOWN_SECONDS", 0.0)
+    keys = two.settings.home / "orgs" / "acme" / "keys"
+    shutil.move(keys, keys.with_name("away"))
+    settings = settings_of(two.settings.home, WAVEGATE_SCHEDULER_SECONDS="0.05", WAVEGATE_CANARY_URL="off")
+    installation = open_installation(settings)
+    jobs = Jobs(installation)
+    jobs.start()
+    try:
+        wait_for(lambda: led(installation) == {"scheduler/beta"})
+        shutil.move(keys.with_name("away"), keys)
+        wait_for(lambda: led(installation) == {"scheduler/acme", "scheduler/beta"})
+        found(settings, installation, "gamma", "gus@example.com", PASSWORD)
+        wait_for(lambda: led(installation) == {"scheduler/acme", "scheduler/beta", "scheduler/gamma"})
+    finally:
+        jobs.stop()
+        installation.close()
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 # Another's
 
 
@@ -274,3 +313,80 @@ def test_an_idempotency_key_is_each_organisations_own(two: Two) -> None:
         )
         assert made.status_code == 201
         assert "Idempotency-Replayed" not in made.headers
+
+
+# Backups
+
+
+def test_a_backup_has_every_organisation_and_all_come_back(two: Two, tmp_path: Path) -> None:
+    upload = two.client.put(
+        "/api/v1/artifacts/content", data=b"beta firmware", headers={"Authorization": f"Bearer {two.keys['beta']}"}
+    ).get_json()
+    fields = {"product": "fw", "version": "1", "platform": "any", "file_name": "fw.bin"}
+    two.call("POST", "/artifacts", {"upload_id": upload["upload_id"], **fields}, org="beta")
+    now = datetime.now(UTC)
+    acme, beta = (two.installation.organisation(org) for org in ("acme", "beta"))
+    with pytest.raises(BackupRefused, match="beta would not be in the backup"):
+        back_up(acme, tmp_path / "half.tar", keys=True, database=True, now=now)
+    made = back_up(acme, tmp_path / "whole.tar", further=[beta], keys=True, database=True, now=now)
+    assert (made.serial, dict(made.further)) == (1, {"beta": 2})
+    roots = {org: root_file(two.settings, org).read_bytes() for org in ("acme", "beta")}
+    there = settings_of(tmp_path / "restored")
+    done = restore(there, tmp_path / "whole.tar", now=datetime.now(UTC))
+    assert [(one.org, one.serial_in_backup, one.artifacts) for one in (done, *done.further)] == [
+        ("acme", 1, 0),
+        ("beta", 2, 1),
+    ]
+    assert {org: root_file(there, org).read_bytes() for org in ("acme", "beta")} == roots
+    installation = open_installation(there)
+    client = create_app(installation).test_client()
+    for org, serial in (("acme", done.serial), ("beta", done.further[0].serial)):
+        told = client.get("/api/v1/repository", headers={"Authorization": f"Bearer {two.keys[org]}"})
+        assert told.get_json()["serial"] == serial > 1000
+        assert installation.organisation(org).repository.check(now=datetime.now(UTC)) == []
+    installation.close()
+
+
+def test_a_broken_organisation_is_left_out_of_a_backup_only_by_name(two: Two, tmp_path: Path) -> None:
+    now, acme = datetime.now(UTC), two.installation.organisation("acme")
+    made = back_up(acme, tmp_path / "part.tar", keys=True, database=True, now=now, without=["beta"])
+    assert dict(made.further) == {}
+    done = restore(settings_of(tmp_path / "restored"), tmp_path / "part.tar", now=datetime.now(UTC))
+    assert (done.org, done.further) == ("acme", [])
+    installation = open_installation(settings_of(tmp_path / "restored"))
+    assert [one.org for one in installation.each()] == ["acme"]
+    installation.close()
+
+
+# On the server's machine
+
+
+def run(two: Two, *arguments: str) -> Result:
+    environ = {"WAVEGATE_HOME": str(two.settings.home), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192"}
+    return CliRunner().invoke(publish, arguments, env=environ)
+
+
+def test_the_operator_makes_and_lists_organisations(two: Two) -> None:
+    told = json.loads(run(two, "org", "create", "gamma", "--admin", "gus@example.com", "--name", "Gamma Ltd").stdout)
+    assert told["root"] == str(two.settings.home / "orgs" / "gamma" / "root.json")
+    token = two.login(email="gus@example.com", password=told["admin"]["password"]).get_json()["token"]
+    assert two.call("GET", "/auth/me", token=token).get_json()["org"] == "gamma"
+    assert two.call("GET", "/auth/me", token=told["api_key"]).get_json()["org"] == "gamma"
+    listed = json.loads(run(two, "org", "list").stdout)["items"]
+    assert [(one["slug"], one["name"], one["signed"]) for one in listed] == [
+        ("acme", "acme", True),
+        ("beta", "beta", True),
+        ("gamma", "Gamma Ltd", True),
+    ]
+    again = run(two, "org", "create", "gamma", "--admin", "gus@example.com")
+    assert (again.exit_code, "the organisation gamma exists already" in again.stderr) == (1, True)
+
+
+def test_a_verb_on_the_home_asks_which_organisation(two: Two) -> None:
+    home = str(two.settings.home)
+    asked = run(two, "repo", "draft", "list", "--home", home)
+    assert (asked.exit_code, "name one: there are acme, beta" in asked.stderr) == (1, True)
+    assert json.loads(run(two, "repo", "draft", "list", "--home", home, "--org", "beta").stdout) == {"items": []}
+    rebuilt = json.loads(run(two, "repo", "rebuild-db", "--org", "beta").stdout)
+    assert rebuilt == {"serial": 1, "artifacts": 0, "equal": True}
+    assert "/tuf/beta/metadata/timestamp.json" in run(two, "repo", "nginx").stdout
