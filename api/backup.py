@@ -20,7 +20,8 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -135,15 +136,12 @@ def back_up(
     try:
         with tempfile.TemporaryDirectory(dir=destination.absolute().parent, prefix=".wavegate-backup-") as scratch:
             copied = Path(scratch) / "wavegate.db"
-            views: dict[str, View] = {}
-
-            def freeze() -> None:
+            with ExitStack() as locks:
+                for one in sorted(each, key=lambda one: one.org):  # one order, so that no two wait for each other
+                    locks.enter_context(one.repository.held())
                 if database and file is not None:
                     copy_sqlite(file, copied)
-                for one in each:
-                    views[one.org] = View.load(repository_folder(settings, one.org) / "metadata")
-
-            _exclusively(sorted(each, key=lambda one: one.org), freeze)
+                views = {one.org: View.load(repository_folder(settings, one.org) / "metadata") for one in each}
             parts: list[Iterator[tuple[str, bytes | Path]]] = []
             if database:
                 parts.append(iter([(_DATABASE, copied)]))
@@ -188,14 +186,6 @@ def back_up(
         database=database,
         keys=keys,
     )
-
-
-def _exclusively(each: Sequence[Wavegate], action: Callable[[], None]) -> None:
-    """Run under the lock of every repository, taken in the order of the slugs."""
-    if not each:
-        action()
-    else:
-        each[0].repository.exclusively(lambda: _exclusively(each[1:], action))
 
 
 def _place(org: str) -> str:

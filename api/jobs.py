@@ -104,15 +104,19 @@ class Jobs:
         return found
 
     def _run(self, one: _Round) -> None:
+        failures = 0
         while not self._stop.is_set():
+            pause = min(one.seconds, _LOOK_SECONDS)
             try:
                 slugs = self._installation.slugs()
+                failures = 0
             except Exception:
-                log.exception("the %s job does not know the organisations", one.name)
-                slugs = ()
+                failures += 1
+                log.exception("the %s job cannot ask for the organisations, %s times in a row", one.name, failures)
+                slugs, pause = (), min(pause * 2 ** min(failures, 6), _LONGEST_PAUSE_SECONDS)
             for slug in slugs:
                 one.take(slug, self._of, together=len(slugs) > 1)
-            self._stop.wait(min(one.seconds, _LOOK_SECONDS))
+            self._stop.wait(pause)
 
 
 class _Round:

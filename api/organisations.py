@@ -163,7 +163,7 @@ def create_organisation(
     )
 
 
-def add_first_key(db: Database, org: str, now: datetime) -> str:
+def add_first_key(db: Database, org: str, now: datetime, *, by: Actor = SETUP) -> str:
     """Make an API key, of an automation account of its own, role operator: what it creates, the admin can approve."""
     owner = User(
         id=new_id("usr"),
@@ -187,7 +187,7 @@ def add_first_key(db: Database, org: str, now: datetime) -> str:
         expires_at=now + KEY_LIFE,
     )
     told = {"name": key.name, "prefix": key.prefix}
-    Accounts(db).add_key(key, AuditEvent("api_key.created", key.id, SETUP, now, told), owner=owner)
+    Accounts(db).add_key(key, AuditEvent("api_key.created", key.id, by, now, told), owner=owner)
     return secret.text
 
 

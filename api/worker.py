@@ -36,7 +36,10 @@ def application() -> Flask:
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent.join,), name="wavegate-orphan", daemon=True).start()
     start_tracing(settings, "api")
-    app = create_app(open_installation(settings))
+    installation = open_installation(settings)
+    for _ in installation.each():  # opened now, or the first request to each would wait for it
+        pass
+    app = create_app(installation)
     if "WAVEGATE_TALLIES" in os.environ:
         app.extensions["wavegate.tallies"] = Path(os.environ["WAVEGATE_TALLIES"])
     return app

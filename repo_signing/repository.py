@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
@@ -236,8 +237,14 @@ class SignedRepository(Reading):
 
     def exclusively(self, action: Callable[[], None]) -> None:
         """Run ``action`` under the repository lock: no commit is halfway while it runs. It may itself commit."""
-        with self._committer.lock:
+        with self.held():
             action()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the repository lock, as :meth:`exclusively` does; for who holds those of several repositories."""
+        with self._committer.lock:
+            yield
 
     def refresh(self, *, now: datetime, force: bool = False, accept_clock: bool = False) -> list[str]:
         """Sign anew the online roles that are due; works after all of them expired, too.

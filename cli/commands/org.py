@@ -52,6 +52,7 @@ def create(
     With --production it gets online keys only. Root and targets wait as a draft for the holders' signatures:
     `publish repo sign DRAFT --home HOME --org SLUG --key URI`. It is served when enough have signed.
     """
+    from api.backup import OPERATOR
     from api.organisations import NewAdmin, SetupRefused, add_first_key, create_organisation
     from api.wiring import NotInitialised, check_home, open_database
     from keys.errors import CustodyError
@@ -71,11 +72,12 @@ def create(
                 org=slug,
                 name=name,
                 admin=NewAdmin(email=admin),
+                by=OPERATOR,
                 now=now,
                 layout=layout,
                 holders=holders,
             )
-            key = add_first_key(db, slug, now)
+            key = add_first_key(db, slug, now, by=OPERATOR)
         finally:
             db.close()
     except (NotInitialised, SetupRefused, OrgExists, RepositoryError, CustodyError) as error:

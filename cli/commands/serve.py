@@ -13,7 +13,8 @@ import click
 def serve(config: Path | None) -> None:
     """Run the API, the device endpoint and the background jobs in one command, until SIGTERM or Ctrl-C.
 
-    Settings come from WAVEGATE_* variables or --config; where everything is, is said on stderr.
+    Settings come from WAVEGATE_* variables or --config; where everything is, is said on stderr. On a home that is empty
+    or absent it waits for `publish register`, and says how.
     """
     # gRPC's own lines are of every broken handshake, and no JSON; it reads this when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from flask.testing import FlaskClient
+from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from api import installation as rooms
@@ -23,9 +26,11 @@ from api.settings import Settings, read_settings
 from api.setup import initialise, make_home
 from api.tallies import Tallies
 from api.wiring import NotInitialised, open_wavegate, organisation_of, root_file
+from cli.main import publish
 from keys.keyring import Keyring
 from repo_signing.errors import BackupRefused
 from store.errors import OrgExists
+from store.models import leases
 
 PASSWORD = "a long enough password"
 
@@ -255,6 +260,38 @@ def test_jobs_go_on_for_the_others_and_a_server_with_none_left_does_not_start(tw
     fresh.close()
 
 
+def led(installation: Installation) -> set[str]:
+    with installation.shared.db.read() as connection:
+        return set(connection.execute(select(leases.c.name)).scalars())
+
+
+def test_every_organisation_has_its_jobs_also_one_that_comes_later(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(rooms, "KNOWN_SECONDS", 0.0)
+    keys = two.settings.home / "orgs" / "acme" / "keys"
+    shutil.move(keys, keys.with_name("away"))
+    settings = settings_of(two.settings.home, WAVEGATE_SCHEDULER_SECONDS="0.05", WAVEGATE_CANARY_URL="off")
+    installation = open_installation(settings)
+    jobs = Jobs(installation)
+    jobs.start()
+    try:
+        wait_for(lambda: led(installation) == {"scheduler/beta"})
+        shutil.move(keys.with_name("away"), keys)
+        wait_for(lambda: led(installation) == {"scheduler/acme", "scheduler/beta"})
+        found(settings, installation, "gamma", "gus@example.com", PASSWORD)
+        wait_for(lambda: led(installation) == {"scheduler/acme", "scheduler/beta", "scheduler/gamma"})
+    finally:
+        jobs.stop()
+        installation.close()
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 # Another's
 
 
@@ -320,3 +357,37 @@ def test_a_broken_organisation_is_left_out_of_a_backup_only_by_name(two: Two, tm
     installation = open_installation(settings_of(tmp_path / "restored"))
     assert [one.org for one in installation.each()] == ["acme"]
     installation.close()
+
+
+# On the server's machine
+
+
+def run(two: Two, *arguments: str) -> Result:
+    environ = {"WAVEGATE_HOME": str(two.settings.home), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192"}
+    return CliRunner().invoke(publish, arguments, env=environ)
+
+
+def test_the_operator_makes_and_lists_organisations(two: Two) -> None:
+    told = json.loads(run(two, "org", "create", "gamma", "--admin", "gus@example.com", "--name", "Gamma Ltd").stdout)
+    assert told["root"] == str(two.settings.home / "orgs" / "gamma" / "root.json")
+    token = two.login(email="gus@example.com", password=told["admin"]["password"]).get_json()["token"]
+    assert two.call("GET", "/auth/me", token=token).get_json()["org"] == "gamma"
+    assert two.call("GET", "/auth/me", token=told["api_key"]).get_json()["org"] == "gamma"
+    listed = json.loads(run(two, "org", "list").stdout)["items"]
+    assert [(one["slug"], one["name"], one["signed"]) for one in listed] == [
+        ("acme", "acme", True),
+        ("beta", "beta", True),
+        ("gamma", "Gamma Ltd", True),
+    ]
+    again = run(two, "org", "create", "gamma", "--admin", "gus@example.com")
+    assert (again.exit_code, "the organisation gamma exists already" in again.stderr) == (1, True)
+
+
+def test_a_verb_on_the_home_asks_which_organisation(two: Two) -> None:
+    home = str(two.settings.home)
+    asked = run(two, "repo", "draft", "list", "--home", home)
+    assert (asked.exit_code, "name one: there are acme, beta" in asked.stderr) == (1, True)
+    assert json.loads(run(two, "repo", "draft", "list", "--home", home, "--org", "beta").stdout) == {"items": []}
+    rebuilt = json.loads(run(two, "repo", "rebuild-db", "--org", "beta").stdout)
+    assert rebuilt == {"serial": 1, "artifacts": 0, "equal": True}
+    assert "/tuf/beta/metadata/timestamp.json" in run(two, "repo", "nginx").stdout
