@@ -418,7 +418,9 @@ def test_a_call_is_counted_and_told_by_ids_and_a_made_up_method_is_not(
     refused(lambda: check_in(port, private_pem(device.key), device.chain))
     credentials = grpc.ssl_channel_credentials(port.trusted, private_pem(device.key), device.chain)
     with grpc.secure_channel(f"localhost:{port.port}", credentials) as line:
-        made_up = [line.unary_unary(f"/wavegate.device.v1.DeviceService/Brew{number}") for number in range(5)]
+        made_up: list[Callable[..., object]] = [
+            line.unary_unary(f"/wavegate.device.v1.DeviceService/Brew{number}") for number in range(5)
+        ]
         for call in made_up:
             assert refused(partial(call, b"", timeout=DEADLINE))[0] is grpc.StatusCode.UNIMPLEMENTED
     assert port.calls == [("CheckIn", "OK"), ("CheckIn", "UNAUTHENTICATED")]
