@@ -67,6 +67,7 @@ def test_the_unit_runs_a_command_that_exists_and_its_home_is_the_state_directory
     assert "WAVEGATE_API_KEY" not in "".join(lines)
 
 
+@pytest.mark.nightly
 def test_the_backup_unit_s_line_makes_a_backup_as_a_shell_reads_it(home: Home, tmp_path: Path) -> None:
     (line,) = re.findall(r"^ExecStart=/bin/sh -c '(.*)'$", (DEPLOY / "wavegate-backup.service").read_text(), re.M)
     shell = line.replace("$$", "$").replace("%%", "%")  # as systemd hands it on
