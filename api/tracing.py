@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing.util
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ log: Final = logging.getLogger("wavegate.tracing")
 
 _EVERY_MILLISECONDS: Final = 1_000  # between two batches; what a killed process had not sent is lost
 _TIMEOUT_SECONDS: Final = 5
+_END_SECONDS: Final = 3.0  # for what was not sent yet when the process ends
 _LATE: Final = 5  # exit priority: before the interpreter takes threads away
 
 
@@ -72,7 +74,10 @@ def start_tracing(settings: Settings, part: str) -> Callable[[], None]:
     def stop() -> None:
         global _on
         _on = None
-        provider.shutdown()
+        # A collector that does not answer is tried again and again; the end of a server is not to wait for that.
+        last = threading.Thread(target=provider.shutdown, name="wavegate-last-traces", daemon=True)
+        last.start()
+        last.join(_END_SECONDS)
 
     ending = multiprocessing.util.Finalize(None, stop, exitpriority=_LATE)
     return lambda: ending() if ending.still_active() else None

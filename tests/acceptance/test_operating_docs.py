@@ -160,6 +160,7 @@ def test_the_github_job_publishes_checks_and_rolls_out(machine: Machine) -> None
     assert "### Rollout of gateway 1.0.0" in told
 
 
+@pytest.mark.nightly
 def test_the_gitlab_job_publishes_checks_and_rolls_out(machine: Machine) -> None:
     groups(machine)
     (text,) = re.findall(r"^```yaml\n(release:\n.*?)^```", CI, re.M | re.S)
@@ -172,6 +173,7 @@ def test_the_gitlab_job_publishes_checks_and_rolls_out(machine: Machine) -> None
     assert {"published.json", "rollout.json"} == set(job["artifacts"]["paths"])
 
 
+@pytest.mark.nightly
 def test_the_jenkins_job_publishes_checks_and_rolls_out(machine: Machine) -> None:
     groups(machine)
     (script,) = re.findall(r"sh '''\n(.*?)'''", CI, re.S)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -18,6 +20,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from api.device import device_pb2
 from api.device.server import DevicePortTaken, DeviceServer, DeviceServerSettings
+from api.logs import fields_of, keep_fields
 from evidence.model import Actor, ActorKind
 from fleet import service
 from fleet.errors import EnrolmentRefused
@@ -45,6 +48,7 @@ class Port:
     reports: list[tuple[str, str, Report]] = field(default_factory=list)
     late_by: timedelta = timedelta(0)
     permits: DevicePermitsSimulator = field(default_factory=DevicePermitsSimulator)
+    calls: list[tuple[str, str]] = field(default_factory=list)
 
     def now(self) -> datetime:
         return utc_now() + self.late_by
@@ -95,6 +99,7 @@ def port(tmp_path: Path) -> Iterator[Port]:
         running.permits,
         DeviceServerSettings(listen="127.0.0.1:0", check_in_seconds=100, jitter_percent=20),
         running.now,
+        lambda method, status, seconds: running.calls.append((method, status)),
     )
     running.port = server.start()
     yield running
@@ -400,3 +405,29 @@ def test_a_second_server_on_the_same_port_says_so(port: Port) -> None:
 
     with pytest.raises(DevicePortTaken, match="cannot be listened on"):
         second.start()
+
+
+def test_a_call_is_counted_and_told_by_ids_and_a_made_up_method_is_not(
+    port: Port, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "wavegate.device")
+    caplog.handler.addFilter(keep_fields)
+    device = port.enrol("press-1")
+    check_in(port, private_pem(device.key), device.chain)
+    port.revoke(device.id)
+    refused(lambda: check_in(port, private_pem(device.key), device.chain))
+    credentials = grpc.ssl_channel_credentials(port.trusted, private_pem(device.key), device.chain)
+    with grpc.secure_channel(f"localhost:{port.port}", credentials) as line:
+        made_up: list[Callable[..., object]] = [
+            line.unary_unary(f"/wavegate.device.v1.DeviceService/Brew{number}") for number in range(5)
+        ]
+        for call in made_up:
+            assert refused(partial(call, b"", timeout=DEADLINE))[0] is grpc.StatusCode.UNIMPLEMENTED
+    assert port.calls == [("CheckIn", "OK"), ("CheckIn", "UNAUTHENTICATED")]
+    told = [(one.levelname, fields_of(one)) for one in caplog.records if one.name == "wavegate.device"]
+    for _, line_fields in told:
+        assert isinstance(line_fields.pop("duration_ms"), float)
+    assert told == [
+        ("DEBUG", {"method": "CheckIn", "org": "acme", "device": device.id, "status": "OK"}),
+        ("INFO", {"method": "CheckIn", "status": "UNAUTHENTICATED", "code": "device_not_authenticated"}),
+    ]

@@ -68,6 +68,29 @@ def test_the_unit_runs_a_command_that_exists_and_its_home_is_the_state_directory
     assert "WAVEGATE_API_KEY" not in "".join(lines)
 
 
+@pytest.mark.nightly
+def test_the_backup_unit_s_line_makes_a_backup_as_a_shell_reads_it(home: Home, tmp_path: Path) -> None:
+    (line,) = re.findall(r"^ExecStart=/bin/sh -c '(.*)'$", (DEPLOY / "wavegate-backup.service").read_text(), re.M)
+    shell = line.replace("$$", "$").replace("%%", "%")  # as systemd hands it on
+    config = tmp_path / "wavegate.toml"
+    config.write_text(f'home = "{home.made.home}"\n')
+    for there, here in (
+        ("/opt/wavegate/bin", str(Path(sys.executable).parent)),
+        ("/etc/wavegate/wavegate.toml", str(config)),
+        ("/var/backups/wavegate", str(tmp_path)),
+    ):
+        assert there in shell
+        shell = shell.replace(there, here)
+    for options in ("", "--no-keys"):
+        environ = {**os.environ, "BACKUP_OPTIONS": options}
+        done = subprocess.run(["/bin/sh", "-c", shell], env=environ, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        told = orjson.loads(done.stdout)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d-\d{6}\.tar", Path(told["destination"]).name)
+        assert told["keys"] is (options == "")
+        Path(told["destination"]).unlink()  # the next may be of the same second
+
+
 def test_the_compose_file_is_one_by_the_published_schema() -> None:
     schema = orjson.loads((ROOT / "tests" / "assets" / "compose-spec.json").read_bytes())
     checked = jsonschema_rs.validator_for(schema)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -85,24 +84,26 @@ def test_a_publish_is_one_trace_with_its_signatures_its_record_and_the_statement
     assert not is_on()
 
 
-def test_a_failure_is_noted_by_its_class_and_goes_on(traced: tuple[Home, OtlpReceiver]) -> None:
-    home, receiver = traced
-    with pytest.raises(ValueError, match="a secret"), span("sign nothing"):
-        raise ValueError("a secret")
-    home.app.extensions["stop"]()
+def test_a_failure_is_noted_by_its_class_and_goes_on(tmp_path: Path) -> None:
+    with otlp_receiver() as receiver:
+        stop = start_tracing(settings_of(tmp_path, otlp_endpoint=receiver.url), "jobs")
+        with pytest.raises(ValueError, match="a secret"), span("sign nothing"):
+            raise ValueError("a secret")
+        stop()
     (failed,) = receiver.spans
-    assert (failed.name, failed.failed) == ("sign nothing", True)
+    assert (failed.service, failed.name, failed.failed) == ("wavegate-jobs", "sign nothing", True)
     assert b"a secret" not in receiver.raw
 
 
-def test_no_request_waits_for_a_collector_that_does_not_answer(traced: tuple[Home, OtlpReceiver]) -> None:
-    home, _ = traced
-    home.app.extensions["stop"]()
-    stop = start_tracing(replace(home.wiring.settings, otlp_endpoint="http://127.0.0.1:1"), "api")
+def test_nobody_waits_for_a_collector_that_does_not_answer(tmp_path: Path) -> None:
+    stop = start_tracing(settings_of(tmp_path, otlp_endpoint="http://127.0.0.1:1"), "api")
     try:
-        assert home.call("GET", "/artifacts").status_code == 200
+        for _ in range(600):  # more than one batch
+            with span("sign timestamp"):
+                pass
     finally:
         stop()
+    assert not is_on()
 
 
 def test_without_the_setting_nothing_is_started_and_with_a_share_of_none_nothing_is_sent(tmp_path: Path) -> None:
