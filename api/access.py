@@ -43,9 +43,7 @@ def answered(response: Response) -> None:
     spent = time.perf_counter() - g.get("started", time.perf_counter())
     method = request.method if request.method in METHODS else OTHER
     route = request.url_rule.rule if request.url_rule is not None else NO_ROUTE
-    meter = probes.current_meter()
-    meter.requests.labels(method, route, str(response.status_code)).inc()
-    meter.seconds.labels(method, route).observe(spent)
+    probes.current_meter().answered(method, route, str(response.status_code), spent)
     if g.get("traced"):
         told_of = {
             "http.request.method": method,

@@ -242,16 +242,19 @@ def _admit(declaration: Declaration) -> Response | None:
 
 
 def _finish(response: Response) -> Response:
-    if request.path.startswith(f"{PREFIX}/"):
-        response.headers["Cache-Control"] = "no-store"
-        if request.method in {"GET", "HEAD"} and response.status_code == 200:
+    path, method, headers = request.path, request.method, response.headers
+    # Added, not set: looking for each among those that are there would cost more than all else here.
+    if path.startswith(f"{PREFIX}/"):
+        headers.remove("Cache-Control")
+        headers.add("Cache-Control", "no-store")
+        if method in {"GET", "HEAD"} and response.status_code == 200:
             response.make_conditional(request)
-        response.headers.update(rate_limits.headers())
-    for name, value in SECURITY_HEADERS.items():
-        response.headers.setdefault(name, value)
-    if not request.path.startswith("/tuf/"):
-        response.headers["X-Request-Id"] = request_id()
-        response.headers.setdefault("Cache-Control", "no-cache")
+        headers.extend(rate_limits.headers())
+    elif not path.startswith("/tuf/"):
+        headers.setdefault("Cache-Control", "no-cache")
+    headers.extend(SECURITY_HEADERS)
+    if not path.startswith("/tuf/"):
+        headers.add("X-Request-Id", request_id())
     access.answered(response)
     return response
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, cast
 
 import orjson
@@ -49,7 +50,15 @@ class Meter(Collector):
             "Times that the store of the counts did not answer, and this process counted alone.",
             registry=self.registry,
         )
+        # A counter is looked up by its labels under a lock; routes, methods and statuses are few.
+        self._count = lru_cache(maxsize=None)(self.requests.labels)
+        self._time = lru_cache(maxsize=None)(self.seconds.labels)
         self.registry.register(self)
+
+    def answered(self, method: str, route: str, status: str, seconds: float) -> None:
+        """Count an answer and the time it took."""
+        self._count(method, route, status).inc()
+        self._time(method, route).observe(seconds)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Everything that :mod:`api.gauges` names."""

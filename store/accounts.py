@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from evidence.model import ActorKind, AuditEvent
@@ -16,6 +17,7 @@ from store.audit import append
 from store.chosen_accounts import Chosen, conditions, email_key, others_hold
 from store.database import Database
 from store.errors import ApiKeyReplaced, LastAdmin, UnknownApiKey, UnknownSession, UnknownUser, UserExists
+from store.lookup import Lookup
 from store.order import Order
 from store.org_rows import insert_org
 
@@ -157,14 +159,8 @@ class Accounts:
 
     def key_by_sha256(self, sha256: str) -> tuple[ApiKey, User] | None:
         """The key with this digest and the account it speaks for, whether live or not; None when there is none."""
-        query = (
-            select(api_keys, users)
-            .join_from(api_keys, users, users.c.id == api_keys.c.user_id)
-            .where(api_keys.c.sha256 == sha256)
-        )
-        with self._database.read() as connection:
-            row = connection.execute(query).mappings().first()
-            return None if row is None else (_to_key(row), to_user(row))
+        row = _with_user(self._database.look_up(_credential("api_keys"), sha256), api_keys)
+        return None if row is None else (_to_key(row), to_user(row))
 
     def key(self, org: str, key_id: str) -> tuple[ApiKey, User]:
         """A key that is not revoked, expired or not, and its account; raises UnknownApiKey."""
@@ -246,14 +242,8 @@ class Accounts:
 
     def session_by_sha256(self, sha256: str) -> tuple[Session, User] | None:
         """The login with this digest and its account, whether live or not; None when there is none."""
-        query = (
-            select(sessions, users)
-            .join_from(sessions, users, users.c.id == sessions.c.user_id)
-            .where(sessions.c.sha256 == sha256)
-        )
-        with self._database.read() as connection:
-            row = connection.execute(query).mappings().first()
-            return None if row is None else (_to_session(row), to_user(row))
+        row = _with_user(self._database.look_up(_credential("sessions"), sha256), sessions)
+        return None if row is None else (_to_session(row), to_user(row))
 
     def live_sessions(self, org: str, user_id: str, *, now: datetime, idle: timedelta) -> Sequence[Session]:
         """The account's logins that count at ``now``, newest first; a cookie's also ends when unused for ``idle``."""
@@ -351,7 +341,27 @@ def _user_row(user: User) -> dict[str, object]:
 # Rows are read by column, not by name: a credential comes joined with its account, and both have an ``id``.
 
 
-def to_user(row: RowMapping) -> User:
+@cache
+def _credential(kind: str) -> Lookup:
+    """Who calls the API: a credential by its digest, and its account; asked at every request."""
+    table = {"api_keys": api_keys, "sessions": sessions}[kind]
+    labelled = (column.label(label) for column, label in _labels(table))
+    joined = select(*labelled).join_from(table, users, users.c.id == table.c.user_id)
+    return Lookup(joined.where(table.c.sha256 == bindparam("sha256")), "sha256")
+
+
+def _with_user(row: Any, table: Table) -> Mapping[Any, Any] | None:
+    if row is None:
+        return None
+    return {column: getattr(row, label) for column, label in _labels(table)}
+
+
+@cache
+def _labels(table: Table) -> tuple[tuple[ColumnElement[Any], str], ...]:
+    return tuple((column, f"{of.name}_{column.name}") for of in (table, users) for column in of.c)
+
+
+def to_user(row: Mapping[Any, Any]) -> User:
     """The account of a row that may have other tables' columns, too."""
     return User(
         id=row[users.c.id],
@@ -386,7 +396,7 @@ def _key_row(key: ApiKey) -> dict[str, object]:
     }
 
 
-def _to_key(row: RowMapping) -> ApiKey:
+def _to_key(row: Mapping[Any, Any]) -> ApiKey:
     return ApiKey(
         id=row[api_keys.c.id],
         org=row[api_keys.c.org],
@@ -418,7 +428,7 @@ def _session_row(session: Session) -> dict[str, object]:
     }
 
 
-def _to_session(row: RowMapping) -> Session:
+def _to_session(row: Mapping[Any, Any]) -> Session:
     return Session(
         id=row[sessions.c.id],
         org=row[sessions.c.org],

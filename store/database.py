@@ -105,7 +105,7 @@ class Database:
         finally:
             self._writing.now = False
 
-    def look_up(self, lookup: Lookup, value: str) -> Any:
+    def look_up(self, lookup: Lookup, *values: str) -> Any:
         """The row of one statement at the moment it runs, or None; sees every transaction that is committed.
 
         Raises:
@@ -113,11 +113,11 @@ class Database:
         """
         if not self.is_sqlite:
             with self.read() as connection:
-                return lookup.run(connection, value)
+                return lookup.run(connection, *values)
         with self._translated():
             try:
                 with closing(self._engine.raw_connection()) as pooled, closing(pooled.cursor()) as cursor:
-                    cursor.execute(lookup.sql, lookup.bound(value))  # without BEGIN it is a transaction of its own
+                    cursor.execute(lookup.sql, lookup.bound(*values))  # without BEGIN it is a transaction of its own
                     found = cursor.fetchone()
             except sqlite3.OperationalError as error:
                 raise OperationalError(None, None, error) from error

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.sql import Select
 
 from evidence.model import AuditEvent
@@ -16,10 +17,11 @@ from fleet.selector import Fact, Selector, parse
 from rollout.model import FINAL_STATES
 from store import membership
 from store.audit import append
-from store.columns import AnyRow, insert_if_absent
+from store.columns import AnyRow, Key, insert_if_absent
 from store.database import Database
 from store.fleet_rows import to_devices, to_group
 from store.held import HELD, SIZE, TOLD
+from store.lookup import Lookup
 from store.models import devices, enroll_tokens, group_devices, group_sizes, groups, rollout_groups, rollouts
 from store.selectors import selected
 
@@ -54,13 +56,10 @@ class SqlGroups:
 
     def group(self, org: str, id_or_name: str) -> Group:
         """Raises UnknownGroup."""
-        named = or_(groups.c.id == id_or_name, groups.c.name == id_or_name)
-        query = _sized_groups(org).where(named).order_by((groups.c.id == id_or_name).desc()).limit(1)
-        with self._database.read() as connection:
-            row = connection.execute(query).first()
-            if row is None:
-                raise UnknownGroup(f"no group {id_or_name}")
-            return to_group(row)
+        row = self._database.look_up(_named(), org, id_or_name)
+        if row is None:
+            raise UnknownGroup(f"no group {id_or_name}")
+        return to_group(row)
 
     def groups(self, org: str, *, after: str | None, limit: int) -> Sequence[Group]:
         """Groups in order of id."""
@@ -290,7 +289,16 @@ def _users(connection: Connection, org: str, name: str, now: datetime) -> list[s
     ]
 
 
-def _sized_groups(org: str) -> Select[Any]:
+@cache
+def _named() -> Lookup:
+    org: BindParameter[str] = bindparam("org", type_=Key)
+    named: BindParameter[str] = bindparam("named", type_=Key)
+    either = or_(groups.c.id == named, groups.c.name == named)
+    query = _sized_groups(org).where(either).order_by((groups.c.id == named).desc()).limit(1)
+    return Lookup(query, "org", "named")
+
+
+def _sized_groups(org: str | BindParameter[str]) -> Select[Any]:
     return (
         select(groups, group_sizes.c.devices)
         .join_from(groups, group_sizes, group_sizes.c.group_id == groups.c.id)

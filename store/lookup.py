@@ -1,4 +1,4 @@
-"""One row by one statement that is made once: for what is asked at every call of every device.
+"""One row by one statement that is made once: for what is asked at every call of a device or of the API.
 
 On SQLite putting a statement together, and a transaction around it, each take several times as long as running it; so
 there the text is made once and the row comes from the driver itself.
@@ -16,16 +16,16 @@ from sqlalchemy.dialects import sqlite
 
 
 class Lookup:
-    """A SELECT of at most one row, with one parameter, a text; no two of its columns have the same name.
+    """A SELECT of at most one row, with parameters that are texts; no two of its columns have the same name.
 
     ``sql`` and :meth:`bound` are for SQLite's driver, and :meth:`row` turns what it answers into what SQLAlchemy would.
     """
 
-    def __init__(self, statement: Select[Any], parameter: str) -> None:
+    def __init__(self, statement: Select[Any], *parameters: str) -> None:
         self._statement = statement
-        self._parameter = parameter
+        self._parameters = parameters
         dialect: Any = sqlite.dialect()
-        state = statement.compile(dialect=dialect).construct_expanded_state({parameter: ""})
+        state = statement.compile(dialect=dialect).construct_expanded_state(dict.fromkeys(parameters, ""))
         self.sql: Final[str] = state.statement
         # The driver looks for an adapter for whatever is not quite a str, such as the member of a StrEnum, each time.
         self._others = {name: str(held) if isinstance(held, str) else held for name, held in state.parameters.items()}
@@ -38,9 +38,9 @@ class Lookup:
             if (convert := column.type.dialect_impl(dialect).result_processor(dialect, None)) is not None
         )
 
-    def bound(self, value: str) -> tuple[Any, ...]:
+    def bound(self, *values: str) -> tuple[Any, ...]:
         """The driver's parameters, in order."""
-        given = {**self._others, self._parameter: value}
+        given = {**self._others, **self._given(values)}
         return tuple(given[name] for name in self._order)
 
     def row(self, found: Sequence[Any]) -> Any:
@@ -50,6 +50,9 @@ class Lookup:
             values[place] = convert(values[place])
         return SimpleNamespace(**dict(zip(self._names, values, strict=True)))
 
-    def run(self, connection: Connection, value: str) -> Any:
+    def run(self, connection: Connection, *values: str) -> Any:
         """The row, or None, in a transaction of either database."""
-        return connection.execute(self._statement, {self._parameter: value}).first()
+        return connection.execute(self._statement, self._given(values)).first()
+
+    def _given(self, values: Sequence[str]) -> dict[str, str]:
+        return dict(zip(self._parameters, values, strict=True))

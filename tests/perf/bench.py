@@ -34,6 +34,7 @@ BENCHES: Final = {  # modules, each with `measure(folder) -> list[Result]`; impo
     "fleet": "tests.perf.fleet_scale",
     "port": "tests.perf.device_port",
     "poll": "tests.perf.poll",
+    "api": "tests.perf.api_reads",
 }
 RESULTS: Final = Path("bench-results.json")
 

@@ -275,36 +275,6 @@ def test_list_filters_become_parameters(publish: Publish, server: ApiServerSimul
     }
 
 
-@pytest.mark.parametrize(
-    ("arguments", "path", "query"),
-    [
-        (
-            ("artifact", "list", "--state", "yanked", "--sort", "product"),
-            "/artifacts",
-            {"state": "yanked", "sort": "product"},
-        ),
-        (
-            ("device", "list", "--status", "active", "--label", "site=oslo", "--group", "g", "--sort", "-name"),
-            "/devices",
-            {"status": "active", "label": "site=oslo", "group": "g", "sort": "-name"},
-        ),
-        (
-            ("audit", "list", "--actor", "usr_1", "--since", "2026-11-21T12:00:00Z", "--newest-first"),
-            "/audit/events",
-            {"actor": "usr_1", "since": "2026-11-21T12:00:00Z", "sort": "-seq"},
-        ),
-        (("user", "list", "--role", "admin", "--enabled"), "/users", {"role": "admin", "disabled": "false"}),
-        (("key", "list", "--user", "usr_1"), "/api-keys", {"user": "usr_1"}),
-    ],
-)
-def test_what_is_asked_of_a_list_is_asked_of_the_server(
-    publish: Publish, server: ApiServerSimulator, arguments: tuple[str, ...], path: str, query: dict[str, str]
-) -> None:
-    server.on("GET", f"/api/v1{path}", page())
-    assert publish(*arguments, "--limit", "7").code == 0
-    assert server.requests[0].query == {**query, "limit": "7"}
-
-
 def test_a_group_is_shown_with_its_devices(publish: Publish, server: ApiServerSimulator) -> None:
     server.on("GET", "/api/v1/groups/canary", Reply(200, GROUP))
     server.on("GET", "/api/v1/groups/canary/devices", page(DEVICE))
