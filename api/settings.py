@@ -55,6 +55,13 @@ class Settings:
     device_listen: Address
     public_url: str
     device_endpoint: str
+    database_pool: int = 10
+    database_overflow: int = 30
+    database_wait_seconds: float = 10.0
+    database_connect_seconds: int = 10
+    database_statement_seconds: float = 60.0
+    database_idle_seconds: float = 60.0
+    database_pooler: bool = False
     http_threads: int = 16
     device_threads: int = 16
     max_artifact_bytes: int = 64 * 1024**3
@@ -82,13 +89,6 @@ class Settings:
     webhook_allow: Allowed = field(default_factory=Allowed)
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     require_password_change: bool = False
-    database_pool: int = 10
-    database_overflow: int = 30
-    database_wait_seconds: float = 10.0
-    database_connect_seconds: int = 10
-    database_statement_seconds: float = 60.0
-    database_idle_seconds: float = 60.0
-    database_pooler: bool = False
 
 
 MEANINGS: Final[Mapping[str, str]] = {
@@ -225,6 +225,7 @@ def _build(found: Mapping[str, object]) -> Settings:
     return Settings(
         home=home,
         database_url=database_url,
+        database_pooler=_flag("database_pooler", found.get("database_pooler", False)),
         storage=storage,
         bucket=bucket,
         storage_endpoint=_endpoint(str(found.get("storage_endpoint", "")), found.get("storage_allow_http", False)),
@@ -243,7 +244,6 @@ def _build(found: Mapping[str, object]) -> Settings:
         webhook_allow=_webhook_allow(found.get("webhook_allow", ())),
         trusted_proxies=_networks(found.get("trusted_proxies", "")),
         require_password_change=_flag("require_password_change", found.get("require_password_change", False)),
-        database_pooler=_flag("database_pooler", found.get("database_pooler", False)),
         **plain,  # type: ignore[arg-type]  # numbers by name, checked just above
     )
 
