@@ -59,6 +59,13 @@ class Settings:
     device_listen: Address
     public_url: str
     device_endpoint: str
+    database_pool: int = 10
+    database_overflow: int = 30
+    database_wait_seconds: float = 10.0
+    database_connect_seconds: int = 10
+    database_statement_seconds: float = 60.0
+    database_idle_seconds: float = 60.0
+    database_pooler: bool = False
     http_threads: int = 16
     device_threads: int = 16
     max_artifact_bytes: int = 64 * 1024**3
@@ -107,13 +114,6 @@ class Settings:
     rate_limit_anonymous: int = 1_200
     require_password_change: bool = False
     registration: str = "first"
-    database_pool: int = 10
-    database_overflow: int = 30
-    database_wait_seconds: float = 10.0
-    database_connect_seconds: int = 10
-    database_statement_seconds: float = 60.0
-    database_idle_seconds: float = 60.0
-    database_pooler: bool = False
     require_if_match: bool = False
 
 
@@ -201,6 +201,7 @@ def _build(found: Mapping[str, object]) -> Settings:
     return Settings(
         home=home,
         database_url=database_url,
+        database_pooler=_flag("database_pooler", found.get("database_pooler", False)),
         storage=storage,
         bucket=bucket,
         storage_endpoint=_endpoint(str(found.get("storage_endpoint", "")), found.get("storage_allow_http", False)),
@@ -225,7 +226,6 @@ def _build(found: Mapping[str, object]) -> Settings:
         require_password_change=_flag("require_password_change", found.get("require_password_change", False)),
         registration=_one_of("registration", str(found.get("registration", "first")), "first", "open", "off"),
         **oidc,
-        database_pooler=_flag("database_pooler", found.get("database_pooler", False)),
         require_if_match=_flag("require_if_match", found.get("require_if_match", False)),
         **plain,  # type: ignore[arg-type]  # numbers by name, checked just above
     )

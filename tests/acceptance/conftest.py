@@ -147,7 +147,7 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def first_homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Home]:
+def first_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Home]:
     """A home on SQLite to copy: making it takes longer than most of what is done with it."""
 
     @cache
@@ -158,14 +158,14 @@ def first_homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Home]:
 
 
 @pytest.fixture
-def make_home(databases: Databases, first_homes: Callable[[], Home], tmp_path: Path) -> Iterator[Callable[..., Home]]:
+def make_home(databases: Databases, first_home: Callable[[], Home], tmp_path: Path) -> Iterator[Callable[..., Home]]:
     """Makes homes, by `publish init` where that is what matters; their servers end with the test."""
     with ExitStack() as stack:
 
         def make(*options: str | Path, fresh: bool = False) -> Home:
             folder = tmp_path / f"home-{time.monotonic_ns()}" / "wavegate"
             copied = databases.kind == SQLITE and not options and not fresh
-            home = Home(databases, folder, *options, like=first_homes() if copied else None)
+            home = Home(databases, folder, *options, like=first_home() if copied else None)
             stack.callback(home.end)
             return home
 

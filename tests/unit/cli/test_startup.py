@@ -73,3 +73,10 @@ def test_help_names_every_command_with_a_line() -> None:
 def test_help_of_a_command_loads_no_server_library() -> None:
     _, modules = _modules_after("push", "--help")
     assert [name for name in HEAVY if name in modules and name != "json"] == []
+
+
+def test_the_first_process_of_the_server_loads_nothing_of_the_api() -> None:
+    """It starts the one that answers HTTP, and declaring all routes takes a second."""
+    script = "import sys, api.serve; print([name for name in ('api.app', 'flask', 'pydantic') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[]\n"
