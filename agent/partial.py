@@ -116,7 +116,7 @@ class Downloads:
                 have = 0  # it knows no ranges
             else:
                 if answer.status == RANGE_NOT_SATISFIABLE:
-                    part.unlink()
+                    part.unlink(missing_ok=True)
                 raise RepositoryAway(f"{target.path} is not there: HTTP status {answer.status}")
             pace = Pace(self._terms.bytes_per_second)
             with part.open("r+b" if have else "wb") as file:

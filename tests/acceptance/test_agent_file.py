@@ -52,7 +52,8 @@ def test_one_file_brings_a_release_onto_a_device_and_tells_what_runs(home: Home,
     # What the agent asks for after a broken download, the server answers as the agent wants it.
     digest = hashlib.sha256(content).hexdigest()
     web = Web(agent="test")
-    url = f"{status['metadata_url']}".replace("/metadata/", "/targets/") + f"app/1.0.0/any/{digest}.app.bin"
+    known = json.loads((tmp_path / "device/identity/identity.json").read_bytes())
+    url = f"{known['targets_url'].rstrip('/')}/app/1.0.0/any/{digest}.app.bin"
     with web.request("GET", url, limits=Limits(), headers={"Range": "bytes=2000000-"}) as answer:
         assert (answer.status, answer.headers["Content-Range"]) == (206, "bytes 2000000-2999999/3000000")
         assert b"".join(answer.pieces) == content[2_000_000:]

@@ -272,7 +272,7 @@ def test_every_organisation_has_its_jobs_also_one_that_comes_later(two: Two, mon
     shutil.move(keys, keys.with_name("away"))
     settings = settings_of(two.settings.home, WAVEGATE_SCHEDULER_SECONDS="0.05", WAVEGATE_CANARY_URL="off")
     installation = open_installation(settings)
-    jobs = Jobs(installation)
+    jobs = Jobs(installation, Tallies())
     jobs.start()
     try:
         wait_for(lambda: led(installation) == {"scheduler/beta"})
