@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from api.doctor import home, network, stores
 from api.doctor.model import Check, Level, Looks, guarded, unknown, warn, well
 from api.settings import Settings
-from api.wiring import NotInitialised, open_database, organisation_of
+from api.wiring import MARKER, open_database
 from store.errors import StoreError
 
 
 def examine(settings: Settings, now: datetime) -> list[Check]:
-    """Look at a home and at its server, which may run or not. Nothing is changed, nothing is made."""
+    """Look at a home and at its server, which may run or not. Nothing is changed, nothing is made.
+
+    With several organisations, what is looked at in each is named by it.
+    """
     checks = [*_settings(settings), *guarded("home", lambda: home.home(settings))]
-    try:
-        org = organisation_of(settings)
-    except NotInitialised:
+    if not (settings.home / MARKER).is_file():
         return checks
+    orgs = home.organisations(settings)
     ask = network.asking(f"http://{settings.listen}")
     serving = network.serves(ask)
+    for org in orgs:
+        checks += _named(orgs, org, guarded("key files", partial(home.key_files, settings, org)))
+        checks += _named(orgs, org, guarded("keys", partial(home.custody, settings, org)))
+        checks += _named(orgs, org, guarded("storage", partial(home.storage, settings, org)))
     looks: list[tuple[str, Callable[[], Looks]]] = [
-        ("key files", lambda: home.key_files(settings, org)),
-        ("keys", lambda: home.custody(settings, org, now)),
+        ("device CA", lambda: home.device_ca(settings, now)),
         ("disk", lambda: home.disk(settings)),
-        ("storage", lambda: home.storage(settings, org)),
         ("ports", lambda: network.ports(settings, serving=serving)),
         ("server", lambda: _server(settings, ask, now, serving=serving)),
+        ("database", lambda: _stored(settings, orgs, now, serving=serving)),
     ]
     for name, look in looks:
         checks += guarded(name, look)
-    return [*checks, *guarded("database", lambda: _stored(settings, org, now, serving=serving))]
+    return checks
 
 
 def is_well(checks: list[Check]) -> bool:
@@ -59,7 +66,12 @@ def _server(settings: Settings, ask: network.Ask, now: datetime, *, serving: boo
     yield network.site_certificate(settings.public_url, now)
 
 
-def _stored(settings: Settings, org: str, now: datetime, *, serving: bool) -> Looks:
+def _named(orgs: Sequence[str], org: str, checks: Iterable[Check]) -> Looks:
+    for one in checks:
+        yield one if len(orgs) == 1 else replace(one, name=f"{org}: {one.name}")
+
+
+def _stored(settings: Settings, orgs: Sequence[str], now: datetime, *, serving: bool) -> Looks:
     try:
         db = open_database(settings)
     except StoreError as error:
@@ -72,8 +84,8 @@ def _stored(settings: Settings, org: str, now: datetime, *, serving: bool) -> Lo
             for name in ("metadata", "repository", "leader", "backup"):
                 yield unknown(name, "not without the database")
             return
-        yield from guarded("repository", lambda: stores.repository(settings, org, db, now))
-        yield stores.leader(org, db, serving=serving)
-        yield stores.backup(org, db, now)
+        for org in orgs:
+            yield from _named(orgs, org, guarded("repository", partial(stores.repository, settings, org, db, now)))
+            yield from _named(orgs, org, [stores.leader(org, db, serving=serving), stores.backup(org, db, now)])
     finally:
         db.close()

@@ -12,7 +12,7 @@ from typing import Final
 
 from api.doctor.model import Check, Looks, certificate, fail, unknown, warn, well
 from api.settings import Settings
-from api.wiring import MARKER, bucket_address, keys_folder, organisation_of, repository_folder
+from api.wiring import MARKER, bucket_address, keys_folder, repository_folder
 from keys.device_ca import DeviceCa
 from keys.errors import CustodyError
 from keys.keyring import Keyring
@@ -44,7 +44,15 @@ def home(settings: Settings) -> Looks:
     elif found.st_mode & _OTHERS:
         yield fail("home", f"other users may enter {folder}", f"chmod 700 {folder}")
     else:
-        yield well("home", f"{folder}, organisation {organisation_of(settings)}")
+        found_here = organisations(settings)
+        named = "no organisation yet" if not found_here else f"organisation {', '.join(found_here)}"
+        yield well("home", f"{folder}, {named}")
+
+
+def organisations(settings: Settings) -> list[str]:
+    """The slugs of organisations with keys here. The folders say it: the database may be away, or not migrated yet."""
+    places = (settings.home / "orgs").glob("*/keys")
+    return sorted(one.parent.name for one in places if one.is_dir())
 
 
 def key_files(settings: Settings, org: str) -> Looks:
@@ -74,8 +82,8 @@ def _is_closed_above(path: Path, home_: Path) -> bool:
     return any(not one.stat().st_mode & _OTHERS for one in parents)
 
 
-def custody(settings: Settings, org: str, now: datetime) -> Looks:
-    """Whether every key that the server signs with can be reached, and the device CA."""
+def custody(settings: Settings, org: str) -> Looks:
+    """Whether every key that the server signs with can be reached."""
     try:
         keyring = Keyring(keys_folder(settings, org))
         online = [name for name in keyring.names() if not is_offline(name)]
@@ -84,6 +92,10 @@ def custody(settings: Settings, org: str, now: datetime) -> Looks:
         yield well("keys", f"those of {', '.join(online)} can be reached")
     except CustodyError as error:
         yield fail("keys", str(error), "put the keys back, from a backup if need be; a signer process must be running")
+
+
+def device_ca(settings: Settings, now: datetime) -> Looks:
+    """Whether the CA of device certificates opens, and how long it lasts."""
     try:
         authority = DeviceCa.open(settings.home / "device-ca")
     except CustodyError as error:

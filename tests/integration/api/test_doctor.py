@@ -11,6 +11,7 @@ from pathlib import Path
 from socket import socket
 
 import pytest
+from sqlalchemy import text
 
 from api.app import create_app
 from api.backup import back_up
@@ -224,3 +225,17 @@ def test_from_elsewhere_it_says_what_it_can_see_and_what_not(patient: Home) -> N
     assert look("", url="http://wavegate.example.com")["TLS certificate"] is Level.FAIL
     late = look(patient.made.api_key, ahead=timedelta(days=360))
     assert (late["clock"], late["credential"]) == (Level.FAIL, Level.WARN)
+
+
+def test_a_database_of_an_earlier_release_is_told_and_left_as_it_is(patient: Home) -> None:
+    db = patient.wiring.db
+    with db.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0011'"))
+    try:
+        checks = found(patient.wiring.settings)
+        assert (checks["database"].level, db.schema_version()) == (Level.WARN, "0011")
+        assert "the next start of the server migrates it" in checks["database"].todo
+        assert checks["repository"].level is Level.UNKNOWN
+    finally:
+        with db.write() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '0015'"))

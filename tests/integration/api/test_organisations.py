@@ -19,6 +19,8 @@ from werkzeug.test import TestResponse
 from api import installation as rooms
 from api.app import create_app
 from api.backup import back_up, restore
+from api.doctor.examine import examine
+from api.doctor.model import Level
 from api.installation import Installation, OrganisationUnavailable, open_installation
 from api.jobs import Jobs
 from api.organisations import Founded, NewAdmin, SetupRefused, add_first_key, create_organisation
@@ -391,3 +393,13 @@ def test_a_verb_on_the_home_asks_which_organisation(two: Two) -> None:
     rebuilt = json.loads(run(two, "repo", "rebuild-db", "--org", "beta").stdout)
     assert rebuilt == {"serial": 1, "artifacts": 0, "equal": True}
     assert "/tuf/beta/metadata/timestamp.json" in run(two, "repo", "nginx").stdout
+
+
+def test_the_doctor_looks_at_each_by_its_name(two: Two) -> None:
+    shutil.move(two.settings.home / "orgs" / "beta" / "keys" / "keyring.json", two.settings.home / "away.json")
+    checks = {one.name: one for one in examine(two.settings, datetime.now(UTC))}
+    assert checks["home"].found == f"{two.settings.home}, organisation acme, beta"
+    assert checks["acme: keys"].level is Level.OK
+    assert checks["acme: repository"].level is Level.OK
+    assert checks["beta: keys"].level is Level.FAIL
+    assert [name for name in checks if name.endswith("device CA")] == ["device CA"]
