@@ -83,6 +83,8 @@ def faults_of(field: Field, kind: str, attack: Attack) -> Iterator[str]:
             yield f"{role} went back"
     if any(content not in field.genuine for content in client.stored()):
         yield "a file is stored that the repository never served"
+    if not all(any(content.startswith(part) for content in field.genuine) for part in client.begun()):
+        yield "a download is kept that begins otherwise than anything the repository served"
     if any(sent > MOST_READ for sent in mirror.sent.values()):
         yield f"took {max(mirror.sent.values())} bytes"
     # A lie that was refused must not keep a client from the truth.

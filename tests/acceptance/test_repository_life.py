@@ -68,14 +68,14 @@ def test_a_home_is_mirrored_and_backed_up_while_it_serves_and_clients_follow_to_
 
 
 def test_a_device_enrols_with_the_bundle_and_refuses_another_repositorys(
-    home: Home, make_home: Callable[[], Home], tmp_path: Path
+    home: Home, make_home: Callable[..., Home], tmp_path: Path
 ) -> None:
     home.log_in()
     bundle = home.publish("repo", "bundle", tmp_path / "bundle")
     assert bundle["root_sha256"] == home.made["root_sha256"]
     home.publish("group", "create", "field")
     token = home.publish("enroll-token", "create", "line", "--group", "field", key=False)["token"]
-    other = make_home()
+    other = make_home(fresh=True)
     (tmp_path / "foreign").mkdir()
     shutil.copyfile(other.made["root"], tmp_path / "foreign" / "root.json")
 

@@ -61,6 +61,10 @@ class Client(ABC):
     def stored(self) -> list[bytes]:
         """Content of every target file on its disk."""
 
+    def begun(self) -> list[bytes]:
+        """What came of downloads that go on another time; believed in nothing."""
+        return []
+
     def trusted(self) -> dict[str, bytes]:
         """What it trusts, by role."""
         return {
@@ -165,8 +169,11 @@ class Agent(Client):
         return self.home.metadata
 
     def stored(self) -> list[bytes]:
-        folders = (self.home.artifacts, self.home.downloads, self.home.documents)
+        folders = (self.home.artifacts, self.home.documents)
         return [path.read_bytes() for folder in folders for path in folder.iterdir()]
+
+    def begun(self) -> list[bytes]:
+        return [path.read_bytes() for path in self.home.downloads.iterdir()]
 
     def poll(self, mirror: Mirror, paths: Sequence[str], *, ahead: timedelta = timedelta(0)) -> dict[str, bytes]:
         self.home.create()
