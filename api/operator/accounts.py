@@ -14,6 +14,7 @@ from api.auth.login import check_password, log_in
 from api.auth.permissions import Permission
 from api.auth.second_factor import check_code
 from api.auth.source import source_of
+from api.codes import LOGS_IN, PASSWORDS
 from api.errors import ApiError
 from api.operator.routes import (
     Body,
@@ -140,7 +141,7 @@ class UserChange(Body):
     disabled: bool | None = None
 
 
-@api.on("POST", "/auth/login", LoggedIn, public=True)
+@api.on("POST", "/auth/login", LoggedIn, public=True, errors=(*LOGS_IN, "cross_site_request"))
 def login(body: Login) -> Response:
     """Log in with a password; the session comes as a cookie"""
     check_same_site(request)  # nobody is logged in as somebody else by a page they happen to visit
@@ -153,7 +154,7 @@ def login(body: Login) -> Response:
     return response
 
 
-@api.on("POST", "/auth/token", LoginToken, public=True)
+@api.on("POST", "/auth/token", LoginToken, public=True, errors=LOGS_IN)
 def create_login_token(body: Login) -> Response:
     """Log in with a password; the session comes as a bearer token"""
     life = timedelta(hours=services().settings.token_hours)
@@ -161,7 +162,7 @@ def create_login_token(body: Login) -> Response:
     return reply(LoginToken(token=secret, expires_at=session.expires_at, user=user(found)))
 
 
-@api.on("POST", "/auth/logout", None, status=204)
+@api.on("POST", "/auth/logout", None, status=204, errors=("not_a_session", "session_not_found"))
 def logout() -> Response:
     """End the session or token that this request was made with"""
     me = caller()
@@ -188,7 +189,7 @@ def get_profile() -> Response:
     return reply(user(caller().user))
 
 
-@api.on("PATCH", "/profile", User)
+@api.on("PATCH", "/profile", User, errors=(*PASSWORDS, "weak_password"))
 def patch_profile(body: ProfileChange) -> Response:
     """Change one's own name or password"""
     me, accounts, passwords = check_person(), services().accounts, services().passwords
@@ -223,7 +224,15 @@ def list_users(query: PageQuery) -> Response:
     return reply_page(page([user(one) for one in found], query.limit, lambda item: item.id, total))
 
 
-@api.on("POST", "/users", NewUserAnswer, permission=Permission.USERS_ADMIN, status=201, shown_once="password")
+@api.on(
+    "POST",
+    "/users",
+    NewUserAnswer,
+    permission=Permission.USERS_ADMIN,
+    status=201,
+    shown_once="password",
+    errors=("user_exists", "weak_password"),
+)
 def create_user(body: NewUser) -> Response:
     """Make a user"""
     chosen = random_password() if body.password is None else _acceptable(body.password)
@@ -244,7 +253,13 @@ def create_user(body: NewUser) -> Response:
     return reply(NewUserAnswer(**user(made).model_dump(), password=password), 201)
 
 
-@api.on("PATCH", "/users/{id}", User, permission=Permission.USERS_ADMIN)
+@api.on(
+    "PATCH",
+    "/users/{id}",
+    User,
+    permission=Permission.USERS_ADMIN,
+    errors=("own_account", "precondition_failed", "user_not_found"),
+)
 def patch_user(path: IdPath, body: UserChange) -> Response:
     """Change a user's name or role, or disable them"""
     accounts, org = services().accounts, services().org

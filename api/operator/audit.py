@@ -39,8 +39,8 @@ class Event(BaseModel):
 class EventQuery(PageQuery):
     """Filters of the trail."""
 
-    subject: str | None = Field(None, max_length=200)
-    tag: str | None = Field(None, max_length=100)
+    subject: str | None = Field(None, max_length=200, description="id of what it happened to")
+    tag: str | None = Field(None, max_length=100, description="a tag, with all below it: `rollout`, `rollout.wave`")
     after_seq: int = Field(0, ge=0, description="only events behind this number")
 
 

@@ -38,7 +38,7 @@ class OwnSession(BaseModel):
     expires_at: datetime
 
 
-@api.on("GET", "/profile/sessions", Page[OwnSession])
+@api.on("GET", "/profile/sessions", Page[OwnSession], errors=("session_required",))
 def list_own_sessions(query: PageQuery) -> Response:
     """List one's own logins that count, newest first"""
     me = check_person()
@@ -50,7 +50,7 @@ def list_own_sessions(query: PageQuery) -> Response:
     return reply_page(page(shown[: query.limit + 1], query.limit, lambda item: item.id, total))
 
 
-@api.on("DELETE", "/profile/sessions/{id}", None, status=204)
+@api.on("DELETE", "/profile/sessions/{id}", None, status=204, errors=("session_not_found", "session_required"))
 def end_own_session(path: IdPath) -> Response:
     """End one of one's own logins at once"""
     me = check_person()

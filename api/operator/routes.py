@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Generic, TypeVar, cast
+from typing import Annotated, Any, Final, Generic, TypeVar, cast, get_type_hints
 
 import orjson
 from flask import Response, current_app, g, request
@@ -17,11 +17,13 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.auth.gate import Caller
 from api.auth.permissions import SESSION_ONLY, Permission
+from api.codes import Kind, by_status, of_route
 from api.errors import ApiError
 from api.wiring import Wavegate
 
 PREFIX: Final = "/api/v1"
 MAX_PAGE: Final = 200
+BYTES: Final = "application/octet-stream"
 
 View = TypeVar("View", bound=Callable[..., Response])
 Item = TypeVar("Item")
@@ -87,18 +89,23 @@ class PageQuery(Body):
 class IdPath(BaseModel):
     """A resource named in the path."""
 
-    id: str = Field(max_length=200)
+    id: str = Field(max_length=200, description="its id, or its name where names are unique")
 
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What a route demands. ``permission`` None and ``public`` False means: any signed-in caller."""
+    """What a route demands. ``permission`` None and ``public`` False means: any signed-in caller.
+
+    ``codes`` are the errors it may answer, ``media_types`` what it answers besides, or instead of, its JSON.
+    """
 
     permission: Permission | None
     public: bool
     raw_body: bool
     shown_once: str | None = None
     body_limit: int | None = None
+    codes: tuple[str, ...] = ()
+    media_types: tuple[str, ...] = ()
 
     @property
     def session_only(self) -> bool:
@@ -125,9 +132,11 @@ class Routes(APIBlueprint):
         also: Sequence[int] = (),
         accepted: type[BaseModel] | None = None,
         raw_body: bool = False,
+        takes: Sequence[str] = (BYTES,),
         media_types: Sequence[str] = (),
         shown_once: str | None = None,
         body_limit: int | None = None,
+        errors: Collection[str] = (),
     ) -> Callable[[View], View]:
         """Declare ``method rule``.
 
@@ -138,40 +147,56 @@ class Routes(APIBlueprint):
             also: Further statuses with the same answer.
             accepted: Answer of status 202, when the change waits for somebody else.
             raw_body: The body is bytes, streamed to the view and not read before.
+            takes: Media types of a raw body; the bytes are looked at, and not the header.
+            media_types: What is answered instead of JSON, or besides it where the caller asks for it.
             shown_once: Field of the answer that holds a secret, kept nowhere.
             body_limit: Bytes of the largest JSON body, where the setting is too small by its nature.
+            errors: Codes of the errors that this route raises itself; see ``api/codes.py`` for those of all.
         """
-        declaration = Declaration(permission, public, raw_body, shown_once, body_limit)
         responses: dict[str, Any] = {}
         for code in (status, *also):
             if answer is not None:
                 responses[str(code)] = answer
             elif media_types:
-                binary = {"schema": {"type": "string", "format": "binary"}}
-                responses[str(code)] = {
-                    "description": "the stored bytes",
-                    "content": dict.fromkeys(media_types, binary),
-                }
+                content = {one: {"schema": _schema_of(one)} for one in media_types}
+                responses[str(code)] = {"description": "the stored bytes", "content": content}
             else:
                 responses[str(code)] = {"description": "done"}
         if accepted is not None:
             responses["202"] = accepted
-        for code in (400, 401, 403, 404, 409, 413, 415, 422, 503):
-            responses[str(code)] = Error
         extensions: dict[str, Any] = {
             "x-permission": permission.value if permission else "public" if public else "signed-in"
         }
-        extensions["x-session-only"] = declaration.session_only
+        extensions["x-session-only"] = permission in SESSION_ONLY
         security: list[dict[str, list[Any]]] = [] if public else [{"bearer": []}, {"session": []}]
         options: dict[str, Any] = {"openapi_extensions": extensions, "security": security, "responses": responses}
         if raw_body:
-            binary = {"schema": {"type": "string", "format": "binary"}}
-            options["request_body"] = {"required": True, "content": {"application/octet-stream": binary}}
+            options["request_body"] = {
+                "required": True,
+                "content": {one: {"schema": _schema_of(one)} for one in takes},
+            }
 
         def declare(view: View) -> View:
             summary = (view.__doc__ or "").strip().split("\n")[0].rstrip(".")
             name = f"{self.name}.{view.__name__}"
-            self.declarations[name] = declaration
+            hints = get_type_hints(view)
+            query = hints.get("query")
+            kind = Kind(
+                method=method,
+                public=public,
+                permission=permission is not None,
+                session_only=permission in SESSION_ONLY,
+                has_path="path" in hints,
+                has_query=query is not None,
+                has_cursor=query is not None and issubclass(query, PageQuery),
+                has_body="body" in hints,
+                raw_body=raw_body,
+            )
+            codes = of_route(kind, errors)
+            responses.update({str(status): Error for status in by_status(codes)})
+            self.declarations[name] = Declaration(
+                permission, public, raw_body, shown_once, body_limit, codes, tuple(media_types)
+            )
             register = getattr(super(Routes, self), method.lower())
             register(
                 rule.replace("{", "<").replace("}", ">"),
@@ -183,6 +208,11 @@ class Routes(APIBlueprint):
             return view
 
         return declare
+
+
+def _schema_of(media_type: str) -> dict[str, str]:
+    """Bytes, as OpenAPI tells them; JSON that is handed on as it is stored is at least an object."""
+    return {"type": "object"} if media_type == "application/json" else {"type": "string", "format": "binary"}
 
 
 def services() -> Wavegate:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, Response, request
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 import api.operator.routes
 from api.app import create_app
+from api.codes import known
 from api.settings import read_settings
 from api.setup import Initialised, initialise
 from api.wiring import Wavegate, open_wavegate
@@ -72,16 +74,46 @@ class Home:
         return self.call("POST", "/artifacts", {"upload_id": self.upload(content), **fields})
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    """A fresh home; passwords are hashed cheaply, so that a test does not wait for them."""
-    environ = {"WAVEGATE_HOME": str(tmp_path / "home"), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192"}
+@contextmanager
+def open_home(folder: Path) -> Iterator[Home]:
+    """A fresh home; passwords are hashed cheaply, so that a test does not wait for them.
+
+    At the end, every error that a route answered must be one that it declares.
+    """
+    environ = {"WAVEGATE_HOME": str(folder / "home"), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192"}
     settings = read_settings(environ)
     made = initialise(settings, org="acme", admin="admin@example.com", now=datetime.now(UTC))
     wiring = open_wavegate(settings)
     app = create_app(wiring)
-    yield Home(made, wiring, app, app.test_client())
-    wiring.close()
+    undeclared = watch_codes(app)
+    try:
+        yield Home(made, wiring, app, app.test_client())
+    finally:
+        wiring.close()
+    assert undeclared == set(), "add the codes to the route's `errors=` (or to those of its kind in api/codes.py)"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    """A fresh home, see ``open_home``."""
+    with open_home(tmp_path) as opened:
+        yield opened
+
+
+def watch_codes(app: Flask) -> set[tuple[str, int, str]]:
+    """Errors that routes answer from now on without declaring them: endpoint, status and code."""
+    found: set[tuple[str, int, str]] = set()
+
+    @app.after_request
+    def look(response: Response) -> Response:
+        declaration = app.extensions["wavegate.declarations"].get(request.endpoint)
+        if declaration is not None and response.status_code >= 400:
+            code = response.get_json()["error"]["code"]
+            if code not in declaration.codes or response.status_code not in known(code).statuses:
+                found.add((str(request.endpoint), response.status_code, code))
+        return response
+
+    return found
 
 
 class ShiftedClock(datetime):

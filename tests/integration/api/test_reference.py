@@ -13,7 +13,8 @@ from openapi_spec_validator import validate
 
 import api.errors
 from api.app import BLUEPRINTS
-from api.reference import leaves, page
+from api.codes import leaves
+from api.reference import page
 from cli.errors import EXIT_BY_CODE
 from tests.integration.api.conftest import Home
 
