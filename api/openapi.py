@@ -92,18 +92,17 @@ def complete(document: dict[str, Any], app: Flask, *, server: str) -> dict[str, 
     components = document["components"]
     components["headers"] = _HEADERS
     components["parameters"] = _PARAMETERS
-    used: set[str] = set()
+    shown: set[str] = set()
     for item in document["paths"].values():
         for method, operation in item.items():
             declaration = declared[operation["operationId"]]
-            used |= set(declaration.codes)
             operation.setdefault("security", [])
             _describe(operation, declaration)
             _take_parameters(operation, declaration, method)
-            _tell_errors(operation, declaration)
+            shown |= _tell_errors(operation, declaration)
             _tell_successes(operation, declaration, method)
             _give_examples(operation, told.get(operation["operationId"], Example()))
-    components["examples"] = {name: _example_of(codes.known(name)) for name in sorted(used)}
+    components["examples"] = {name: _example_of(codes.known(name)) for name in sorted(shown)}
     document["x-error-codes"] = {
         name: {"statuses": list(one.statuses), "meaning": one.meaning} for name, one in codes.codes().items()
     }
@@ -142,7 +141,8 @@ def _take_parameters(operation: dict[str, Any], declaration: Declaration, method
         operation["parameters"] = [*operation.get("parameters", []), *references]
 
 
-def _tell_errors(operation: dict[str, Any], declaration: Declaration) -> None:
+def _tell_errors(operation: dict[str, Any], declaration: Declaration) -> set[str]:
+    """Name the codes of each status, with an example of the first of them; returns those shown."""
     told = codes.by_status(declaration.codes)
     # The framework adds a 400 of a shape that is not ours to routes that have nothing to validate.
     for status in [one for one in operation["responses"] if int(one) >= 400 and int(one) not in told]:
@@ -159,6 +159,7 @@ def _tell_errors(operation: dict[str, Any], declaration: Declaration) -> None:
         if status == 401:
             headers.append("WWW-Authenticate")
         answer["headers"] = _headers(headers)
+    return {names[0] for names in told.values()}
 
 
 def _tell_successes(operation: dict[str, Any], declaration: Declaration, method: str) -> None:
@@ -184,13 +185,13 @@ def _give_examples(operation: dict[str, Any], told: Example) -> None:
     for parameter in operation.get("parameters", []):
         if parameter.get("name") in told.parameters:
             parameter["example"] = told.parameters[parameter["name"]]
-    for content in operation.get("requestBody", {}).get("content", {}).values():
+    # Of several media types the example is of the first.
+    for content in [*operation.get("requestBody", {}).get("content", {}).values()][:1]:
         if told.has_request:
             content["example"] = told.request
     for status, example in told.answers.items():
-        for content in operation["responses"].get(status, {}).get("content", {}).values():
-            content.setdefault("example", example)
-            break
+        for content in [*operation["responses"].get(status, {}).get("content", {}).values()][:1]:
+            content["example"] = example
 
 
 def _headers(names: list[str]) -> dict[str, dict[str, str]]:

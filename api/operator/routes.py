@@ -212,7 +212,8 @@ class Routes(APIBlueprint):
 
 def _schema_of(media_type: str) -> dict[str, str]:
     """Bytes, as OpenAPI tells them; JSON that is handed on as it is stored is at least an object."""
-    return {"type": "object"} if media_type == "application/json" else {"type": "string", "format": "binary"}
+    is_json = media_type == "application/json" or media_type.endswith("+json")
+    return {"type": "object"} if is_json else {"type": "string", "format": "binary"}
 
 
 def services() -> Wavegate:

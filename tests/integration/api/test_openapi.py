@@ -52,12 +52,9 @@ def successes(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
 
 def test_every_route_has_a_whole_example_and_it_fits_its_schemas(document: Document) -> None:
     for name, operation in operations(document):
-        for content in operation.get("requestBody", {}).get("content", {}).values():
-            assert "example" in content, f"{name}: no request in api/examples"
-            assert faults(document, content["schema"], content["example"]) == [], name
-        for status, contents in successes(operation):
+        for status, contents in (("asked", operation.get("requestBody", {}).get("content", {})), *successes(operation)):
             told = [content for content in contents.values() if "example" in content]
-            assert told or not contents, f"{name}: no answer {status} in api/examples"
+            assert told or not contents, f"{name}: nothing for {status} in api/examples"
             for content in told:
                 assert faults(document, content["schema"], content["example"]) == [], (name, status)
         for parameter in operation.get("parameters", []):
@@ -150,6 +147,7 @@ def test_real_answers_fit_the_document_and_are_made_like_the_examples(
             content = by_name[name]["responses"][status].get("content", {})
             if "application/json" in content:
                 assert faults(document, content["application/json"]["schema"], answer) == [], (name, status)
+            if isinstance(answer, dict):
                 assert _fields(answer) == _fields(shown[name].answers[status]), (name, status)
 
 

@@ -62,6 +62,45 @@ class Tour:
         self.departures()
         return self.to
 
+    def left_behind(self) -> dict[str, list[str]]:
+        """What this home has, by the names under which requests ask for it; ids by the word before them in the path."""
+        admin = self.home.admin()
+        uploads = [self.home.upload(b"content %d" % number) for number in range(3)]
+        spare = {"url": "https://hooks.example.com/spare"}
+        self.home.call("POST", "/webhooks", spare, token=admin)
+        self.home.call("POST", "/exclusions", {"product": "lamp", "group": "munich", "reason": "spare"})
+        self.home.call("POST", "/rollout-templates", {"name": "spare", "waves": [{"group": "*"}]})
+        found = {
+            name: [one["id"] for one in self.home.call("GET", f"/{path}", token=admin).get_json()["items"][:20]]
+            for name, path in (
+                *((name, name) for name in ("artifacts", "rollouts", "users", "webhooks", "api-keys", "exclusions")),
+                ("drafts", "repository/drafts"),
+                ("enroll-tokens", "enroll-tokens"),
+            )
+        }
+        return {
+            **found,
+            "sboms": [one["id"] for one in self.home.call("GET", self.of_lamp("sboms")).get_json()["items"]],
+            "attestations": [
+                one["id"] for one in self.home.call("GET", self.of_lamp("attestations")).get_json()["items"]
+            ],
+            "uploads": [self.home.call("POST", "/artifacts/uploads", {}).get_json()["upload_id"] for _ in range(3)],
+            "devices": [*self.devices[:2], "lamp-1"],
+            "device": self.devices[:2],
+            "groups": ["berlin", "munich"],
+            "rollout-templates": ["spare"],
+            "upload_id": uploads,
+            "product": ["lamp", "pump"],
+            "version": ["2.4.0", "1.2.0"],
+            "group": ["berlin", "munich"],
+            "rollout_id": [self.rollout],
+            "role": ["root", "targets", "timestamp"],
+            "number": ["1", "2"],
+        }
+
+    def of_lamp(self, what: str) -> str:
+        return f"/artifacts/{self.lamp['id']}/{what}"
+
     def accounts(self) -> None:
         to, made = self.to, self.home.made
         login = {"email": made.admin_email, "password": made.admin_password}

@@ -63,7 +63,7 @@ class Recorder:
             if body is not None:
                 told["request"] = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
         if answer.data:
-            told["answers"][status] = answer.get_json() if answer.mimetype == "application/json" else answer.text
+            told["answers"][status] = answer.get_json() if answer.is_json else answer.text
 
 
 def _typed(value: str) -> Any:
