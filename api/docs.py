@@ -34,9 +34,10 @@ _POLICY: Final = (
     "img-src 'self' data:; font-src 'self'; worker-src blob:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-_FOREIGN_LOGO: Final = re.compile(rb"https://cdn\.redoc\.ly/[a-z./-]*")
+# Its maker's logo, and where it would tell them that somebody reads this page.
+_FOREIGN: Final = re.compile(rb"https://(?:cdn\.redoc\.ly|otel\.cloud\.redocly\.com)/[a-z0-9./-]*")
 _START: Final = """import {init} from "/docs/redoc.js";
-init("/openapi.json", {}, document.getElementById("reference"));
+init("/openapi.json", {disableTelemetry: true}, document.getElementById("reference"));
 """
 
 
@@ -67,10 +68,10 @@ def page() -> Response:
 
 @blueprint.get("/docs/redoc.js")
 def script() -> Response:
-    """Redoc's bundle, without the one thing it would fetch from elsewhere: its maker's logo."""
+    """Redoc's bundle, without what it would fetch from elsewhere or tell there."""
     folder = files("flask_openapi_redoc") / "templates" / "redoc" / "js"
     bundle = next(one for one in folder.iterdir() if one.name.endswith("redoc.standalone.js"))
-    response = Response(_FOREIGN_LOGO.sub(b"data:,", bundle.read_bytes()), mimetype="text/javascript")
+    response = Response(_FOREIGN.sub(b"data:,", bundle.read_bytes()), mimetype="text/javascript")
     response.cache_control.max_age = 86_400
     return response
 

@@ -111,6 +111,7 @@ def complete(document: dict[str, Any], app: Flask, *, server: str) -> dict[str, 
 
 def _describe(operation: dict[str, Any], declaration: Declaration) -> None:
     permission = operation["x-permission"]
+    operation["summary"] = operation["summary"].replace("`", "")  # plain text, by the specification
     if declaration.public:
         who = "Asks for no credential of ours; what it needs stands in the body."
     elif declaration.permission is None:

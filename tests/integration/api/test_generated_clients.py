@@ -47,8 +47,8 @@ class Served:
         return [self.url, self.home.made.admin_email, self.home.made.admin_password]
 
 
-def run(command: list[str], **more: Any) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_SECONDS, **more)
+def run(command: list[str], env: dict[str, str] | None = None) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_SECONDS, env=env)
     assert done.returncode == 0, f"{command[:3]}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
     return done.stdout
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,23 +16,28 @@ from api import codes
 from api.examples import examples
 from api.openapi_text import markdown
 from tests.integration.api.conftest import open_home
+from tests.integration.api.fuzzing import Outcome, fuzz
 from tests.integration.api.tour import Tour
 
+SEED = 20_261_122
+SHORT, LONG = 300, 20_000  # requests
 ROOT = Path(__file__).parents[3]
 Document = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def toured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Document, dict[str, Any]]:
-    """The document of an application, and what a walk through its routes was answered."""
+def tour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tour]:
+    """A home in which somebody has gone through every route once."""
     with open_home(tmp_path_factory.mktemp("tour")) as home:
-        document = home.client.get("/openapi.json").get_json()
-        return document, Tour(home).walk().told
+        tour = Tour(home)
+        tour.walk()
+        yield tour
 
 
 @pytest.fixture(scope="module")
-def document(toured: tuple[Document, dict[str, Any]]) -> Document:
-    return toured[0]
+def document(tour: Tour) -> Document:
+    found: Document = tour.home.client.get("/openapi.json").get_json()
+    return found
 
 
 def operations(document: Document) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -135,11 +142,9 @@ def test_bytes_go_in_and_come_out_in_their_own_media_types(document: Document) -
     assert "content" not in told["delete_group"]["responses"]["204"]
 
 
-def test_real_answers_fit_the_document_and_are_made_like_the_examples(
-    toured: tuple[Document, dict[str, Any]],
-) -> None:
+def test_real_answers_fit_the_document_and_are_made_like_the_examples(document: Document, tour: Tour) -> None:
     """``python -m tests.integration.api.tour`` writes the examples anew."""
-    document, told = toured
+    told = tour.to.told
     by_name, shown = dict(operations(document)), examples()
     assert len(told) > 120
     for name, exchange in told.items():
@@ -170,6 +175,38 @@ def test_the_text_tells_every_route_with_permission_parameters_codes_and_example
     for name in codes.codes():
         assert f"| `{name}` | " in text
     assert f"{sum(len(item) for item in document['paths'].values())} operations, about " in text
+
+
+def _told(outcome: Outcome, number: int) -> str:
+    faults = "\n\n".join(outcome.faults)
+    return f"WAVEGATE_TEST_SEED={number}: {outcome.cases} requests, {dict(outcome.statuses)}\n\n{faults}"
+
+
+def test_no_request_gets_an_answer_that_is_not_declared(tour: Tour) -> None:
+    """The last that uses the tour's home: what comes here deletes, too."""
+    number = int(os.environ.get("WAVEGATE_TEST_SEED", SEED))
+    outcome = fuzz(tour.home, tour.left_behind(), cases=SHORT, seed_number=number)
+    assert outcome.faults == [], _told(outcome, number)
+    assert outcome.cases >= SHORT
+    assert len(outcome.reached) > 30, _told(outcome, number)  # operations that did what they are for
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+def test_no_request_of_twenty_thousand_gets_an_answer_that_is_not_declared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another seed every night; the one that found something is in the message."""
+    number = int(os.environ.get("WAVEGATE_TEST_SEED", random.SystemRandom().randrange(2**32)))
+    with open_home(tmp_path) as home:
+        fresh = Tour(home)
+        fresh.walk()
+        outcome = fuzz(home, fresh.left_behind(), cases=LONG, seed_number=number)
+    with capsys.disabled():
+        print(_told(outcome, number))  # noqa: T201
+    assert outcome.faults == [], _told(outcome, number)
+    assert outcome.cases >= LONG
+    assert len(outcome.reached) > 70, _told(outcome, number)
 
 
 def _fields(answer: Any) -> list[str]:

@@ -84,6 +84,8 @@ def test_the_docs_pages_are_served_from_here_alone(home: Home) -> None:
     script = home.client.get("/docs/redoc.js")
     assert len(script.data) > 500_000
     assert b"cdn.redoc.ly" not in script.data
+    assert b"otel.cloud" not in script.data
+    assert b"disableTelemetry: true" in home.client.get("/docs/start.js").data
     text = home.client.get("/docs.md").get_data(as_text=True)
     assert "## POST /api/v1/artifacts" in text
     assert "Permission: `artifacts:publish`" in text
