@@ -205,6 +205,10 @@ def _finish(response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"
         if request.method in {"GET", "HEAD"} and response.status_code == 200:
             response.make_conditional(request)
+        if request.method in {"GET", "HEAD"} and response.status_code == 412:
+            response.close()  # it is still what was asked for, with another status
+            response = ApiError(412, "precondition_failed", "it is not in the state that If-Match names").response()
+            response.headers["Cache-Control"] = "no-store"
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     if not request.path.startswith("/tuf/"):

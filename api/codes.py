@@ -179,6 +179,8 @@ class Kind:
 def of_route(kind: Kind, own: Collection[str]) -> tuple[str, ...]:
     """All codes of a route, in order: its ``own``, and those of its kind. Raises KeyError for one that nobody knows."""
     names = {*own, *STORED, "internal_error", "wrong_organization"}
+    if kind.method == "GET":
+        names.add("precondition_failed")
     if kind.has_path:
         names |= {"not_found", "unstorable_value"}
     if kind.has_path or kind.has_query or kind.has_body:

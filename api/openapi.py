@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from flask import Flask
 
-from api import codes
+from api import codes, openapi_beyond
 from api.examples import Example, examples
 from api.operator.routes import Declaration
 
@@ -86,8 +86,11 @@ def complete(document: dict[str, Any], app: Flask, *, server: str) -> dict[str, 
     document["info"]["license"] = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
     document["info"]["contact"] = {"name": "whoever runs this server", "url": f"{server}/docs"}
     document["tags"] = [
-        {**tag, "description": TAGS.get(tag["name"], "")}
-        for tag in sorted(document["tags"], key=lambda tag: str(tag["name"]))
+        *(
+            {**tag, "description": TAGS.get(tag["name"], "")}
+            for tag in sorted(document["tags"], key=lambda tag: str(tag["name"]))
+        ),
+        *({"name": name, "description": told} for name, told in openapi_beyond.TAGS.items()),
     ]
     components = document["components"]
     components["headers"] = _HEADERS
@@ -102,6 +105,7 @@ def complete(document: dict[str, Any], app: Flask, *, server: str) -> dict[str, 
             shown |= _tell_errors(operation, declaration)
             _tell_successes(operation, declaration, method)
             _give_examples(operation, told.get(operation["operationId"], Example()))
+    document["paths"] |= openapi_beyond.paths()
     components["examples"] = {name: _example_of(codes.known(name)) for name in sorted(shown)}
     document["x-error-codes"] = {
         name: {"statuses": list(one.statuses), "meaning": one.meaning} for name, one in codes.codes().items()

@@ -64,7 +64,7 @@ def _operation(document: dict[str, Any], path: str, method: str, operation: dict
         login = " (a person's login, not an API key)" if operation.get("x-session-only") else ""
         yield from (f"Permission: `{permission}`{login}", "")
     else:
-        who = "none, what it needs stands in the body" if permission == "public" else "none, whoever is signed in"
+        who = "none, and no credential" if permission == "public" else "none, whoever is signed in"
         yield from (f"Permission: {who}", "")
     for told in operation.get("parameters", []):
         parameter = _resolved(document, told)
@@ -186,8 +186,8 @@ def _resolved(document: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _json(value: Any, indent: str = "") -> str:
-    """JSON over as few lines as stay readable; a text stands as it is."""
-    if isinstance(value, str) and not indent:
+    """JSON over as few lines as stay readable; a text stands as it is, unless it holds bytes that are none."""
+    if isinstance(value, str) and not indent and all(one.isprintable() or one == "\n" for one in value):
         return value
     short = json.dumps(value, ensure_ascii=False)
     if len(short) <= _ONE_LINE or not isinstance(value, dict | list):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -52,7 +52,7 @@ def fuzz(
         real: Values by name of parameter or field that mean something to this home.
         most_faults: After so many it stops.
     """
-    schema = schemathesis.openapi.from_wsgi("/openapi.json", home.app)
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", _read_whole(home))
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
     operations.sort(key=lambda one: one.method.upper() == "DELETE")  # what is gone cannot be asked for
     outcome = Outcome()
@@ -107,6 +107,20 @@ def _fuzz_one(
         send()
     except Unsatisfiable:
         return  # nothing can be wrong about an operation that takes nothing
+
+
+def _read_whole(home: Home) -> Callable[..., list[bytes]]:
+    """The application, with each answer read and closed: nobody else closes the files that are sent."""
+
+    def answer(environ: dict[str, Any], start: Any) -> list[bytes]:
+        body = home.app(environ, start)
+        try:
+            return [b"".join(body)]
+        finally:
+            if hasattr(body, "close"):
+                body.close()
+
+    return answer
 
 
 def _put_in(case: Any, real: Mapping[str, Sequence[str]], chance: random.Random) -> None:

@@ -110,6 +110,7 @@ def test_the_generated_python_client_logs_in_lists_creates_publishes_and_tells_e
     assert told == expected("python")
 
 
+@pytest.mark.nightly
 def test_the_generated_typescript_client_does_the_same(served: Served) -> None:
     made = served.generate("typescript-fetch", npmName="wavegate-client")
     shutil.copyfile(HERE / "use_client.ts", made / "src" / "use_client.ts")
