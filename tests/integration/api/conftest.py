@@ -104,7 +104,6 @@ def watch_codes(app: Flask) -> set[tuple[str, int, str]]:
     """Errors that routes answer from now on without declaring them: endpoint, status and code."""
     found: set[tuple[str, int, str]] = set()
 
-    @app.after_request
     def look(response: Response) -> Response:
         declaration = app.extensions["wavegate.declarations"].get(request.endpoint)
         if declaration is not None and response.status_code >= 400:
@@ -113,6 +112,7 @@ def watch_codes(app: Flask) -> set[tuple[str, int, str]]:
                 found.add((str(request.endpoint), response.status_code, code))
         return response
 
+    app.after_request_funcs.setdefault(None, []).insert(0, look)  # the first one registered is the last one called
     return found
 
 
