@@ -107,8 +107,16 @@ SIGNS: Final = (
 # What an upload meets on its way in.
 TAKES_IN: Final = ("commit_failed", "storage_unusable", "upload_cut_short", "upload_too_large")
 # What a change of a signed artifact meets, also where it is drafted for the team that signs the product.
-AMENDS: Final = (*SIGNS, "artifact_not_found", "artifact_withdrawn", "draft_moved", "invalid_draft", "invalid_record")
-AMENDS_CLAIMED: Final = (*AMENDS, "product_claimed", "target_not_found")
+AMENDS: Final = (
+    *SIGNS,
+    "artifact_not_found",
+    "artifact_withdrawn",
+    "draft_moved",
+    "invalid_draft",
+    "invalid_record",
+    "product_claimed",
+    "target_not_found",
+)
 # What the bytes of an artifact, an SBOM or an attestation meet when they are to be signed.
 EXAMINES: Final = (
     "attestation_too_large",

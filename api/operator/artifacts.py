@@ -10,7 +10,7 @@ from flask import Response, request
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.auth.permissions import Permission
-from api.codes import AMENDS_CLAIMED, PUBLISHES, TAKES_IN
+from api.codes import AMENDS, PUBLISHES, TAKES_IN
 from api.operator.attestation_schemas import MAX_ATTESTATIONS, Attestation, attestation, attested
 from api.operator.draft_schemas import Draft, shown
 from api.operator.routes import (
@@ -217,7 +217,7 @@ def get_artifact(path: IdPath) -> Response:
     Artifact,
     permission=Permission.ARTIFACTS_WRITE,
     accepted=DraftedArtifact,
-    errors=(*AMENDS_CLAIMED, "precondition_failed"),
+    errors=(*AMENDS, "precondition_failed"),
 )
 def patch_artifact(path: IdPath, body: ArtifactChange) -> Response:
     """Change an artifact's notes and labels; of a claimed product as a draft for its team"""
@@ -237,7 +237,7 @@ def patch_artifact(path: IdPath, body: ArtifactChange) -> Response:
     Artifact,
     permission=Permission.ARTIFACTS_YANK,
     accepted=DraftedArtifact,
-    errors=AMENDS_CLAIMED,
+    errors=AMENDS,
 )
 def yank_artifact(path: IdPath, body: Reason) -> Response:
     """Mark an artifact as not to be installed any more; of a claimed product as a draft for its team"""
@@ -255,7 +255,7 @@ def yank_artifact(path: IdPath, body: Reason) -> Response:
     Artifact,
     permission=Permission.ARTIFACTS_YANK,
     accepted=DraftedArtifact,
-    errors=AMENDS_CLAIMED,
+    errors=AMENDS,
 )
 def withdraw_artifact(path: IdPath, body: Reason) -> Response:
     """Take an artifact out of the repository for good; its record stays"""
@@ -268,7 +268,7 @@ def withdraw_artifact(path: IdPath, body: Reason) -> Response:
     Artifact,
     permission=Permission.ARTIFACTS_YANK,
     accepted=DraftedArtifact,
-    errors=AMENDS_CLAIMED,
+    errors=AMENDS,
 )
 def revoke_artifact(path: IdPath, body: Reason) -> Response:
     """Withdraw an artifact and make devices that run it leave it"""

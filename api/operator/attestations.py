@@ -8,7 +8,7 @@ from flask import Response, request, send_file
 from pydantic import BaseModel
 
 from api.auth.permissions import Permission
-from api.codes import AMENDS_CLAIMED, EXAMINES, READS, TAKES_IN
+from api.codes import AMENDS, EXAMINES, READS, TAKES_IN
 from api.operator.artifacts import DraftedArtifact, artifact_named, drafted_edit, is_claimed
 from api.operator.attestation_schemas import Attestation, attestation, attested
 from api.operator.routes import BYTES, IdPath, Routes, caller, now, reply, services
@@ -39,7 +39,7 @@ class Attestations(BaseModel):
     raw_body=True,
     takes=(BYTES, *MEDIA_TYPES),
     accepted=DraftedArtifact,
-    errors=(*AMENDS_CLAIMED, *TAKES_IN, *EXAMINES),
+    errors=(*AMENDS, *TAKES_IN, *EXAMINES),
 )
 def attach_attestation(path: IdPath) -> Response:
     """Sign an attestation beside an artifact, of a claimed product as a draft; the same one again is examined anew"""

@@ -8,7 +8,7 @@ from flask import Response, request, send_file
 from pydantic import BaseModel
 
 from api.auth.permissions import Permission
-from api.codes import AMENDS_CLAIMED, EXAMINES, READS, TAKES_IN
+from api.codes import AMENDS, EXAMINES, READS, TAKES_IN
 from api.operator.artifacts import DraftedArtifact, Sbom, artifact_named, drafted_edit, examined, is_claimed, shown_sbom
 from api.operator.routes import BYTES, IdPath, Routes, caller, now, reply, services
 from repo_signing.team_drafts import attach
@@ -39,7 +39,7 @@ class Sboms(BaseModel):
     raw_body=True,
     takes=(BYTES, *SBOM_MEDIA_TYPES),
     accepted=DraftedArtifact,
-    errors=(*AMENDS_CLAIMED, *TAKES_IN, *EXAMINES),
+    errors=(*AMENDS, *TAKES_IN, *EXAMINES),
 )
 def attach_sbom(path: IdPath) -> Response:
     """Sign an SBOM beside an artifact that stands; of a claimed product as a draft for its team"""
