@@ -181,7 +181,10 @@ def _tell_successes(operation: dict[str, Any], declaration: Declaration, method:
             headers.append("Idempotency-Replayed")
         answer["headers"] = _headers(headers)
     if "requested_range_not_satisfiable" in declaration.codes:
-        responses["206"] = {**responses["200"], "description": "the range that was asked for"}
+        part = {"schema": {"type": "string", "format": "binary"}, "example": "…"}
+        whole = responses["200"]
+        content = dict.fromkeys(whole["content"], part)
+        responses["206"] = {**whole, "description": "the range that was asked for", "content": content}
     if method == "get":
         responses["304"] = {"description": "not modified", "headers": _headers(["X-Request-Id"])}
 

@@ -99,7 +99,9 @@ def _fuzz_one(
         if answer.status_code < 300:
             outcome.reached.add(operation.label)
         try:
-            case.validate_response(answer, checks=CHECKS)
+            # A part of a JSON file is no JSON.
+            partial = [told.response_schema_conformance] if answer.status_code == 206 else []
+            case.validate_response(answer, checks=CHECKS, excluded_checks=partial)
         except FailureGroup as group:
             outcome.faults += [f"{operation.label}: {fault}\n{case.as_curl_command()}" for fault in group.exceptions]
 
