@@ -13,7 +13,7 @@ from flask_openapi import OpenAPI
 
 from api.openapi import complete
 from api.openapi_text import markdown
-from api.operator.routes import services
+from api.operator.routes import shared
 
 DESCRIPTION: Final = (
     "Signed publishing (TUF) and staged rollout for fleets. Send an API key or a login token as "
@@ -47,7 +47,7 @@ def reference() -> dict[str, Any]:
     if made is None:
         app = cast("OpenAPI", current_app)
         # The framework keeps and hands out one and the same document; ours must not be completed twice.
-        made = complete(deepcopy(app.api_doc), app, server=services().settings.public_url)
+        made = complete(deepcopy(app.api_doc), app, server=shared().settings.public_url)
         current_app.extensions["wavegate.openapi"] = made
     return made
 

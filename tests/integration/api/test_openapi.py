@@ -15,9 +15,8 @@ import pytest
 from api import codes
 from api.examples import examples
 from api.openapi_text import markdown
-from tests.integration.api.conftest import made_home
 from tests.integration.api.fuzzing import Outcome, fuzz
-from tests.integration.api.tour import Tour
+from tests.integration.api.tour import Tour, toured
 
 SEED = 20_261_122
 SHORT, LONG = 200, 20_000  # requests
@@ -28,9 +27,7 @@ Document = dict[str, Any]
 @pytest.fixture(scope="module")
 def tour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tour]:
     """A home in which somebody has gone through every route once."""
-    with made_home(tmp_path_factory.mktemp("tour")) as home:
-        tour = Tour(home)
-        tour.walk()
+    with toured(tmp_path_factory.mktemp("tour")) as tour:
         yield tour
 
 
@@ -200,10 +197,8 @@ def test_no_request_of_twenty_thousand_gets_an_answer_that_is_not_declared(
 ) -> None:
     """Another seed every night; the one that found something is in the message."""
     number = int(os.environ.get("WAVEGATE_TEST_SEED", random.SystemRandom().randrange(2**32)))
-    with made_home(tmp_path) as home:
-        fresh = Tour(home)
-        fresh.walk()
-        outcome = fuzz(home, fresh.left_behind(), cases=LONG, seed_number=number)
+    with toured(tmp_path) as fresh:
+        outcome = fuzz(fresh.home, fresh.left_behind(), cases=LONG, seed_number=number)
     with capsys.disabled():
         print(_told(outcome, number))  # noqa: T201
     assert outcome.faults == [], _told(outcome, number)

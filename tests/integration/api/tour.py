@@ -10,12 +10,15 @@ import base64
 import json
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from api.app import BLUEPRINTS
+from api.auth.rates import Policy
 from keys.second_factor import code_at
 from tests.integration.api.conftest import Home, made_home
 from tests.integration.api.tour_recorder import EXAMPLES, Recorder, settled
@@ -48,8 +51,10 @@ class Tour:
     def walk(self) -> Recorder:
         """Go through all parts."""
         self.accounts()
+        self.newcomers()
         self.second_factors()
         self.keys_of_programs()
+        self.trusted_publishers()
         self.artifacts()
         self.devices_and_groups()
         self.exclusions_and_freezes()
@@ -68,12 +73,14 @@ class Tour:
         uploads = [self.home.upload(b"content %d" % number) for number in range(3)]
         spare = {"url": "https://hooks.example.com/spare"}
         self.home.call("POST", "/webhooks", spare, token=admin)
+        self.home.call("POST", "/invitations", {"email": "finn@example.com", "role": "viewer"}, token=admin)
         self.home.call("POST", "/exclusions", {"product": "lamp", "group": "munich", "reason": "spare"})
         self.home.call("POST", "/rollout-templates", {"name": "spare", "waves": [{"group": "*"}]})
         found = {
             name: [one["id"] for one in self.home.call("GET", f"/{path}", token=admin).get_json()["items"][:20]]
             for name, path in (
                 *((name, name) for name in ("artifacts", "rollouts", "users", "webhooks", "api-keys", "exclusions")),
+                *((name, name) for name in ("invitations", "trusted-publishers")),
                 ("drafts", "repository/drafts"),
                 ("enroll-tokens", "enroll-tokens"),
             )
@@ -112,6 +119,7 @@ class Tour:
         ann = {"email": "ann@example.com", "name": "Ann", "role": "approver", "password": PASSWORD}
         made_ann = to.post("/users", ann, token=self.admin)
         to.get("/users?limit=50&total=true", token=self.admin)
+        to.get(f"/users/{made_ann['id']}", token=self.admin)
         to.patch(f"/users/{made_ann['id']}", {"name": "Ann Approver"}, token=self.admin)
         self.approver = self.home.login("ann@example.com", PASSWORD)
         spare = self.home.login(made.admin_email, made.admin_password)
@@ -120,6 +128,18 @@ class Tour:
         to.delete(f"/profile/sessions/{other}", token=self.admin)
         spare = self.home.login(made.admin_email, made.admin_password)
         to.post("/auth/logout", token=spare)
+
+    def newcomers(self) -> None:
+        to = self.to
+        dora = {"email": "dora@example.com", "role": "operator", "expires_in_days": 7}
+        invited = to.post("/invitations", dora, token=self.admin)
+        to.get("/invitations?state=pending&limit=20", token=self.admin)
+        accepted = to.post(
+            "/auth/accept-invitation", {"code": invited["code"], "name": "Dora", "password": PASSWORD}, token=""
+        )
+        spare = to.post("/invitations", {"email": "eve@example.com", "role": "viewer"}, token=self.admin)
+        to.delete(f"/invitations/{spare['id']}", token=self.admin)
+        to.post(f"/users/{accepted['id']}/reset-password", token=self.admin)
 
     def second_factors(self) -> None:
         to = self.to
@@ -145,6 +165,20 @@ class Tour:
         new = to.post(f"/api-keys/{key['id']}/rotate", {"overlap_hours": 24}, token=self.admin)
         to.get("/api-keys", token=self.admin)
         to.delete(f"/api-keys/{new['id']}", token=self.admin)
+
+    def trusted_publishers(self) -> None:
+        to = self.to
+        claims = {
+            "repository_id": "74",
+            "repository_owner_id": "65",
+            "workflow": "release.yml",
+            "environment": "release",
+        }
+        wanted = {"name": "lamp releases", "provider": "github", "audience": "https://wavegate.example.com"}
+        made = to.post("/trusted-publishers", {**wanted, "claims": claims, "products": ["lamp"]}, token=self.admin)
+        to.get("/trusted-publishers", token=self.admin)
+        to.get(f"/trusted-publishers/{made['id']}", token=self.admin)
+        to.delete(f"/trusted-publishers/{made['id']}", token=self.admin)
 
     def artifacts(self) -> None:
         to = self.to
@@ -373,6 +407,8 @@ class Tour:
         to, last = self.to, self.devices[-1]
         to.post(f"/devices/{last}/revoke", {"reason": "sold"})
         to.delete(f"/devices/{last}")
+        admin = {"email": "zoe@zenith.example", "name": "Zoe", "password": PASSWORD}
+        to.post("/auth/register", {"org": "zenith", "org_name": "Zenith Lamps", **admin}, token="")
 
     def finish(self, draft: dict[str, Any], *holders: Holder) -> None:
         for holder in holders:
@@ -406,10 +442,20 @@ def attestation_of(sha256: str) -> bytes:
     ).encode()
 
 
+@contextmanager
+def toured(folder: Path) -> Iterator[Tour]:
+    """A walk that is over, with its home: open to registration, and slow for nobody."""
+    limits = {f"WAVEGATE_RATE_LIMIT_{policy.upper()}": "1000000" for policy in Policy}
+    with made_home(folder, WAVEGATE_REGISTRATION="open", **limits) as home:
+        tour = Tour(home)
+        tour.walk()
+        yield tour
+
+
 def write(folder: Path) -> None:
     """Walk through a home of its own and write the examples, one file for each blueprint."""
-    with made_home(folder) as home:
-        told = settled(Tour(home).walk().told)
+    with toured(folder) as tour:
+        told = settled(tour.to.told)
     blueprint_of = {
         endpoint.partition(".")[2]: endpoint.partition(".")[0] for one in BLUEPRINTS for endpoint in one.declarations
     }
