@@ -145,9 +145,10 @@ def _take_parameters(operation: dict[str, Any], declaration: Declaration, method
     wanted = []
     if declaration.once:
         wanted.append("IdempotencyKey")
-    if "precondition_failed" in declaration.codes:
+    answers_with_it = method != "get" or "200" in operation["responses"]
+    if "precondition_failed" in declaration.codes and answers_with_it:
         wanted.append("IfMatch")
-    if method == "get":
+    if method == "get" and answers_with_it:
         wanted.append("IfNoneMatch")
     if "content_range_missing" in declaration.codes:
         wanted.append("ContentRange")
@@ -201,7 +202,7 @@ def _tell_successes(operation: dict[str, Any], declaration: Declaration, method:
         whole = responses["200"]
         content = dict.fromkeys(whole["content"], part)
         responses["206"] = {**whole, "description": "the range that was asked for", "content": content}
-    if method == "get":
+    if method == "get" and "200" in responses:
         responses["304"] = {"description": "not modified", "headers": _headers(["X-Request-Id"])}
 
 

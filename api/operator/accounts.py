@@ -138,11 +138,11 @@ class ProfileChange(Body):
 class UserQuery(PageQuery):
     """Filters of the list; all given must hold."""
 
-    role: people.Role | None = None
+    role: people.Role | None = Field(None, description="of this role")
     kind: Literal["user", "service"] | None = Field(None, description="people, or automation accounts")
-    disabled: bool | None = None
+    disabled: bool | None = Field(None, description="disabled, or not")
     email: str | None = Field(None, max_length=254, description="the whole address, in whatever case")
-    sort: Literal["created_at", "-created_at"] = "created_at"
+    sort: Literal["created_at", "-created_at"] = Field("created_at", description="order; `-` for falling")
 
     def chosen(self) -> Chosen:
         """The filters that were given."""

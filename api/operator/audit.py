@@ -45,7 +45,7 @@ class EventQuery(PageQuery):
     since: Moment | None = Field(None, description="not before this moment")
     until: Moment | None = Field(None, description="not at or after this moment")
     after_seq: int = Field(0, ge=0, description="only events behind this number")
-    sort: Literal["seq", "-seq"] = "seq"
+    sort: Literal["seq", "-seq"] = Field("seq", description="order; `-` for falling")
 
     def where(self) -> EventFilter:
         """The filters as the log takes them."""

@@ -82,7 +82,9 @@ class DeviceQuery(PageQuery):
     group: str | None = Field(None, max_length=100, description="in the group of this name")
     name: str | None = Field(None, max_length=100, description="part of the name")
     label: str | None = Field(None, max_length=500, pattern="^[^=]+=", description="a label it has: `name=value`")
-    sort: Literal["created_at", "-created_at", "name", "-name"] = "created_at"
+    sort: Literal["created_at", "-created_at", "name", "-name"] = Field(
+        "created_at", description="order; `-` for falling"
+    )
 
     def filters(self) -> dict[str, str]:
         """The filters that were given."""

@@ -46,7 +46,9 @@ def _place(text: str) -> str:
 class BrowserLogin(Body):
     """Where to go after the login: a path of this server."""
 
-    next: Annotated[str, Field(max_length=500), AfterValidator(_place)] = f"{PREFIX}/auth/me"
+    next: Annotated[
+        str, Field(max_length=500, description="path of this server to go on at"), AfterValidator(_place)
+    ] = f"{PREFIX}/auth/me"
 
 
 class ProviderAnswer(BaseModel):
@@ -54,10 +56,10 @@ class ProviderAnswer(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    code: str | None = Field(None, max_length=_MANY)
-    state: str | None = Field(None, max_length=_MANY)
-    iss: str | None = Field(None, max_length=2048)
-    error: str | None = Field(None, max_length=200)
+    code: str | None = Field(None, max_length=_MANY, description="what the provider gives for a login that went well")
+    state: str | None = Field(None, max_length=_MANY, description="what the login was begun with")
+    iss: str | None = Field(None, max_length=2048, description="the provider itself (RFC 9207)")
+    error: str | None = Field(None, max_length=200, description="why there is no login")
 
 
 class NativeLogin(Body):
