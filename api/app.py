@@ -45,6 +45,7 @@ from api.operator import (
     rollout_permits,
     rollout_previews,
     rollouts,
+    sboms,
     second_factor,
     selectors,
     trusted_publishers,
@@ -80,6 +81,7 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     approvals.api,
     artifacts.api,
     attestations.api,
+    sboms.api,
     groups.api,
     devices.api,
     rollouts.api,
@@ -242,13 +244,18 @@ def _admit(declaration: Declaration) -> Response | None:
 
 
 def _finish(response: Response) -> Response:
-    path, method, headers = request.path, request.method, response.headers
+    path, method = request.path, request.method
+    if path.startswith(f"{PREFIX}/") and method in {"GET", "HEAD"}:
+        if response.status_code == 200:
+            response.make_conditional(request)
+        if response.status_code == 412:
+            response.close()  # it is still what was asked for, with another status
+            response = ApiError(412, "precondition_failed", "it is not in the state that If-Match names").response()
+    headers = response.headers
     # Added, not set: looking for each among those that are there would cost more than all else here.
     if path.startswith(f"{PREFIX}/"):
         headers.remove("Cache-Control")
         headers.add("Cache-Control", "no-store")
-        if method in {"GET", "HEAD"} and response.status_code == 200:
-            response.make_conditional(request)
         headers.extend(rate_limits.headers())
     elif not path.startswith("/tuf/"):
         headers.setdefault("Cache-Control", "no-cache")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from importlib.resources import files
 from typing import Any, Final, cast
 
 import orjson
 from flask import Blueprint, Response, current_app
 from flask_openapi import OpenAPI
+
+from api.openapi import complete
+from api.openapi_text import markdown
+from api.operator.routes import shared
 
 DESCRIPTION: Final = (
     "Signed publishing (TUF) and staged rollout for fleets. Send an API key or a login token as "
@@ -29,15 +34,22 @@ _POLICY: Final = (
     "img-src 'self' data:; font-src 'self'; worker-src blob:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-_FOREIGN_LOGO: Final = re.compile(rb"https://cdn\.redoc\.ly/[a-z./-]*")
+# Its maker's logo, and where it would tell them that somebody reads this page.
+_FOREIGN: Final = re.compile(rb"https://(?:cdn\.redoc\.ly|otel\.cloud\.redocly\.com)/[a-z0-9./-]*")
 _START: Final = """import {init} from "/docs/redoc.js";
-init("/openapi.json", {}, document.getElementById("reference"));
+init("/openapi.json", {disableTelemetry: true}, document.getElementById("reference"));
 """
 
 
 def reference() -> dict[str, Any]:
-    """The OpenAPI document of the running application."""
-    return cast("OpenAPI", current_app).api_doc
+    """The OpenAPI document of the running application; made once."""
+    made: dict[str, Any] | None = current_app.extensions.get("wavegate.openapi")
+    if made is None:
+        app = cast("OpenAPI", current_app)
+        # The framework keeps and hands out one and the same document; ours must not be completed twice.
+        made = complete(deepcopy(app.api_doc), app, server=shared().settings.public_url)
+        current_app.extensions["wavegate.openapi"] = made
+    return made
 
 
 @blueprint.get("/openapi.json")
@@ -56,10 +68,10 @@ def page() -> Response:
 
 @blueprint.get("/docs/redoc.js")
 def script() -> Response:
-    """Redoc's bundle, without the one thing it would fetch from elsewhere: its maker's logo."""
+    """Redoc's bundle, without what it would fetch from elsewhere or tell there."""
     folder = files("flask_openapi_redoc") / "templates" / "redoc" / "js"
     bundle = next(one for one in folder.iterdir() if one.name.endswith("redoc.standalone.js"))
-    response = Response(_FOREIGN_LOGO.sub(b"data:,", bundle.read_bytes()), mimetype="text/javascript")
+    response = Response(_FOREIGN.sub(b"data:,", bundle.read_bytes()), mimetype="text/javascript")
     response.cache_control.max_age = 86_400
     return response
 
@@ -74,47 +86,3 @@ def start() -> Response:
 def text() -> Response:
     """The reference as Markdown, for people and language models."""
     return Response(markdown(reference()), mimetype="text/markdown")
-
-
-def markdown(document: dict[str, Any]) -> str:
-    """Tell an OpenAPI document as Markdown: every operation with its permission, parameters, body and answers."""
-    lines = ["# Wavegate API", "", document["info"]["description"], ""]
-    for path in sorted(document["paths"]):
-        for method, operation in sorted(document["paths"][path].items()):
-            lines += [f"## {method.upper()} {path}", "", operation.get("summary", ""), ""]
-            permission = operation["x-permission"]
-            if ":" in permission:
-                login = " (a person's login, not an API key)" if operation.get("x-session-only") else ""
-                lines += [f"Permission: `{permission}`{login}", ""]
-            for parameter in operation.get("parameters", []):
-                need = "required" if parameter.get("required") else "optional"
-                lines.append(
-                    f"- `{parameter['name']}` in {parameter['in']}, {need}: {_kind(parameter.get('schema', {}))}"
-                )
-            for media, content in operation.get("requestBody", {}).get("content", {}).items():
-                lines.append(f"- body `{media}`: {_kind(content.get('schema', {}))}")
-            for status, answer in sorted(operation["responses"].items()):
-                kinds = [_kind(content.get("schema", {})) for content in answer.get("content", {}).values()]
-                lines.append(f"- {status}: {', '.join(kinds) or answer.get('description', '')}")
-            lines.append("")
-    lines += ["# Schemas", ""]
-    for name, schema in sorted(document["components"]["schemas"].items()):
-        lines += [f"## {name}", "", schema.get("description", ""), ""]
-        required = schema.get("required", [])
-        for field, one in schema.get("properties", {}).items():
-            mark = ", required" if field in required else ""
-            lines.append(f"- `{field}`: {_kind(one)}{mark}. {one.get('description', '')}".rstrip(". ") + ".")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _kind(schema: dict[str, Any]) -> str:
-    if "$ref" in schema:
-        return schema["$ref"].rsplit("/", 1)[-1]  # type: ignore[no-any-return]
-    if "anyOf" in schema:
-        return " or ".join(_kind(one) for one in schema["anyOf"])
-    if schema.get("type") == "array":
-        return f"list of {_kind(schema.get('items', {}))}"
-    if "enum" in schema:
-        return "one of " + ", ".join(f"`{value}`" for value in schema["enum"])
-    return str(schema.get("format") or schema.get("type") or "any")

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from api.app import BLUEPRINTS
-from api.auth.permissions import HOLDS, SESSION_ONLY, Permission, of_key
+from api.auth.permissions import HOLDS, OF_A_JOB, SESSION_ONLY, Permission, of_key
 from api.device import device_pb2
 from api.operator.routes import Declaration, Routes
 from evidence.people import Role
@@ -31,6 +31,7 @@ NO_CONNECTION: Final = "no connection"
 UNAUTHENTICATED: Final = "UNAUTHENTICATED"
 
 NARROWED_TO: Final = Permission.ARTIFACTS_READ
+JOB: Final = "CI job"
 DEAD: Final = "dead credential"
 FOREIGN: Final = "another site's page"
 
@@ -53,6 +54,7 @@ _MEANINGS: Final = {
     "viewer … admin": "a person of that role, by a login token or a browser's session",
     "viewer's key … admin's key": "an API key that speaks for an account of that role now",
     "narrowed key": f"an admin's key made for `{NARROWED_TO}` alone",
+    JOB: "a publish token, for the products of its trusted publisher",
     DEAD: "an API key that expired, was revoked, was replaced and its overlap is over, or whose owner is disabled; "
     "a token or session that expired, was logged out of, or whose account is disabled; a session unused for too long; "
     "a secret of another kind in its place; a made-up one",
@@ -68,7 +70,7 @@ class Kind:
 
     name: str
     holds: frozenset[Permission] | None
-    api_key: bool = False
+    login: bool = True
     foreign_site: bool = False
 
 
@@ -85,8 +87,9 @@ class Row:
 KINDS: Final[tuple[Kind, ...]] = (
     Kind("anonymous", None),
     *(Kind(role.value, HOLDS[role]) for role in Role),
-    *(Kind(f"{role.value}'s key", of_key(role), api_key=True) for role in Role),
-    Kind("narrowed key", of_key(Role.ADMIN, {NARROWED_TO.value}), api_key=True),
+    *(Kind(f"{role.value}'s key", of_key(role), login=False) for role in Role),
+    Kind("narrowed key", of_key(Role.ADMIN, {NARROWED_TO.value}), login=False),
+    Kind(JOB, OF_A_JOB, login=False),
     Kind(DEAD, None),
     Kind(FOREIGN, HOLDS[Role.ADMIN], foreign_site=True),
 )
@@ -111,7 +114,7 @@ def expected(row: Row, kind: Kind) -> str:
         return UNKNOWN
     if kind.foreign_site and row.method not in _SAFE:
         return FOREIGN_SITE
-    if kind.api_key and (declaration.person or declaration.permission in SESSION_ONLY):
+    if not kind.login and (declaration.person or declaration.permission in SESSION_ONLY):
         return LOGIN
     return ALLOWED if declaration.permission in {None, *kind.holds} else LACKING
 
@@ -152,7 +155,7 @@ def _words() -> Iterator[str]:
     yield f"| {ALLOWED} | the request is looked at: anything but 401 and 403 |"
     yield f"| {UNKNOWN} | 401 `unauthenticated` |"
     yield f"| {LACKING} | 403 `permission_denied`, with the permission of the row in `permission` |"
-    yield f"| {LOGIN} | 403 `session_required`: a person's login does it, an API key never |"
+    yield f"| {LOGIN} | 403 `session_required`: a person's login does it, an API key or a job never |"
     yield f"| {FOREIGN_SITE} | 403 `cross_site_request`: a cookie's request that another site made the browser send |"
     yield from ("", "| caller | is |", "|---|---|")
     for name, meaning in _MEANINGS.items():

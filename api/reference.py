@@ -7,38 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
-from typing import Final
 
 from api.app import BLUEPRINTS
 from api.auth.permissions import HOLDS, SESSION_ONLY, Permission, of_key
-from api.errors import OURS, STATUS
+from api.codes import codes
 from api.setting_meanings import MEANINGS
 from api.settings import read_settings
-from evidence.errors import EvidenceError
 from evidence.people import Role
-from fleet.errors import FleetError
-from keys.errors import CustodyError
-from repo_signing.errors import RepositoryError
-from rollout.errors import RolloutError
-from sbom.errors import SbomError
-from store.errors import StoreError
-
-ROOTS: Final[tuple[type[Exception], ...]] = (
-    EvidenceError,
-    FleetError,
-    CustodyError,
-    RepositoryError,
-    RolloutError,
-    SbomError,
-    StoreError,
-)
-
-
-def leaves() -> list[type[Exception]]:
-    """Every error of every room that can be raised."""
-    return list(chain.from_iterable(_below(root) for root in ROOTS))
 
 
 def page() -> str:
@@ -109,23 +85,11 @@ def _routes() -> Iterator[str]:
 
 def _errors() -> Iterator[str]:
     yield from ("## Error codes", "")
-    yield "Codes are stable; messages are for people and may change. Besides these, the API itself answers"
-    yield "`unauthenticated`, `permission_denied`, `session_required`, `wrong_organization`, `cross_site_request`,"
-    yield "`organization_required`, `organization_unavailable` (503),"
-    yield "`validation_failed`, `malformed_json`, `unsupported_media_type`, `invalid_cursor`, `precondition_failed`,"
-    yield "`invalid_idempotency_key`, `body_too_large`, `login_failed`, `too_many_failures`, `wrong_password`,"
-    yield "`weak_password`, `own_account`, `not_a_session`, `decision_not_found`, `unknown_root`,"
-    yield "`precondition_required`, `rate_limited` and `internal_error`."
-    yield from ("", "| code | status |", "|---|---|")
-    for error in sorted(leaves(), key=lambda one: str(one.code)):  # type: ignore[attr-defined]
-        status = 500 if error in OURS else STATUS[error]
-        yield f"| `{error.code}` | {status} |"  # type: ignore[attr-defined]
+    yield "Codes are stable; messages are for people and may change. Which of them a route may answer stands with the"
+    yield from ("route in `/openapi.json` and `/docs.md`.", "", "| code | status | meaning |", "|---|---|---|")
+    for name, code in codes().items():
+        yield f"| `{name}` | {', '.join(map(str, code.statuses))} | {code.meaning} |"
     yield ""
-
-
-def _below(root: type[Exception]) -> list[type[Exception]]:
-    below = root.__subclasses__()
-    return list(chain.from_iterable(_below(one) for one in below)) if below else [root]
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ EvidenceError
 ├── NoPublisherMatches       a job's identity is real, and nobody trusts it
 ├── IdTokenSpent             a job's identity token was exchanged already
 ├── IssuerUnreachable        an issuer's keys cannot be had
+└── LoginRefused             what a provider of logins says lets nobody in here
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from api.auth.gate import COOKIE, check_same_site
 from api.auth.login import check_password, log_in
 from api.auth.permissions import Permission
 from api.auth.second_factor import check_code
+from api.codes import LOGS_IN, PASSWORDS
 from api.errors import ApiError
 from api.operator.routes import (
     Body,
@@ -137,11 +138,11 @@ class ProfileChange(Body):
 class UserQuery(PageQuery):
     """Filters of the list; all given must hold."""
 
-    role: people.Role | None = None
+    role: people.Role | None = Field(None, description="of this role")
     kind: Literal["user", "service"] | None = Field(None, description="people, or automation accounts")
-    disabled: bool | None = None
+    disabled: bool | None = Field(None, description="disabled, or not")
     email: str | None = Field(None, max_length=254, description="the whole address, in whatever case")
-    sort: Literal["created_at", "-created_at"] = "created_at"
+    sort: Literal["created_at", "-created_at"] = Field("created_at", description="order; `-` for falling")
 
     def chosen(self) -> Chosen:
         """The filters that were given."""
@@ -166,7 +167,7 @@ class UserChange(Body):
     disabled: bool | None = None
 
 
-@api.on("POST", "/auth/login", LoggedIn, public=True)
+@api.on("POST", "/auth/login", LoggedIn, public=True, errors=(*LOGS_IN, "cross_site_request"))
 def login(body: Login) -> Response:
     """Log in with a password; the session comes as a cookie"""
     check_same_site(request)  # nobody is logged in as somebody else by a page they happen to visit
@@ -180,7 +181,7 @@ def login(body: Login) -> Response:
     return response
 
 
-@api.on("POST", "/auth/token", LoginToken, public=True)
+@api.on("POST", "/auth/token", LoginToken, public=True, errors=LOGS_IN)
 def create_login_token(body: Login) -> Response:
     """Log in to one organisation with a password; the session comes as a bearer token"""
     life = timedelta(hours=shared().settings.token_hours)
@@ -188,7 +189,7 @@ def create_login_token(body: Login) -> Response:
     return reply(LoginToken(token=secret, expires_at=session.expires_at, user=user(found)))
 
 
-@api.on("POST", "/auth/logout", None, status=204)
+@api.on("POST", "/auth/logout", None, status=204, errors=("not_a_session", "session_not_found"))
 def logout() -> Response:
     """End the session or token that this request was made with"""
     me = caller()
@@ -215,7 +216,7 @@ def get_profile() -> Response:
     return reply(user(caller().user))
 
 
-@api.on("PATCH", "/profile", User, person=True, tagged=True)
+@api.on("PATCH", "/profile", User, person=True, tagged=True, errors=(*PASSWORDS, "weak_password"))
 def patch_profile(body: ProfileChange) -> Response:
     """Change one's own name or password"""
     me, accounts, passwords = caller(), services().accounts, services().passwords
@@ -252,7 +253,15 @@ def list_users(query: UserQuery) -> Response:
     return reply_page(page([user(one) for one in found], query.limit, lambda item: item.id, total))
 
 
-@api.on("POST", "/users", NewUserAnswer, permission=Permission.USERS_ADMIN, status=201, shown_once="password")
+@api.on(
+    "POST",
+    "/users",
+    NewUserAnswer,
+    permission=Permission.USERS_ADMIN,
+    status=201,
+    shown_once="password",
+    errors=("user_exists", "weak_password"),
+)
 def create_user(body: NewUser) -> Response:
     """Make a user"""
     chosen = random_password() if body.password is None else acceptable(body.password)
@@ -273,13 +282,20 @@ def create_user(body: NewUser) -> Response:
     return reply(NewUserAnswer(**user(made).model_dump(), password=password), 201)
 
 
-@api.on("GET", "/users/{id}", User, permission=Permission.USERS_ADMIN)
+@api.on("GET", "/users/{id}", User, permission=Permission.USERS_ADMIN, errors=("user_not_found",))
 def get_user(path: IdPath) -> Response:
     """Show a user"""
     return reply(user(services().accounts.user(services().org, path.id)))
 
 
-@api.on("PATCH", "/users/{id}", User, permission=Permission.USERS_ADMIN, tagged=True)
+@api.on(
+    "PATCH",
+    "/users/{id}",
+    User,
+    permission=Permission.USERS_ADMIN,
+    tagged=True,
+    errors=("last_admin", "own_account", "user_not_found"),
+)
 def patch_user(path: IdPath, body: UserChange) -> Response:
     """Change a user's name or role, or disable them"""
     accounts, org = services().accounts, services().org

@@ -93,7 +93,15 @@ def list_api_keys(query: KeyQuery) -> Response:
     return reply_page(page([_shown(key, owner) for key, owner in found], query.limit, lambda item: item.id, total))
 
 
-@api.on("POST", "/api-keys", ApiKey, permission=Permission.API_KEYS_ADMIN, status=201, shown_once="key")
+@api.on(
+    "POST",
+    "/api-keys",
+    ApiKey,
+    permission=Permission.API_KEYS_ADMIN,
+    status=201,
+    shown_once="key",
+    errors=("scope_too_wide",),
+)
 def create_api_key(body: NewApiKey) -> Response:
     """Make an API key"""
     owner = caller().user
@@ -117,7 +125,15 @@ def create_api_key(body: NewApiKey) -> Response:
     return reply(_shown(key, owner, secret), 201)
 
 
-@api.on("POST", "/api-keys/{id}/rotate", ApiKey, permission=Permission.API_KEYS_ADMIN, status=201, shown_once="key")
+@api.on(
+    "POST",
+    "/api-keys/{id}/rotate",
+    ApiKey,
+    permission=Permission.API_KEYS_ADMIN,
+    status=201,
+    shown_once="key",
+    errors=("account_disabled", "api_key_not_found", "api_key_replaced", "not_your_key"),
+)
 def rotate_api_key(path: IdPath, body: KeyRotation) -> Response:
     """Replace an API key; the old one works for the overlap"""
     accounts = services().accounts
@@ -150,7 +166,9 @@ def rotate_api_key(path: IdPath, body: KeyRotation) -> Response:
     return reply(_shown(new, owner, secret), 201)
 
 
-@api.on("DELETE", "/api-keys/{id}", None, permission=Permission.API_KEYS_ADMIN, status=204)
+@api.on(
+    "DELETE", "/api-keys/{id}", None, permission=Permission.API_KEYS_ADMIN, status=204, errors=("api_key_not_found",)
+)
 def revoke_api_key(path: IdPath) -> Response:
     """Revoke an API key; it stops at once"""
     event = AuditEvent("api_key.revoked", path.id, caller().actor, now())

@@ -12,6 +12,7 @@ from flask import Response
 from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
+from api.codes import DRAFTS, READS
 from api.operator.draft_schemas import Draft
 from api.operator.drafts import MAX_DEADLINE_DAYS, ProductName, PublicKey
 from api.operator.rollout_schemas import ApproverSignature
@@ -88,7 +89,9 @@ class ToSign(BaseModel):
     decisions: dict[str, str]
 
 
-@api.on("GET", "/products/{product}", Product, permission=Permission.REPOSITORY_READ)
+@api.on(
+    "GET", "/products/{product}", Product, permission=Permission.REPOSITORY_READ, errors=(*READS, "invalid_target_path")
+)
 def get_product(path: ProductName) -> Response:
     """Show whether a product's waves are signed by its approvers or by the server"""
     artifact_path(path.product, "1", "any", "x")  # the grammar of products is that of paths
@@ -109,7 +112,14 @@ def get_product(path: ProductName) -> Response:
     return reply(Product(name=path.product, mode=mode, approvers=shown, claimed=claimed))
 
 
-@api.on("POST", "/repository/products/{product}/approvers", Draft, permission=Permission.REPOSITORY_WRITE, status=201)
+@api.on(
+    "POST",
+    "/repository/products/{product}/approvers",
+    Draft,
+    permission=Permission.REPOSITORY_WRITE,
+    status=201,
+    errors=(*DRAFTS, "invalid_target_path", "key_unsuitable"),
+)
 def appoint_approvers(path: ProductName, body: NewApprovers) -> Response:
     """Draft that a product's waves are signed by these approvers' own keys from now on"""
     keys = [key.model_dump(exclude_none=True) for key in body.keys]
@@ -120,7 +130,14 @@ def appoint_approvers(path: ProductName, body: NewApprovers) -> Response:
     return _drafted(draft)
 
 
-@api.on("POST", "/repository/products/{product}/managed", Draft, permission=Permission.REPOSITORY_WRITE, status=201)
+@api.on(
+    "POST",
+    "/repository/products/{product}/managed",
+    Draft,
+    permission=Permission.REPOSITORY_WRITE,
+    status=201,
+    errors=(*DRAFTS, "invalid_target_path"),
+)
 def dismiss_approvers(path: ProductName) -> Response:
     """Draft that the server signs a product's waves again"""
     return _drafted(services().repository.approvals.dismiss(path.product, by=caller().actor, now=now()))

@@ -1,4 +1,4 @@
-"""Artifacts and their SBOMs: upload, publish, look up, change what is said of them."""
+"""Artifacts: upload, publish, look up, change what is said of them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, BinaryIO, Literal, cast
 
-from flask import Response, request, send_file
+from flask import Response, request
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.auth.permissions import Permission
+from api.codes import AMENDS, PUBLISHES, TAKES_IN
 from api.operator.attestation_schemas import MAX_ATTESTATIONS, Attestation, attestation, attested
 from api.operator.draft_schemas import Draft, shown
 from api.operator.routes import (
@@ -31,8 +32,7 @@ from evidence.ids import is_id
 from evidence.model import AuditEvent
 from repo_signing.model import ArtifactRecord, NewArtifact, SbomRecord, SbomUpload, StagedBlob
 from repo_signing.offline import OfflineDraft
-from repo_signing.team_drafts import amend, attach, take_out, yank
-from sbom.model import SbomLimits
+from repo_signing.team_drafts import amend, take_out, yank
 from sbom.read import read_sbom
 from store.artifacts import ArtifactFilter, ArtifactState
 from store.errors import UnknownArtifact
@@ -44,12 +44,6 @@ Segment = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Labels = Annotated[dict[str, Annotated[str, StringConstraints(max_length=200)]], Field(max_length=50)]
 Notes = Annotated[str, StringConstraints(max_length=10_000)]
 MAX_SBOMS = 20
-SBOM_MEDIA_TYPES = (
-    "application/vnd.cyclonedx+json",
-    "application/vnd.cyclonedx+xml",
-    "application/spdx+json",
-    "text/spdx",
-)
 
 
 class By(BaseModel):
@@ -154,13 +148,15 @@ class Reason(Body):
 class ArtifactQuery(PageQuery):
     """Filters of the list; all given must hold."""
 
-    product: str | None = Field(None, max_length=100)
-    version: str | None = Field(None, max_length=100)
-    platform: str | None = Field(None, max_length=100)
-    channel: str | None = Field(None, max_length=100)
-    sha256: str | None = Field(None, max_length=64)
-    state: ArtifactState | None = None
-    sort: Literal["-created_at", "created_at", "product", "-product"] = "-created_at"
+    product: str | None = Field(None, max_length=100, description="of this product")
+    version: str | None = Field(None, max_length=100, description="of this version")
+    platform: str | None = Field(None, max_length=100, description="for this platform")
+    channel: str | None = Field(None, max_length=100, description="in this channel")
+    sha256: str | None = Field(None, max_length=64, description="with this SHA-256, lower-case hex")
+    state: ArtifactState | None = Field(None, description="in this state")
+    sort: Literal["-created_at", "created_at", "product", "-product"] = Field(
+        "-created_at", description="order; `-` for falling"
+    )
 
     def where(self) -> ArtifactFilter:
         """The filters as the index takes them."""
@@ -175,12 +171,6 @@ class ArtifactQuery(PageQuery):
         )
 
 
-class Sboms(BaseModel):
-    """The SBOMs of one artifact."""
-
-    items: list[Sbom]
-
-
 class DraftedArtifact(BaseModel):
     """The record to be signed, and its draft; null when it is signed already."""
 
@@ -188,7 +178,15 @@ class DraftedArtifact(BaseModel):
     draft: Draft | None
 
 
-@api.on("PUT", "/artifacts/content", Upload, permission=Permission.ARTIFACTS_PUBLISH, status=201, raw_body=True)
+@api.on(
+    "PUT",
+    "/artifacts/content",
+    Upload,
+    permission=Permission.ARTIFACTS_PUBLISH,
+    status=201,
+    raw_body=True,
+    errors=TAKES_IN,
+)
 def upload_content() -> Response:
     """Take in the bytes of an artifact, SBOM or attestation"""
     staged = services().repository.stage(
@@ -197,7 +195,9 @@ def upload_content() -> Response:
     return reply(Upload(upload_id=staged.upload_id, sha256=staged.sha256, length=staged.length), 201)
 
 
-@api.on("POST", "/artifacts", Artifact, permission=Permission.ARTIFACTS_PUBLISH, status=201, also=(200,))
+@api.on(
+    "POST", "/artifacts", Artifact, permission=Permission.ARTIFACTS_PUBLISH, status=201, also=(200,), errors=PUBLISHES
+)
 def publish_artifact(body: Publish) -> Response:
     """Sign an uploaded artifact, its SBOMs and attestations into the repository"""
     record, created = services().repository.publish(wanted(body), now=now())
@@ -215,14 +215,20 @@ def list_artifacts(query: ArtifactQuery) -> Response:
     return reply_page(page(shown, query.limit, lambda item: order.place(item.id, item.product), total))
 
 
-@api.on("GET", "/artifacts/{id}", Artifact, permission=Permission.ARTIFACTS_READ)
+@api.on("GET", "/artifacts/{id}", Artifact, permission=Permission.ARTIFACTS_READ, errors=("artifact_not_found",))
 def get_artifact(path: IdPath) -> Response:
     """Show one artifact"""
     return reply(artifact(artifact_named(path.id)))
 
 
 @api.on(
-    "PATCH", "/artifacts/{id}", Artifact, permission=Permission.ARTIFACTS_WRITE, accepted=DraftedArtifact, tagged=True
+    "PATCH",
+    "/artifacts/{id}",
+    Artifact,
+    permission=Permission.ARTIFACTS_WRITE,
+    accepted=DraftedArtifact,
+    tagged=True,
+    errors=AMENDS,
 )
 def patch_artifact(path: IdPath, body: ArtifactChange) -> Response:
     """Change an artifact's notes and labels; of a claimed product as a draft for its team"""
@@ -236,7 +242,14 @@ def patch_artifact(path: IdPath, body: ArtifactChange) -> Response:
     return reply(artifact(changed))
 
 
-@api.on("POST", "/artifacts/{id}/yank", Artifact, permission=Permission.ARTIFACTS_YANK, accepted=DraftedArtifact)
+@api.on(
+    "POST",
+    "/artifacts/{id}/yank",
+    Artifact,
+    permission=Permission.ARTIFACTS_YANK,
+    accepted=DraftedArtifact,
+    errors=AMENDS,
+)
 def yank_artifact(path: IdPath, body: Reason) -> Response:
     """Mark an artifact as not to be installed any more; of a claimed product as a draft for its team"""
     record = artifact_named(path.id)
@@ -247,65 +260,30 @@ def yank_artifact(path: IdPath, body: Reason) -> Response:
     return reply(artifact(yanked))
 
 
-@api.on("POST", "/artifacts/{id}/withdraw", Artifact, permission=Permission.ARTIFACTS_YANK, accepted=DraftedArtifact)
+@api.on(
+    "POST",
+    "/artifacts/{id}/withdraw",
+    Artifact,
+    permission=Permission.ARTIFACTS_YANK,
+    accepted=DraftedArtifact,
+    errors=AMENDS,
+)
 def withdraw_artifact(path: IdPath, body: Reason) -> Response:
     """Take an artifact out of the repository for good; its record stays"""
     return _taken_out(path, body, revoke=False)
 
 
-@api.on("POST", "/artifacts/{id}/revoke", Artifact, permission=Permission.ARTIFACTS_YANK, accepted=DraftedArtifact)
+@api.on(
+    "POST",
+    "/artifacts/{id}/revoke",
+    Artifact,
+    permission=Permission.ARTIFACTS_YANK,
+    accepted=DraftedArtifact,
+    errors=AMENDS,
+)
 def revoke_artifact(path: IdPath, body: Reason) -> Response:
     """Withdraw an artifact and make devices that run it leave it"""
     return _taken_out(path, body, revoke=True)
-
-
-@api.on(
-    "PUT",
-    "/artifacts/{id}/sboms",
-    Sbom,
-    permission=Permission.SBOMS_WRITE,
-    status=201,
-    raw_body=True,
-    accepted=DraftedArtifact,
-)
-def attach_sbom(path: IdPath) -> Response:
-    """Sign an SBOM beside an artifact that stands; of a claimed product as a draft for its team"""
-    record = artifact_named(path.id)
-    repository = services().repository
-    staged = repository.stage(
-        cast("BinaryIO", request.stream), limit=SbomLimits().length, expected=request.content_length
-    )
-    upload = _examined(staged)
-    if is_claimed(record):
-        return drafted_edit(record, attach(upload))
-    signed = repository.attach_sbom(record.path, upload, by=caller().actor, now=now())
-    return reply(_sbom(next(one for one in signed.sboms if one.sha256 == staged.sha256)), 201)
-
-
-@api.on("GET", "/artifacts/{id}/sboms", Sboms, permission=Permission.SBOMS_READ)
-def list_sboms(path: IdPath) -> Response:
-    """List an artifact's SBOMs"""
-    return reply(Sboms(items=[_sbom(one) for one in artifact_named(path.id).sboms]))
-
-
-@api.on(
-    "GET",
-    "/sboms/{id}",
-    None,
-    permission=Permission.SBOMS_READ,
-    media_types=(
-        "application/vnd.cyclonedx+json",
-        "application/vnd.cyclonedx+xml",
-        "application/spdx+json",
-        "text/spdx",
-    ),
-)
-def get_sbom(path: IdPath) -> Response:
-    """Download an SBOM as it was sent, in its own content type"""
-    record = services().artifacts.sbom(path.id)
-    blob = services().repository.blob_path(record.sha256)
-    name = record.path.rsplit("/", 1)[-1]
-    return send_file(blob, mimetype=record.media_type, as_attachment=True, download_name=name, etag=record.sha256)
 
 
 def wanted(body: Publish) -> NewArtifact:
@@ -324,7 +302,7 @@ def wanted(body: Publish) -> NewArtifact:
         notes=body.notes,
         labels=body.labels,
         security=body.security,
-        sboms=tuple(_examined(repository.staged(upload)) for upload in body.sboms),
+        sboms=tuple(examined(repository.staged(upload)) for upload in body.sboms),
         attestations=attested(
             repository, [repository.staged(upload) for upload in body.attestations], artifact_sha256=staged.sha256
         ),
@@ -354,7 +332,7 @@ def artifact(record: ArtifactRecord) -> Artifact:
         withdrawn=None
         if withdrawn is None
         else Withdrawn(reason=withdrawn.reason, by=_by(withdrawn.by), at=withdrawn.at, revoked=withdrawn.revoked),
-        sboms=[_sbom(one) for one in record.sboms],
+        sboms=[shown_sbom(one) for one in record.sboms],
         attestations=[attestation(one) for one in record.attestations],
     )
 
@@ -395,7 +373,8 @@ def _by(actor: Any) -> By:
     return By(kind=actor.kind.value, id=actor.id, name=actor.name)
 
 
-def _sbom(record: SbomRecord) -> Sbom:
+def shown_sbom(record: SbomRecord) -> Sbom:
+    """An SBOM as the API shows it."""
     return Sbom(
         id=record.id,
         target_path=record.path,
@@ -417,7 +396,8 @@ def artifact_named(id_or_path: str) -> ArtifactRecord:
     return found
 
 
-def _examined(staged: StagedBlob) -> SbomUpload:
+def examined(staged: StagedBlob) -> SbomUpload:
+    """A staged SBOM with what is found in it; raises SbomError."""
     with services().repository.open_staged(staged) as stream:
         facts = read_sbom(stream)
     return SbomUpload(

@@ -8,13 +8,20 @@ from flask import Response, request, send_file
 from pydantic import BaseModel
 
 from api.auth.permissions import Permission
+from api.codes import AMENDS, EXAMINES, READS, TAKES_IN
 from api.operator.artifacts import DraftedArtifact, artifact_named, drafted_edit, is_claimed
 from api.operator.attestation_schemas import Attestation, attestation, attested
-from api.operator.routes import IdPath, Routes, caller, now, reply, services
+from api.operator.routes import BYTES, IdPath, Routes, caller, now, reply, services
 from repo_signing.team_drafts import attach
 from sbom.attestation_model import ATTESTATION_LIMITS
 
 api = Routes("attestations", "Artifacts")
+
+MEDIA_TYPES = (
+    "application/vnd.dsse.envelope.v1+json",
+    "application/vnd.dev.sigstore.bundle.v0.3+json",
+    "application/vnd.dev.sigstore.bundle+json",
+)
 
 
 class Attestations(BaseModel):
@@ -30,7 +37,9 @@ class Attestations(BaseModel):
     permission=Permission.ATTESTATIONS_WRITE,
     status=201,
     raw_body=True,
+    takes=(BYTES, *MEDIA_TYPES),
     accepted=DraftedArtifact,
+    errors=(*AMENDS, *TAKES_IN, *EXAMINES),
 )
 def attach_attestation(path: IdPath) -> Response:
     """Sign an attestation beside an artifact, of a claimed product as a draft; the same one again is examined anew"""
@@ -46,7 +55,13 @@ def attach_attestation(path: IdPath) -> Response:
     return reply(attestation(next(one for one in signed.attestations if one.sha256 == staged.sha256)), 201)
 
 
-@api.on("GET", "/artifacts/{id}/attestations", Attestations, permission=Permission.ATTESTATIONS_READ)
+@api.on(
+    "GET",
+    "/artifacts/{id}/attestations",
+    Attestations,
+    permission=Permission.ATTESTATIONS_READ,
+    errors=("artifact_not_found",),
+)
 def list_attestations(path: IdPath) -> Response:
     """List an artifact's attestations"""
     return reply(Attestations(items=[attestation(one) for one in artifact_named(path.id).attestations]))
@@ -57,11 +72,8 @@ def list_attestations(path: IdPath) -> Response:
     "/attestations/{id}",
     None,
     permission=Permission.ATTESTATIONS_READ,
-    media_types=(
-        "application/vnd.dsse.envelope.v1+json",
-        "application/vnd.dev.sigstore.bundle.v0.3+json",
-        "application/vnd.dev.sigstore.bundle+json",
-    ),
+    media_types=MEDIA_TYPES,
+    errors=(*READS, "attestation_not_found", "requested_range_not_satisfiable"),
 )
 def get_attestation(path: IdPath) -> Response:
     """Download an attestation as it was sent, in its own content type"""

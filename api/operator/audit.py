@@ -39,13 +39,13 @@ class Event(BaseModel):
 class EventQuery(PageQuery):
     """Filters of the trail."""
 
-    subject: str | None = Field(None, max_length=200)
-    tag: str | None = Field(None, max_length=100, description="this tag and those below it")
+    subject: str | None = Field(None, max_length=200, description="id of what it happened to")
+    tag: str | None = Field(None, max_length=100, description="a tag, with all below it: `rollout`, `rollout.wave`")
     actor: str | None = Field(None, max_length=200, description="id of who did it")
-    since: Moment | None = None
+    since: Moment | None = Field(None, description="not before this moment")
     until: Moment | None = Field(None, description="not at or after this moment")
     after_seq: int = Field(0, ge=0, description="only events behind this number")
-    sort: Literal["seq", "-seq"] = "seq"
+    sort: Literal["seq", "-seq"] = Field("seq", description="order; `-` for falling")
 
     def where(self) -> EventFilter:
         """The filters as the log takes them."""

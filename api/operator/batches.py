@@ -8,6 +8,7 @@ from flask import Response, request
 from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
+from api.codes import PUBLISHES, TAKES_IN
 from api.operator.artifacts import Publish, Upload, wanted
 from api.operator.frames import frames
 from api.operator.routes import Body, Routes, now, reply, services
@@ -85,6 +86,7 @@ class Uploads(BaseModel):
     Published,
     permission=Permission.ARTIFACTS_PUBLISH,
     body_limit=MAX_BODY_BYTES,
+    errors=(*PUBLISHES, "batch_refused"),
 )
 def publish_batch(body: Batch) -> Response:
     """Sign up to 10,000 uploaded artifacts and their SBOMs in one commit"""
@@ -101,7 +103,15 @@ def publish_batch(body: Batch) -> Response:
     return reply(answer)
 
 
-@api.on("PUT", "/artifacts/contents", Uploads, permission=Permission.ARTIFACTS_PUBLISH, status=201, raw_body=True)
+@api.on(
+    "PUT",
+    "/artifacts/contents",
+    Uploads,
+    permission=Permission.ARTIFACTS_PUBLISH,
+    status=201,
+    raw_body=True,
+    errors=(*TAKES_IN, "invalid_record"),
+)
 def upload_contents() -> Response:
     """Take in many small files at once, each behind its length as 8 bytes, big-endian"""
     stream = cast("BinaryIO", request.stream)

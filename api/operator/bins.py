@@ -6,6 +6,7 @@ from flask import Response
 from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
+from api.codes import SIGNS
 from api.operator.routes import Body, Routes, caller, now, reply, services
 from repo_signing.roles import BIN_BITS, MAX_BIN_BITS
 
@@ -27,7 +28,13 @@ class Rebinned(BaseModel):
     targets: int
 
 
-@api.on("POST", "/repository/rebin", Rebinned, permission=Permission.REPOSITORY_WRITE)
+@api.on(
+    "POST",
+    "/repository/rebin",
+    Rebinned,
+    permission=Permission.REPOSITORY_WRITE,
+    errors=(*SIGNS, "invalid_draft", "wrong_layout"),
+)
 def rebin_repository(body: Rebin) -> Response:
     """Spread all targets over another number of bins"""
     repository = services().repository

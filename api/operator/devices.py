@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
 from api.auth.rates import Policy
+from api.codes import READS
 from api.errors import ApiError
 from api.operator.artifacts import Labels, Reason
 from api.operator.routes import (
@@ -30,10 +31,9 @@ from api.operator.routes import (
     services,
     shared,
 )
-from fleet import model
+from fleet import model, service
 from fleet.enrol import EnrolRequest, enrol
 from fleet.rules import online
-from fleet.service import create_token, delete_device, delete_token, revoke_device
 from fleet.token import parse_token_text
 from store.order import Order
 
@@ -77,12 +77,14 @@ class Device(BaseModel):
 class DeviceQuery(PageQuery):
     """Filters of the list; all given must hold."""
 
-    status: model.DeviceStatus | None = None
-    platform: str | None = Field(None, max_length=100)
-    group: str | None = Field(None, max_length=100)
+    status: model.DeviceStatus | None = Field(None, description="in this status")
+    platform: str | None = Field(None, max_length=100, description="of this platform")
+    group: str | None = Field(None, max_length=100, description="in the group of this name")
     name: str | None = Field(None, max_length=100, description="part of the name")
     label: str | None = Field(None, max_length=500, pattern="^[^=]+=", description="a label it has: `name=value`")
-    sort: Literal["created_at", "-created_at", "name", "-name"] = "created_at"
+    sort: Literal["created_at", "-created_at", "name", "-name"] = Field(
+        "created_at", description="order; `-` for falling"
+    )
 
     def filters(self) -> dict[str, str]:
         """The filters that were given."""
@@ -159,24 +161,38 @@ def list_devices(query: DeviceQuery) -> Response:
     return reply_page(page(shown, query.limit, lambda item: order.place(item.id, item.name), total))
 
 
-@api.on("GET", "/devices/{id}", Device, permission=Permission.DEVICES_READ)
+@api.on("GET", "/devices/{id}", Device, permission=Permission.DEVICES_READ, errors=("device_not_found",))
 def get_device(path: IdPath) -> Response:
     """Show one device, by id or name"""
     return reply(device(services().fleet.device(services().org, path.id)))
 
 
-@api.on("POST", "/devices/{id}/revoke", Device, permission=Permission.DEVICES_REVOKE)
-def revoke(path: IdPath, body: Reason) -> Response:
+@api.on(
+    "POST",
+    "/devices/{id}/revoke",
+    Device,
+    permission=Permission.DEVICES_REVOKE,
+    errors=("device_not_found", "device_revoked"),
+)
+def revoke_device(path: IdPath, body: Reason) -> Response:
     """Revoke a device: its credentials stop at once, on open connections too"""
     by, org = caller().actor, services().org
-    return reply(device(revoke_device(services().fleet, org, path.id, body.reason, by=by, now=now())))
+    return reply(device(service.revoke_device(services().fleet, org, path.id, body.reason, by=by, now=now())))
 
 
-@api.on("DELETE", "/devices/{id}", None, permission=Permission.DEVICES_DELETE, status=204, tagged=True)
-def delete(path: IdPath) -> Response:
+@api.on(
+    "DELETE",
+    "/devices/{id}",
+    None,
+    permission=Permission.DEVICES_DELETE,
+    status=204,
+    tagged=True,
+    errors=("device_not_found",),
+)
+def delete_device(path: IdPath) -> Response:
     """Delete a device; only its audit trail stays"""
     check_match(device(services().fleet.device(services().org, path.id)))
-    delete_device(services().fleet, services().org, path.id, by=caller().actor, now=now())
+    service.delete_device(services().fleet, services().org, path.id, by=caller().actor, now=now())
     return reply(None)
 
 
@@ -189,10 +205,18 @@ def list_enroll_tokens(query: PageQuery) -> Response:
     return reply_page(page([_token(one) for one in found], query.limit, lambda item: item.id, total))
 
 
-@api.on("POST", "/enroll-tokens", Token, permission=Permission.ENROLL_TOKENS_ADMIN, status=201, shown_once="token")
+@api.on(
+    "POST",
+    "/enroll-tokens",
+    Token,
+    permission=Permission.ENROLL_TOKENS_ADMIN,
+    status=201,
+    shown_once="token",
+    errors=(*READS, "group_not_found", "invalid_fleet_input", "wrong_group_kind"),
+)
 def create_enroll_token(body: NewToken) -> Response:
     """Make an enrolment token"""
-    token, text = create_token(
+    token, text = service.create_token(
         services().fleet,
         services().org,
         name=body.name,
@@ -207,14 +231,39 @@ def create_enroll_token(body: NewToken) -> Response:
     return reply(_token(token, text), 201)
 
 
-@api.on("DELETE", "/enroll-tokens/{id}", None, permission=Permission.ENROLL_TOKENS_ADMIN, status=204)
+@api.on(
+    "DELETE",
+    "/enroll-tokens/{id}",
+    None,
+    permission=Permission.ENROLL_TOKENS_ADMIN,
+    status=204,
+    errors=("enroll_token_not_found",),
+)
 def delete_enroll_token(path: IdPath) -> Response:
     """Delete an enrolment token; devices that used it stay"""
-    delete_token(services().fleet, services().org, path.id, by=caller().actor, now=now())
+    service.delete_token(services().fleet, services().org, path.id, by=caller().actor, now=now())
     return reply(None)
 
 
-@api.on("POST", "/enroll", Enrolled, public=True, status=201, policy=Policy.ENROLMENTS, once=True)
+@api.on(
+    "POST",
+    "/enroll",
+    Enrolled,
+    public=True,
+    status=201,
+    policy=Policy.ENROLMENTS,
+    once=True,
+    errors=(
+        *READS,
+        "device_ca_unusable",
+        "device_exists",
+        "device_revoked",
+        "enrolment_refused",
+        "invalid_certificate_request",
+        "invalid_fleet_input",
+        "unknown_root",
+    ),
+)
 def enroll_device(body: Enrolment) -> Response:
     """Let a device in: token and certificate request for a certificate and the trusted root"""
     # Whose token it is decides the organisation, before anything is made of it.

@@ -10,6 +10,7 @@ from flask import Response, request
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.auth.permissions import Permission
+from api.codes import DRAFTS, PUBLISHES, READS, SIGNS
 from api.operator.artifacts import DraftedArtifact, Publish, drafted, wanted
 from api.operator.draft_schemas import Draft, Keyid, RoleName, shown
 from api.operator.routes import Body, IdPath, Routes, caller, check_match, now, reply, services
@@ -107,23 +108,30 @@ class Claims(BaseModel):
 class ProductName(BaseModel):
     """A product named in the path."""
 
-    product: str = Field(max_length=100)
+    product: str = Field(max_length=100, description="name of the product")
 
 
 class PayloadPath(BaseModel):
     """One role of one draft."""
 
-    id: str = Field(max_length=200)
-    role: str = Field(max_length=120)
+    id: str = Field(max_length=200, description="id of the draft")
+    role: str = Field(max_length=120, description="a role of its parts, such as `root`")
 
 
-@api.on("GET", "/repository/drafts", Drafts, permission=Permission.REPOSITORY_READ)
+@api.on("GET", "/repository/drafts", Drafts, permission=Permission.REPOSITORY_READ, errors=READS)
 def list_drafts() -> Response:
     """List what waits for signatures"""
     return reply(Drafts(items=[shown(one, whole=False) for one in services().repository.drafts.all()]))
 
 
-@api.on("POST", "/repository/drafts", Draft, permission=Permission.REPOSITORY_WRITE, status=201)
+@api.on(
+    "POST",
+    "/repository/drafts",
+    Draft,
+    permission=Permission.REPOSITORY_WRITE,
+    status=201,
+    errors=(*DRAFTS, "key_unsuitable"),
+)
 def create_draft(body: NewDraft) -> Response:
     """Draft a new version of root, targets or a product's role"""
     drafts = services().repository.drafts
@@ -144,7 +152,9 @@ def create_draft(body: NewDraft) -> Response:
     return reply(shown(draft, whole=True), 201)
 
 
-@api.on("GET", "/repository/drafts/{id}", Draft, permission=Permission.REPOSITORY_READ)
+@api.on(
+    "GET", "/repository/drafts/{id}", Draft, permission=Permission.REPOSITORY_READ, errors=(*READS, "draft_not_found")
+)
 def get_draft(path: IdPath) -> Response:
     """Show a draft with the exact bytes to sign"""
     return reply(shown(services().repository.drafts.get(path.id), whole=True))
@@ -156,6 +166,7 @@ def get_draft(path: IdPath) -> Response:
     None,
     permission=Permission.REPOSITORY_READ,
     media_types=("application/octet-stream",),
+    errors=(*READS, "draft_not_found"),
 )
 def get_payload(path: PayloadPath) -> Response:
     """Download the exact bytes to sign of one role"""
@@ -165,7 +176,13 @@ def get_payload(path: PayloadPath) -> Response:
     raise UnknownDraft(f"the draft {path.id} has no role {path.role!r}; `publish repo draft show` names its roles")
 
 
-@api.on("POST", "/repository/drafts/{id}/signatures", Signed, permission=Permission.REPOSITORY_SIGN)
+@api.on(
+    "POST",
+    "/repository/drafts/{id}/signatures",
+    Signed,
+    permission=Permission.REPOSITORY_SIGN,
+    errors=(*DRAFTS, "approvers_sign", "signature_refused"),
+)
 def sign_draft(path: IdPath, body: Signatures) -> Response:
     """Add signatures; the last one that was missing commits the change"""
     draft, serial = services().repository.drafts.sign(path.id, body.signatures, now=now())
@@ -174,7 +191,7 @@ def sign_draft(path: IdPath, body: Signatures) -> Response:
     return reply(Signed(draft=shown(draft, whole=False), serial=serial))
 
 
-@api.on("POST", "/repository/drafts/{id}/rebase", Draft, permission=Permission.REPOSITORY_WRITE)
+@api.on("POST", "/repository/drafts/{id}/rebase", Draft, permission=Permission.REPOSITORY_WRITE, errors=DRAFTS)
 def rebase_draft(path: IdPath) -> Response:
     """Make a draft anew from the repository as it is; its signatures are dropped"""
     draft = services().repository.drafts.rebase(path.id, now=now())
@@ -182,7 +199,15 @@ def rebase_draft(path: IdPath) -> Response:
     return reply(shown(draft, whole=True))
 
 
-@api.on("DELETE", "/repository/drafts/{id}", None, permission=Permission.REPOSITORY_WRITE, status=204, tagged=True)
+@api.on(
+    "DELETE",
+    "/repository/drafts/{id}",
+    None,
+    permission=Permission.REPOSITORY_WRITE,
+    status=204,
+    tagged=True,
+    errors=(*READS, "draft_not_found"),
+)
 def drop_draft(path: IdPath) -> Response:
     """Forget a draft"""
     if request.if_match and not request.if_match.star_tag:  # else one that cannot be read could not be dropped
@@ -192,7 +217,14 @@ def drop_draft(path: IdPath) -> Response:
     return reply(None)
 
 
-@api.on("POST", "/repository/rotations", Drafts, permission=Permission.REPOSITORY_WRITE, status=201)
+@api.on(
+    "POST",
+    "/repository/rotations",
+    Drafts,
+    permission=Permission.REPOSITORY_WRITE,
+    status=201,
+    errors=(*DRAFTS, "key_exists", "key_unsuitable"),
+)
 def rotate_keys(body: Rotation) -> Response:
     """Make new online keys and draft that they replace the old ones"""
     drafts = services().repository.drafts.rotate(
@@ -203,14 +235,20 @@ def rotate_keys(body: Rotation) -> Response:
     return reply(Drafts(items=[shown(one, whole=True) for one in drafts]), 201)
 
 
-@api.on("POST", "/repository/rotations/end", OverlapEnded, permission=Permission.REPOSITORY_WRITE)
+@api.on(
+    "POST",
+    "/repository/rotations/end",
+    OverlapEnded,
+    permission=Permission.REPOSITORY_WRITE,
+    errors=(*SIGNS, "rotation_not_due"),
+)
 def end_overlap() -> Response:
     """End the overlap of a rotation: the old online keys sign no more"""
     serial, retired = services().repository.drafts.end_overlap(by=caller().actor, now=now())
     return reply(OverlapEnded(serial=serial, retired=retired))
 
 
-@api.on("GET", "/repository/products", Claims, permission=Permission.REPOSITORY_READ)
+@api.on("GET", "/repository/products", Claims, permission=Permission.REPOSITORY_READ, errors=READS)
 def list_claims() -> Response:
     """List products that are signed by their teams' own keys"""
     found = services().repository.drafts.claims()
@@ -218,7 +256,14 @@ def list_claims() -> Response:
     return reply(Claims(items=items))
 
 
-@api.on("POST", "/repository/products", Draft, permission=Permission.REPOSITORY_WRITE, status=201)
+@api.on(
+    "POST",
+    "/repository/products",
+    Draft,
+    permission=Permission.REPOSITORY_WRITE,
+    status=201,
+    errors=(*DRAFTS, "invalid_target_path", "key_unsuitable"),
+)
 def claim_product(body: NewClaim) -> Response:
     """Draft that a product is signed by its team's own keys, or by other ones"""
     keys = [key.model_dump(exclude_none=True) for key in body.keys]
@@ -229,7 +274,14 @@ def claim_product(body: NewClaim) -> Response:
     return reply(shown(draft, whole=True), 201)
 
 
-@api.on("POST", "/repository/products/{product}/release", Draft, permission=Permission.REPOSITORY_WRITE, status=201)
+@api.on(
+    "POST",
+    "/repository/products/{product}/release",
+    Draft,
+    permission=Permission.REPOSITORY_WRITE,
+    status=201,
+    errors=(*DRAFTS, "invalid_target_path"),
+)
 def release_product(path: ProductName) -> Response:
     """Draft that the server signs a product again"""
     draft = services().repository.drafts.release(path.product, by=caller().actor, now=now())
@@ -237,7 +289,15 @@ def release_product(path: ProductName) -> Response:
     return reply(shown(draft, whole=True), 201)
 
 
-@api.on("POST", "/artifacts/drafts", DraftedArtifact, permission=Permission.ARTIFACTS_PUBLISH, status=201, also=(200,))
+@api.on(
+    "POST",
+    "/artifacts/drafts",
+    DraftedArtifact,
+    permission=Permission.ARTIFACTS_PUBLISH,
+    status=201,
+    also=(200,),
+    errors=(*PUBLISHES, *DRAFTS),
+)
 def draft_artifact(body: Publish) -> Response:
     """Draft an artifact of a claimed product for its team to sign"""
     record, draft = services().repository.drafts.draft_publish(wanted(body), now=now())

@@ -8,6 +8,7 @@ from flask import Response
 from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
+from api.codes import EXCLUDES
 from api.errors import ApiError
 from api.operator.artifacts import By, Segment
 from api.operator.routes import (
@@ -74,7 +75,7 @@ class Pin(Body):
 class PinQuery(Body):
     """Which pin of a device is meant."""
 
-    product: Segment
+    product: Segment = Field(description="whose pin it is")
 
 
 @api.on("GET", "/exclusions", Page[Exclusion], permission=Permission.EXCLUSIONS_READ)
@@ -86,7 +87,14 @@ def list_exclusions(query: PageQuery) -> Response:
     return reply_page(page(shown, query.limit, lambda item: item.id, len(found) if query.total else None))
 
 
-@api.on("POST", "/exclusions", Exclusion, permission=Permission.EXCLUSIONS_WRITE, status=201)
+@api.on(
+    "POST",
+    "/exclusions",
+    Exclusion,
+    permission=Permission.EXCLUSIONS_WRITE,
+    status=201,
+    errors=(*EXCLUDES, "group_unknown"),
+)
 def create_exclusion(body: NewExclusion) -> Response:
     """Keep a version, a package or everything away from a device, a group or everybody, from now on"""
     org = services().org
@@ -108,14 +116,14 @@ def create_exclusion(body: NewExclusion) -> Response:
     return reply(_shown(made), 201)
 
 
-@api.on("DELETE", "/exclusions/{id}", None, permission=Permission.EXCLUSIONS_WRITE, status=204)
+@api.on("DELETE", "/exclusions/{id}", None, permission=Permission.EXCLUSIONS_WRITE, status=204, errors=EXCLUDES)
 def delete_exclusion(path: IdPath) -> Response:
     """Take an exclusion or a pin back"""
     services().exclusions.lift(services().org, path.id, by=caller().actor, now=now())
     return reply(None)
 
 
-@api.on("PUT", "/devices/{id}/pin", Exclusion, permission=Permission.EXCLUSIONS_WRITE)
+@api.on("PUT", "/devices/{id}/pin", Exclusion, permission=Permission.EXCLUSIONS_WRITE, errors=EXCLUDES)
 def pin_device(path: IdPath, body: Pin) -> Response:
     """Let a device take one version of a product and no other; takes the place of its pin before"""
     org = services().org
@@ -133,7 +141,7 @@ def pin_device(path: IdPath, body: Pin) -> Response:
     return reply(_shown(made))
 
 
-@api.on("DELETE", "/devices/{id}/pin", None, permission=Permission.EXCLUSIONS_WRITE, status=204)
+@api.on("DELETE", "/devices/{id}/pin", None, permission=Permission.EXCLUSIONS_WRITE, status=204, errors=EXCLUDES)
 def unpin_device(path: IdPath, query: PinQuery) -> Response:
     """Take a device's pin of a product back"""
     org = services().org

@@ -89,7 +89,7 @@ def list_freezes(query: PageQuery) -> Response:
     return reply_page(page(shown, query.limit, lambda item: item.id, len(found) if query.total else None))
 
 
-@api.on("POST", "/freeze-windows", Freeze, permission=Permission.FREEZES_WRITE, status=201)
+@api.on("POST", "/freeze-windows", Freeze, permission=Permission.FREEZES_WRITE, status=201, errors=("invalid_freeze",))
 def create_freeze(body: NewFreeze) -> Response:
     """Let no wave open in a span of time, or in a part of every week"""
     made = services().freezes.freeze(
@@ -105,7 +105,14 @@ def create_freeze(body: NewFreeze) -> Response:
     return reply(_freeze(made), 201)
 
 
-@api.on("DELETE", "/freeze-windows/{id}", None, permission=Permission.FREEZES_WRITE, status=204)
+@api.on(
+    "DELETE",
+    "/freeze-windows/{id}",
+    None,
+    permission=Permission.FREEZES_WRITE,
+    status=204,
+    errors=("freeze_not_found",),
+)
 def delete_freeze(path: IdPath) -> Response:
     """Take a freeze window out of the calendar"""
     services().freezes.lift(services().org, path.id, by=caller().actor, now=now())
@@ -122,7 +129,14 @@ def list_templates() -> Response:
     return reply(TemplateList(items=[*built_in, *(_template(one) for one in services().templates.all(services().org))]))
 
 
-@api.on("POST", "/rollout-templates", Template, permission=Permission.ROLLOUTS_CREATE, status=201)
+@api.on(
+    "POST",
+    "/rollout-templates",
+    Template,
+    permission=Permission.ROLLOUTS_CREATE,
+    status=201,
+    errors=("invalid_template",),
+)
 def create_template(body: NewTemplate) -> Response:
     """Store a template"""
     made = templates.create_template(
@@ -137,7 +151,14 @@ def create_template(body: NewTemplate) -> Response:
     return reply(_template(made), 201)
 
 
-@api.on("DELETE", "/rollout-templates/{id}", None, permission=Permission.ROLLOUTS_CREATE, status=204)
+@api.on(
+    "DELETE",
+    "/rollout-templates/{id}",
+    None,
+    permission=Permission.ROLLOUTS_CREATE,
+    status=204,
+    errors=("template_not_found",),
+)
 def delete_template(path: IdPath) -> Response:
     """Delete a template, by name; rollouts made of it stay as they are"""
     templates.delete_template(services().templates, services().org, path.id, by=caller().actor, now=now())

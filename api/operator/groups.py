@@ -76,11 +76,18 @@ class GroupChange(Body):
 class MemberPath(BaseModel):
     """A group and a device, each by id or name."""
 
-    id: str = Field(max_length=200)
-    device: str = Field(max_length=200)
+    id: str = Field(max_length=200, description="id or name of the group")
+    device: str = Field(max_length=200, description="id or name of the device")
 
 
-@api.on("POST", "/groups", Group, permission=Permission.GROUPS_WRITE, status=201)
+@api.on(
+    "POST",
+    "/groups",
+    Group,
+    permission=Permission.GROUPS_WRITE,
+    status=201,
+    errors=("group_exists", "group_not_found", "invalid_fleet_input", "invalid_selector"),
+)
 def create_group(body: NewGroup) -> Response:
     """Make a group"""
     made = service.create_group(
@@ -103,13 +110,26 @@ def list_groups(query: PageQuery) -> Response:
     return reply_page(page([group(one) for one in found], query.limit, lambda item: item.id, total))
 
 
-@api.on("GET", "/groups/{id}", Group, permission=Permission.GROUPS_READ)
+@api.on("GET", "/groups/{id}", Group, permission=Permission.GROUPS_READ, errors=("group_not_found",))
 def get_group(path: IdPath) -> Response:
     """Show one group"""
     return _reply(services().fleet.group(services().org, path.id))
 
 
-@api.on("PATCH", "/groups/{id}", Group, permission=Permission.GROUPS_WRITE, tagged=True)
+@api.on(
+    "PATCH",
+    "/groups/{id}",
+    Group,
+    permission=Permission.GROUPS_WRITE,
+    tagged=True,
+    errors=(
+        "group_changed",
+        "group_not_found",
+        "invalid_fleet_input",
+        "invalid_selector",
+        "wrong_group_kind",
+    ),
+)
 def patch_group(path: IdPath, body: GroupChange) -> Response:
     """Change a group's description or selector"""
     fleet, org = services().fleet, services().org
@@ -127,7 +147,15 @@ def patch_group(path: IdPath, body: GroupChange) -> Response:
     return _reply(changed)
 
 
-@api.on("DELETE", "/groups/{id}", None, permission=Permission.GROUPS_WRITE, status=204, tagged=True)
+@api.on(
+    "DELETE",
+    "/groups/{id}",
+    None,
+    permission=Permission.GROUPS_WRITE,
+    status=204,
+    tagged=True,
+    errors=("group_changed", "group_in_use", "group_not_found"),
+)
 def delete_group(path: IdPath) -> Response:
     """Delete a group that no rollout under way, enrolment token or selector names"""
     fleet, org = services().fleet, services().org
@@ -136,7 +164,7 @@ def delete_group(path: IdPath) -> Response:
     return reply(None)
 
 
-@api.on("GET", "/groups/{id}/devices", Page[Device], permission=Permission.GROUPS_READ)
+@api.on("GET", "/groups/{id}/devices", Page[Device], permission=Permission.GROUPS_READ, errors=("group_not_found",))
 def list_members(path: IdPath, query: PageQuery) -> Response:
     """List the devices of a group"""
     fleet, org = services().fleet, services().org
@@ -146,14 +174,28 @@ def list_members(path: IdPath, query: PageQuery) -> Response:
     return reply_page(page([device(one) for one in found], query.limit, lambda item: item.id, total))
 
 
-@api.on("PUT", "/groups/{id}/devices/{device}", None, permission=Permission.GROUPS_WRITE, status=204)
+@api.on(
+    "PUT",
+    "/groups/{id}/devices/{device}",
+    None,
+    permission=Permission.GROUPS_WRITE,
+    status=204,
+    errors=("device_not_found", "group_not_found", "wrong_group_kind"),
+)
 def add_member(path: MemberPath) -> Response:
     """Put a device into a static group"""
     service.join_group(services().fleet, services().org, path.id, path.device, by=caller().actor, now=now())
     return reply(None)
 
 
-@api.on("DELETE", "/groups/{id}/devices/{device}", None, permission=Permission.GROUPS_WRITE, status=204)
+@api.on(
+    "DELETE",
+    "/groups/{id}/devices/{device}",
+    None,
+    permission=Permission.GROUPS_WRITE,
+    status=204,
+    errors=("device_not_found", "group_not_found", "wrong_group_kind"),
+)
 def remove_member(path: MemberPath) -> Response:
     """Take a device out of a static group"""
     service.leave_group(services().fleet, services().org, path.id, path.device, by=caller().actor, now=now())

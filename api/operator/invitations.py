@@ -72,7 +72,7 @@ class NewInvitation(Body):
 class InvitationQuery(PageQuery):
     """Filter of the list."""
 
-    state: people.InvitationState | None = None
+    state: people.InvitationState | None = Field(None, description="in this state")
 
 
 class Acceptance(Body):
@@ -92,7 +92,15 @@ def list_invitations(query: InvitationQuery) -> Response:
     return reply_page(page([_shown(one) for one in found], query.limit, lambda item: item.id, total))
 
 
-@api.on("POST", "/invitations", Invitation, permission=Permission.USERS_ADMIN, status=201, shown_once="code")
+@api.on(
+    "POST",
+    "/invitations",
+    Invitation,
+    permission=Permission.USERS_ADMIN,
+    status=201,
+    shown_once="code",
+    errors=("role_too_high", "user_exists"),
+)
 def create_invitation(body: NewInvitation) -> Response:
     """Invite somebody; hand the code on yourself, no mail is sent"""
     me = caller()
@@ -114,7 +122,9 @@ def create_invitation(body: NewInvitation) -> Response:
     return reply(_shown(made, secret.text), 201)
 
 
-@api.on("DELETE", "/invitations/{id}", None, permission=Permission.USERS_ADMIN, status=204)
+@api.on(
+    "DELETE", "/invitations/{id}", None, permission=Permission.USERS_ADMIN, status=204, errors=("invitation_not_found",)
+)
 def revoke_invitation(path: IdPath) -> Response:
     """Revoke an invitation; its code is worthless at once"""
     event = AuditEvent("invitation.revoked", path.id, caller().actor, now())
@@ -122,7 +132,14 @@ def revoke_invitation(path: IdPath) -> Response:
     return reply(None)
 
 
-@api.on("POST", "/auth/accept-invitation", accounts.User, public=True, status=201)
+@api.on(
+    "POST",
+    "/auth/accept-invitation",
+    accounts.User,
+    public=True,
+    status=201,
+    errors=("invitation_refused", "user_exists", "weak_password"),
+)
 def accept_invitation(body: Acceptance) -> Response:
     """Make the account one was invited to; log in with it afterwards"""
     kept = shared().invitations

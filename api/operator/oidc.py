@@ -14,6 +14,7 @@ from api.auth.federation import account_of, admission_of, linked
 from api.auth.gate import COOKIE
 from api.auth.login import begin_session
 from api.auth.oidc import LOGIN_LIFE, Finished, OidcClient
+from api.codes import ASKS_PROVIDER, COMES_BY_PROVIDER, PASSWORDS
 from api.errors import ApiError
 from api.operator.accounts import LoginToken, Password, check_own_password, user
 from api.operator.routes import PREFIX, Body, Routes, caller, installation, now, reply, serve_as, services, shared
@@ -45,7 +46,9 @@ def _place(text: str) -> str:
 class BrowserLogin(Body):
     """Where to go after the login: a path of this server."""
 
-    next: Annotated[str, Field(max_length=500), AfterValidator(_place)] = f"{PREFIX}/auth/me"
+    next: Annotated[
+        str, Field(max_length=500, description="path of this server to go on at"), AfterValidator(_place)
+    ] = f"{PREFIX}/auth/me"
 
 
 class ProviderAnswer(BaseModel):
@@ -53,10 +56,10 @@ class ProviderAnswer(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    code: str | None = Field(None, max_length=_MANY)
-    state: str | None = Field(None, max_length=_MANY)
-    iss: str | None = Field(None, max_length=2048)
-    error: str | None = Field(None, max_length=200)
+    code: str | None = Field(None, max_length=_MANY, description="what the provider gives for a login that went well")
+    state: str | None = Field(None, max_length=_MANY, description="what the login was begun with")
+    iss: str | None = Field(None, max_length=2048, description="the provider itself (RFC 9207)")
+    error: str | None = Field(None, max_length=200, description="why there is no login")
 
 
 class NativeLogin(Body):
@@ -132,7 +135,7 @@ class Unlink(Body):
     subject: str = Field(max_length=255)
 
 
-@api.on("GET", "/auth/oidc", None, public=True, status=302)
+@api.on("GET", "/auth/oidc", None, public=True, status=302, errors=ASKS_PROVIDER)
 def begin_oidc_login(query: BrowserLogin) -> Response:
     """Send the browser to the provider"""
     begun = _client().begin(_callback(), org=services().org, now=now(), then=query.next)
@@ -143,7 +146,7 @@ def begin_oidc_login(query: BrowserLogin) -> Response:
     return response
 
 
-@api.on("GET", "/auth/oidc/callback", None, public=True, status=303)
+@api.on("GET", "/auth/oidc/callback", None, public=True, status=303, errors=COMES_BY_PROVIDER)
 def finish_oidc_login(query: ProviderAnswer) -> Response:
     """Take the provider's answer; the session comes as a cookie"""
     client, handle = _client(), request.cookies.get(_FLOW_COOKIE)
@@ -162,20 +165,20 @@ def finish_oidc_login(query: ProviderAnswer) -> Response:
     return response
 
 
-@api.on("POST", "/auth/oidc/authorize", NativeLoginBegun, public=True)
+@api.on("POST", "/auth/oidc/authorize", NativeLoginBegun, public=True, errors=ASKS_PROVIDER)
 def begin_native_login(body: NativeLogin) -> Response:
     """Begin a login of a program on the person's machine (RFC 8252)"""
     begun = _client().begin(body.redirect_uri, org=services().org, now=now())
     return reply(NativeLoginBegun(authorization_url=begun.url, handle=begun.handle, expires_at=now() + LOGIN_LIFE))
 
 
-@api.on("POST", "/auth/oidc/token", LoginToken, public=True)
+@api.on("POST", "/auth/oidc/token", LoginToken, public=True, errors=COMES_BY_PROVIDER)
 def finish_native_login(body: NativeAnswer) -> Response:
     """Exchange the provider's answer for a bearer token"""
     return _token(_answered(body))
 
 
-@api.on("POST", "/auth/oidc/device", DeviceLoginBegun, public=True)
+@api.on("POST", "/auth/oidc/device", DeviceLoginBegun, public=True, errors=(*ASKS_PROVIDER, "login_refused"))
 def begin_device_login(body: DeviceLogin) -> Response:
     """Begin a login that goes on in a browser elsewhere (RFC 8628)"""
     del body
@@ -192,7 +195,13 @@ def begin_device_login(body: DeviceLogin) -> Response:
     )
 
 
-@api.on("POST", "/auth/oidc/device/token", LoginToken, public=True)
+@api.on(
+    "POST",
+    "/auth/oidc/device/token",
+    LoginToken,
+    public=True,
+    errors=(*COMES_BY_PROVIDER, "authorization_pending", "slow_down"),
+)
 def finish_device_login(body: DeviceAnswer) -> Response:
     """Get a bearer token once the person said yes; 400 `authorization_pending` until then"""
     return _token(_client().finish_by_device(body.handle, now=now()))
@@ -207,7 +216,7 @@ def list_own_identities() -> Response:
     return reply(LinkedIdentities(items=shown))
 
 
-@api.on("POST", "/profile/identities", LinkedIdentity, status=201, person=True)
+@api.on("POST", "/profile/identities", LinkedIdentity, status=201, person=True, errors=(*PASSWORDS, *COMES_BY_PROVIDER))
 def link_own_identity(body: NewIdentity) -> Response:
     """Link one's account to who one is at the provider; needs the password, if there is one"""
     me = caller()
@@ -218,7 +227,9 @@ def link_own_identity(body: NewIdentity) -> Response:
     return reply(LinkedIdentity(issuer=newcomer.issuer, subject=newcomer.subject, linked_at=now()), 201)
 
 
-@api.on("POST", "/profile/identities/unlink", None, status=204, person=True)
+@api.on(
+    "POST", "/profile/identities/unlink", None, status=204, person=True, errors=("identity_not_found", "last_way_in")
+)
 def unlink_own_identity(body: Unlink) -> Response:
     """Log in by this identity no more; needs a password to log in by"""
     me = caller()

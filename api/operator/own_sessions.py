@@ -49,7 +49,7 @@ def list_own_sessions(query: PageQuery) -> Response:
     return reply_page(page(shown[: query.limit + 1], query.limit, lambda item: item.id, total))
 
 
-@api.on("DELETE", "/profile/sessions/{id}", None, status=204, person=True)
+@api.on("DELETE", "/profile/sessions/{id}", None, status=204, person=True, errors=("session_not_found",))
 def end_own_session(path: IdPath) -> Response:
     """End one of one's own logins at once"""
     me = caller()

@@ -8,6 +8,7 @@ from flask import Response, request
 from pydantic import BaseModel, Field
 
 from api.auth.gate import check_same_site
+from api.codes import SIGNS
 from api.operator import accounts
 from api.operator.accounts import Email, Name, Password
 from api.operator.routes import Body, Routes, installation, now, reply
@@ -39,7 +40,22 @@ class Registered(BaseModel):
     user: accounts.User
 
 
-@api.on("POST", "/auth/register", Registered, public=True, status=201)
+@api.on(
+    "POST",
+    "/auth/register",
+    Registered,
+    public=True,
+    status=201,
+    errors=(
+        *SIGNS,
+        "cross_site_request",
+        "org_exists",
+        "registration_closed",
+        "setup_code_refused",
+        "user_exists",
+        "weak_password",
+    ),
+)
 def register_organisation(body: Registration) -> Response:
     """Register the first organisation and its admin; off afterwards, unless the server is open"""
     check_same_site(request)

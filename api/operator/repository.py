@@ -8,6 +8,7 @@ from flask import Response
 from pydantic import BaseModel
 
 from api.auth.permissions import Permission
+from api.codes import READS, SIGNS
 from api.operator.routes import Body, Routes, caller, now, reply, services
 from evidence.model import AuditEvent
 from repo_signing.model import Overlap
@@ -105,7 +106,7 @@ class Checked(BaseModel):
     findings: list[Finding]
 
 
-@api.on("GET", "/repository", Repository, permission=Permission.REPOSITORY_READ)
+@api.on("GET", "/repository", Repository, permission=Permission.REPOSITORY_READ, errors=READS)
 def get_repository() -> Response:
     """Show the repository's state and the expiry of every role"""
     status = services().repository.status(now=now())
@@ -137,14 +138,21 @@ def get_repository() -> Response:
     return reply(answer)
 
 
-@api.on("GET", "/repository/root", None, permission=Permission.REPOSITORY_READ, media_types=("application/json",))
+@api.on(
+    "GET",
+    "/repository/root",
+    None,
+    permission=Permission.REPOSITORY_READ,
+    media_types=("application/json",),
+    errors=READS,
+)
 def get_root() -> Response:
     """Download the current root metadata"""
     repository = services().repository
     return Response(repository.root_with_sha256(repository.root_sha256()), mimetype="application/json")
 
 
-@api.on("POST", "/repository/refresh", Refreshed, permission=Permission.REPOSITORY_WRITE)
+@api.on("POST", "/repository/refresh", Refreshed, permission=Permission.REPOSITORY_WRITE, errors=SIGNS)
 def refresh_repository(body: Refresh) -> Response:
     """Sign anew what is due, and timestamp and snapshot in any case"""
     roles = services().repository.refresh(now=now(), force=True, accept_clock=body.accept_clock)
@@ -154,7 +162,7 @@ def refresh_repository(body: Refresh) -> Response:
     return reply(Refreshed(serial=services().repository.serial(), roles=list(roles)))
 
 
-@api.on("POST", "/repository/check", Checked, permission=Permission.REPOSITORY_WRITE)
+@api.on("POST", "/repository/check", Checked, permission=Permission.REPOSITORY_WRITE, errors=SIGNS)
 def check_repository(body: Check) -> Response:
     """Check the repository against its own metadata and the index, and mend it when asked"""
     by = caller().actor

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
 from api.bundle import bundle_files
+from api.codes import READS, SIGNS
 from api.life import collect
 from api.operator.routes import Body, Routes, caller, now, reply, services
 
@@ -40,7 +41,7 @@ class Bundle(BaseModel):
     files: dict[str, str]
 
 
-@api.on("POST", "/repository/gc", Collection, permission=Permission.REPOSITORY_WRITE)
+@api.on("POST", "/repository/gc", Collection, permission=Permission.REPOSITORY_WRITE, errors=SIGNS)
 def collect_repository(body: Collect) -> Response:
     """Take away metadata and bytes that no client can ask for any more"""
     outcome = collect(services(), now=now(), dry_run=body.dry_run, by=caller().actor)
@@ -55,7 +56,7 @@ def collect_repository(body: Collect) -> Response:
     )
 
 
-@api.on("GET", "/repository/bundle", Bundle, permission=Permission.REPOSITORY_READ)
+@api.on("GET", "/repository/bundle", Bundle, permission=Permission.REPOSITORY_READ, errors=READS)
 def get_bundle() -> Response:
     """Show what a client starts from: root, addresses, map.json (TAP 4) and the fingerprint to compare"""
     status = services().repository.status(now=now())

@@ -20,6 +20,7 @@ api = Routes("resets", "Accounts")
     accounts.NewUserAnswer,
     permission=Permission.USERS_ADMIN,
     shown_once="password",
+    errors=("no_password", "own_account", "user_not_found"),
 )
 def reset_password(path: IdPath) -> Response:
     """Give somebody a one-time password; their logins end"""

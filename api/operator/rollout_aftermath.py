@@ -8,6 +8,7 @@ from flask import Response
 from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
+from api.codes import MOVES, PLANS, READS
 from api.operator.artifacts import Reason, Segment
 from api.operator.plan_schemas import Budget, DeviceRequirement, RetryPolicy, TemplateCall, WavePlan, Window
 from api.operator.rollout_schemas import NewRollout, Rollout, rollout
@@ -80,14 +81,16 @@ class Recounted(BaseModel):
     waves: list[WaveTally]
 
 
-@api.on("POST", "/rollouts/{id}/roll-back", Rollout, permission=Permission.ROLLOUTS_ABORT)
+@api.on("POST", "/rollouts/{id}/roll-back", Rollout, permission=Permission.ROLLOUTS_ABORT, errors=MOVES)
 def roll_back_rollout(path: IdPath, body: Reason) -> Response:
     """Call devices back from a rollout that has ended: each returns to what it ran before"""
     _aftermath().roll_back(services().org, path.id, reason=body.reason, by=caller().actor, now=now())
     return reply(_shown(path.id))
 
 
-@api.on("POST", "/rollouts/{id}/clone", Rollout, permission=Permission.ROLLOUTS_CREATE, status=201)
+@api.on(
+    "POST", "/rollouts/{id}/clone", Rollout, permission=Permission.ROLLOUTS_CREATE, status=201, errors=(*PLANS, *MOVES)
+)
 def clone_rollout(path: IdPath, body: CloneRollout) -> Response:
     """Make another rollout like this one, with changes"""
     source = services().rollout_store.get(services().org, path.id)
@@ -101,7 +104,9 @@ def clone_rollout(path: IdPath, body: CloneRollout) -> Response:
     return _handed_in(made.id, submit=body.submit)
 
 
-@api.on("POST", "/rollouts/{id}/rerun", Rollout, permission=Permission.ROLLOUTS_CREATE, status=201)
+@api.on(
+    "POST", "/rollouts/{id}/rerun", Rollout, permission=Permission.ROLLOUTS_CREATE, status=201, errors=(*PLANS, *MOVES)
+)
 def rerun_rollout(path: IdPath, body: Rerun) -> Response:
     """Run a rollout that has ended once more, for devices that failed or never got it"""
     refuse_ignoring_freezes(aftermath.request_of(services().rollout_store.get(services().org, path.id)))
@@ -109,7 +114,13 @@ def rerun_rollout(path: IdPath, body: Rerun) -> Response:
     return _handed_in(made.id, submit=not body.draft)
 
 
-@api.on("GET", "/rollouts/{id}/recount", Recounted, permission=Permission.ROLLOUTS_READ)
+@api.on(
+    "GET",
+    "/rollouts/{id}/recount",
+    Recounted,
+    permission=Permission.ROLLOUTS_READ,
+    errors=(*READS, "rollout_not_found"),
+)
 def recount_rollout(path: IdPath) -> Response:
     """Check a rollout: counters against devices, history against state, state against what is served"""
     found = _aftermath().recount(services().org, path.id, services().rollout_store)

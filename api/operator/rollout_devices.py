@@ -55,8 +55,8 @@ class DeviceStep(BaseModel):
 class StepQuery(PageQuery):
     """Filters of a rollout's devices; all given must hold. `format=csv`, or `Accept: text/csv`, gives one CSV."""
 
-    wave: int | None = Field(None, ge=1, le=500)
-    progress: model.Progress | None = None
+    wave: int | None = Field(None, ge=1, le=500, description="of this wave")
+    progress: model.Progress | None = Field(None, description="that came so far")
     code: str | None = Field(None, pattern=r"^[a-z0-9_]{0,64}$", description="failure code as the device told it")
     format: Literal["json", "csv"] | None = Field(None, description="`csv`: all that the filters leave, as `text/csv`")
 
@@ -64,7 +64,7 @@ class StepQuery(PageQuery):
 class FailureQuery(Body):
     """Of one wave only."""
 
-    wave: int | None = Field(None, ge=1, le=500)
+    wave: int | None = Field(None, ge=1, le=500, description="of this wave")
 
 
 class FailureReason(BaseModel):
@@ -86,7 +86,14 @@ class Failures(BaseModel):
     more: int
 
 
-@api.on("GET", "/rollouts/{id}/devices", Page[DeviceStep], permission=Permission.ROLLOUTS_READ)
+@api.on(
+    "GET",
+    "/rollouts/{id}/devices",
+    Page[DeviceStep],
+    media_types=(CSV,),
+    permission=Permission.ROLLOUTS_READ,
+    errors=("rollout_not_found",),
+)
 def list_rollout_devices(path: IdPath, query: StepQuery) -> Response:
     """List the devices that reported, each with its last step"""
     org, stored = services().org, services().rollout_store
@@ -102,7 +109,7 @@ def list_rollout_devices(path: IdPath, query: StepQuery) -> Response:
     return reply_page(page(_steps(services(), path.id, found), query.limit, lambda item: item.device_id, total))
 
 
-@api.on("GET", "/rollouts/{id}/failures", Failures, permission=Permission.ROLLOUTS_READ)
+@api.on("GET", "/rollouts/{id}/failures", Failures, permission=Permission.ROLLOUTS_READ, errors=("rollout_not_found",))
 def list_rollout_failures(path: IdPath, query: FailureQuery) -> Response:
     """Group the devices that failed by why"""
     org, stored = services().org, services().rollout_store

@@ -37,7 +37,13 @@ class PermitShown(BaseModel):
     expires_at: datetime
 
 
-@api.on("GET", "/rollouts/{id}/permits", Page[PermitShown], permission=Permission.ROLLOUTS_READ)
+@api.on(
+    "GET",
+    "/rollouts/{id}/permits",
+    Page[PermitShown],
+    permission=Permission.ROLLOUTS_READ,
+    errors=("rollout_not_found",),
+)
 def list_rollout_permits(path: IdPath, query: PageQuery) -> Response:
     """List who may update now, by value of the budget's label"""
     org = services().org

@@ -8,6 +8,7 @@ from flask import Response
 from pydantic import BaseModel
 
 from api.auth.permissions import Permission
+from api.codes import PLANS
 from api.operator.rollout_schemas import NewRollout, PlanShown
 from api.operator.rollouts import request_of
 from api.operator.routes import IdPath, Routes, caller, now, reply, services
@@ -81,14 +82,14 @@ class PreviewShown(BaseModel):
     notes: list[FindingShown]
 
 
-@api.on("POST", "/rollouts/preview", PreviewShown, permission=Permission.ROLLOUTS_READ)
+@api.on("POST", "/rollouts/preview", PreviewShown, permission=Permission.ROLLOUTS_READ, errors=PLANS)
 def preview_plan(body: NewRollout) -> Response:
     """Foresee a plan: who would get it, when, how many, and what blocks; nothing is stored"""
     found = services().previews.of_plan(services().org, request_of(body), by=caller().actor, now=now())
     return reply(_shown(found))
 
 
-@api.on("GET", "/rollouts/{id}/preview", PreviewShown, permission=Permission.ROLLOUTS_READ)
+@api.on("GET", "/rollouts/{id}/preview", PreviewShown, permission=Permission.ROLLOUTS_READ, errors=PLANS)
 def preview_rollout(path: IdPath) -> Response:
     """Foresee the rest of a rollout: who is next, when, how many, and what blocks"""
     return reply(_shown(services().previews.of_rollout(services().org, path.id, now())))

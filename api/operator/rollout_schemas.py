@@ -198,11 +198,13 @@ class Rollout(BaseModel):
 class RolloutQuery(PageQuery):
     """Filters of the list; all given must hold. `group` is one that a wave of the rollout is for."""
 
-    state: model.State | None = None
-    product: str | None = Field(None, max_length=100)
-    channel: str | None = Field(None, pattern=NAME)
-    group: str | None = Field(None, pattern=NAME)
-    sort: Literal["-created_at", "created_at", "product", "-product"] = "-created_at"
+    state: model.State | None = Field(None, description="in this state")
+    product: str | None = Field(None, max_length=100, description="of this product")
+    channel: str | None = Field(None, pattern=NAME, description="in this channel")
+    group: str | None = Field(None, pattern=NAME, description="with a wave for this group")
+    sort: Literal["-created_at", "created_at", "product", "-product"] = Field(
+        "-created_at", description="the order; `-` turns it round"
+    )
 
 
 class ApproverSignature(Body):
@@ -241,7 +243,7 @@ class Abort(Reason):
 class WavePath(IdPath):
     """A wave of a rollout, counted from 1."""
 
-    number: int = Field(ge=1, le=500)
+    number: int = Field(ge=1, le=500, description="place of the wave in the plan, from 1")
 
 
 class DecisionQuery(Body):

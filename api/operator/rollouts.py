@@ -7,6 +7,7 @@ from datetime import timedelta
 from flask import Response
 
 from api.auth.permissions import Permission
+from api.codes import MOVES, PLANS, READS
 from api.errors import ApiError, from_domain
 from api.operator.approvals import take_signature, to_be_signed, waits_for_signatures
 from api.operator.artifacts import Reason
@@ -48,7 +49,7 @@ from store.rollout_lists import RolloutFilter, place
 api = Routes("rollouts", "Rollouts")
 
 
-@api.on("POST", "/rollouts", Rollout, permission=Permission.ROLLOUTS_CREATE, status=201)
+@api.on("POST", "/rollouts", Rollout, permission=Permission.ROLLOUTS_CREATE, status=201, errors=(*PLANS, *MOVES))
 def create_rollout(body: CreateRollout) -> Response:
     """Make a rollout and submit it"""
     made = services().rollouts.create(services().org, request_of(body), by=caller().actor, now=now())
@@ -70,13 +71,20 @@ def list_rollouts(query: RolloutQuery) -> Response:
     return reply_page(page(shown, query.limit, lambda item: places[item.id], total))
 
 
-@api.on("GET", "/rollouts/{id}", Rollout, permission=Permission.ROLLOUTS_READ)
+@api.on("GET", "/rollouts/{id}", Rollout, permission=Permission.ROLLOUTS_READ, errors=(*READS, "rollout_not_found"))
 def get_rollout(path: IdPath) -> Response:
     """Show one rollout, and why it does not move"""
     return reply(_shown(path.id))
 
 
-@api.on("PATCH", "/rollouts/{id}", Rollout, permission=Permission.ROLLOUTS_CREATE, tagged=True)
+@api.on(
+    "PATCH",
+    "/rollouts/{id}",
+    Rollout,
+    permission=Permission.ROLLOUTS_CREATE,
+    tagged=True,
+    errors=(*PLANS, *MOVES),
+)
 def edit_rollout(path: IdPath, body: NewRollout) -> Response:
     """Replace the plan of a rollout that has not started; approvals are cleared"""
     check_match(_shown(path.id))
@@ -85,14 +93,20 @@ def edit_rollout(path: IdPath, body: NewRollout) -> Response:
     return reply(_shown(path.id))
 
 
-@api.on("POST", "/rollouts/{id}/submit", Rollout, permission=Permission.ROLLOUTS_CREATE)
+@api.on("POST", "/rollouts/{id}/submit", Rollout, permission=Permission.ROLLOUTS_CREATE, errors=(*PLANS, *MOVES))
 def submit_rollout(path: IdPath) -> Response:
     """Submit a draft"""
     services().rollouts.submit(services().org, path.id, by=caller().actor, now=now())
     return reply(_shown(path.id))
 
 
-@api.on("POST", "/rollouts/{id}/approve", Rollout, permission=Permission.ROLLOUTS_APPROVE)
+@api.on(
+    "POST",
+    "/rollouts/{id}/approve",
+    Rollout,
+    permission=Permission.ROLLOUTS_APPROVE,
+    errors=(*MOVES, "approval_refused", "draft_moved", "draft_not_found", "invalid_draft", "signature_refused"),
+)
 def approve_rollout(path: IdPath, body: Approve) -> Response:
     """Say yes to one wave of exactly this plan"""
     found = services().rollout_store.get(services().org, path.id)
@@ -106,28 +120,34 @@ def approve_rollout(path: IdPath, body: Approve) -> Response:
     return reply(_shown(path.id))
 
 
-@api.on("POST", "/rollouts/{id}/advance", Rollout, permission=Permission.ROLLOUTS_RESUME)
+@api.on("POST", "/rollouts/{id}/advance", Rollout, permission=Permission.ROLLOUTS_RESUME, errors=MOVES)
 def advance_rollout(path: IdPath) -> Response:
     """Open the wave that waits for an operator's word"""
     services().rollouts.advance(services().org, path.id, by=caller().actor, now=now())
     return reply(_shown(path.id))
 
 
-@api.on("POST", "/rollouts/{id}/refuse", Rollout, permission=Permission.ROLLOUTS_APPROVE)
+@api.on(
+    "POST",
+    "/rollouts/{id}/refuse",
+    Rollout,
+    permission=Permission.ROLLOUTS_APPROVE,
+    errors=(*MOVES, "approval_refused"),
+)
 def refuse_rollout(path: IdPath, body: Reason) -> Response:
     """Say no to the plan: it becomes a draft again"""
     services().rollouts.refuse(services().org, path.id, reason=body.reason, by=caller().actor, now=now())
     return reply(_shown(path.id))
 
 
-@api.on("POST", "/rollouts/{id}/pause", Rollout, permission=Permission.ROLLOUTS_PAUSE)
+@api.on("POST", "/rollouts/{id}/pause", Rollout, permission=Permission.ROLLOUTS_PAUSE, errors=MOVES)
 def pause_rollout(path: IdPath, body: Reason) -> Response:
     """Pause: devices that have started may finish, nobody new starts"""
     services().rollouts.pause(services().org, path.id, reason=body.reason, by=caller().actor, now=now())
     return reply(_shown(path.id))
 
 
-@api.on("POST", "/rollouts/{id}/resume", Rollout, permission=Permission.ROLLOUTS_RESUME)
+@api.on("POST", "/rollouts/{id}/resume", Rollout, permission=Permission.ROLLOUTS_RESUME, errors=MOVES)
 def resume_rollout(path: IdPath, body: Reason) -> Response:
     """Go on where it was; after a failed wave this takes an approver"""
     approver = Permission.ROLLOUTS_APPROVE in caller().permissions
@@ -137,7 +157,9 @@ def resume_rollout(path: IdPath, body: Reason) -> Response:
     return reply(_shown(path.id))
 
 
-@api.on("POST", "/rollouts/{id}/retry", Rollout, permission=Permission.ROLLOUTS_RETRY)
+@api.on(
+    "POST", "/rollouts/{id}/retry", Rollout, permission=Permission.ROLLOUTS_RETRY, errors=(*MOVES, "device_not_found")
+)
 def retry_rollout(path: IdPath, body: Retry) -> Response:
     """Offer the release again to devices that failed, now or later"""
     devices = [services().fleet.device(services().org, name).id for name in body.devices or ()]
@@ -146,14 +168,14 @@ def retry_rollout(path: IdPath, body: Retry) -> Response:
     return reply(_shown(path.id))
 
 
-@api.on("POST", "/rollouts/{id}/abort", Rollout, permission=Permission.ROLLOUTS_ABORT)
+@api.on("POST", "/rollouts/{id}/abort", Rollout, permission=Permission.ROLLOUTS_ABORT, errors=MOVES)
 def abort_rollout(path: IdPath, body: Abort) -> Response:
     """End a rollout: stop, or take devices back to what they ran"""
     services().rollouts.abort(services().org, path.id, reason=body.reason, mode=body.mode, by=caller().actor, now=now())
     return reply(_shown(path.id))
 
 
-@api.on("GET", "/rollouts/{id}/events", Page[Event], permission=Permission.ROLLOUTS_READ)
+@api.on("GET", "/rollouts/{id}/events", Page[Event], permission=Permission.ROLLOUTS_READ, errors=("rollout_not_found",))
 def list_rollout_events(path: IdPath, query: PageQuery) -> Response:
     """List what happened to a rollout, oldest first"""
     org, audit, where = services().org, services().audit, EventFilter(subject=path.id)
@@ -169,6 +191,7 @@ def list_rollout_events(path: IdPath, query: PageQuery) -> Response:
     None,
     permission=Permission.ROLLOUTS_READ,
     media_types=("application/json",),
+    errors=(*MOVES, "decision_not_found", "invalid_draft"),
 )
 def get_decision(path: WavePath, query: DecisionQuery) -> Response:
     """Download the decision of a wave's group byte for byte; before it opens, what approvers have to sign"""

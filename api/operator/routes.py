@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any, Final, Generic, TypeVar, cast
+from typing import Annotated, Any, Final, Generic, TypeVar, cast, get_type_hints
 
 import orjson
 from flask import Response, current_app, g, request
@@ -20,6 +20,7 @@ from api.auth.gate import Caller
 from api.auth.permissions import SESSION_ONLY, Permission
 from api.auth.rates import Policy
 from api.auth.source import source_of
+from api.codes import Kind, by_status, of_route
 from api.errors import ApiError
 from api.installation import Installation
 from api.wiring import Shared, Wavegate
@@ -28,6 +29,7 @@ PREFIX: Final = "/api/v1"
 MAX_PAGE: Final = 200
 _MARK: Final = 12  # characters before the place in a cursor
 _NO_FILTERS: Final = frozenset({"cursor", "limit", "total"})  # they may differ from page to page
+BYTES: Final = "application/octet-stream"
 
 View = TypeVar("View", bound=Callable[..., Response])
 Item = TypeVar("Item")
@@ -78,7 +80,7 @@ class Error(BaseModel):
     def model_json_schema(  # type: ignore[override]  # what `cache` makes takes the same arguments
         cls, *told: Any, **more: Any
     ) -> dict[str, Any]:
-        """Made once: every route names it nine times, and that was a third of the server's start."""
+        """Made once: every route names it a dozen times, and that was a third of the server's start."""
         return super().model_json_schema(*told, **more)
 
 
@@ -101,14 +103,15 @@ class PageQuery(Body):
 class IdPath(BaseModel):
     """A resource named in the path."""
 
-    id: str = Field(max_length=200)
+    id: str = Field(max_length=200, description="its id, or its name where names are unique")
 
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
     """What a route demands. ``permission`` None and ``public`` False means: any signed-in caller.
 
-    ``person``: by their own login, for it is about themselves; no API key.
+    ``person``: by their own login, for it is about themselves; no API key. ``codes`` are the errors it may answer,
+    ``media_types`` what it answers besides, or instead of, its JSON.
     """
 
     permission: Permission | None
@@ -120,6 +123,8 @@ class Declaration:
     person: bool = False
     once: bool = False
     tagged: bool = False
+    codes: tuple[str, ...] = ()
+    media_types: tuple[str, ...] = ()
 
     @property
     def session_only(self) -> bool:
@@ -146,6 +151,7 @@ class Routes(APIBlueprint):
         also: Sequence[int] = (),
         accepted: type[BaseModel] | None = None,
         raw_body: bool = False,
+        takes: Sequence[str] = (BYTES,),
         media_types: Sequence[str] = (),
         shown_once: str | None = None,
         body_limit: int | None = None,
@@ -153,6 +159,7 @@ class Routes(APIBlueprint):
         person: bool = False,
         once: bool | None = None,
         tagged: bool = False,
+        errors: Collection[str] = (),
     ) -> Callable[[View], View]:
         """Declare ``method rule``.
 
@@ -163,6 +170,8 @@ class Routes(APIBlueprint):
             also: Further statuses with the same answer.
             accepted: Answer of status 202, when the change waits for somebody else.
             raw_body: The body is bytes, streamed to the view and not read before.
+            takes: Media types of a raw body; the bytes are looked at, and not the header.
+            media_types: What is answered instead of JSON, or besides it where the caller asks for it.
             shown_once: Field of the answer that holds a secret, kept nowhere.
             body_limit: Bytes of the largest JSON body, where the setting is too small by its nature.
             policy: What requests are counted as, where method and body do not tell.
@@ -171,6 +180,7 @@ class Routes(APIBlueprint):
                 every POST that is not public: a login's answer is a secret, and a second login harms nobody.
             tagged: The view compares ``If-Match`` with what it changes (:func:`check_match`). Where nothing has an
                 ``ETag`` that could be read before, the gate refuses every tag, and lets ``*`` pass.
+            errors: Codes of the errors that this route raises itself; see ``api/codes.py`` for those of all.
         """
         declaration = Declaration(
             permission,
@@ -188,17 +198,12 @@ class Routes(APIBlueprint):
             if answer is not None:
                 responses[str(code)] = answer
             elif media_types:
-                binary = {"schema": {"type": "string", "format": "binary"}}
-                responses[str(code)] = {
-                    "description": "the stored bytes",
-                    "content": dict.fromkeys(media_types, binary),
-                }
+                content = {one: {"schema": _schema_of(one)} for one in media_types}
+                responses[str(code)] = {"description": "the stored bytes", "content": content}
             else:
                 responses[str(code)] = {"description": "done"}
         if accepted is not None:
             responses["202"] = accepted
-        for code in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503, *_conditional(method)):
-            responses[str(code)] = Error
         extensions: dict[str, Any] = {
             "x-permission": permission.value if permission else "public" if public else "signed-in"
         }
@@ -206,13 +211,31 @@ class Routes(APIBlueprint):
         security: list[dict[str, list[Any]]] = [] if public else [{"bearer": []}, {"session": []}]
         options: dict[str, Any] = {"openapi_extensions": extensions, "security": security, "responses": responses}
         if raw_body:
-            binary = {"schema": {"type": "string", "format": "binary"}}
-            options["request_body"] = {"required": True, "content": {"application/octet-stream": binary}}
+            options["request_body"] = {
+                "required": True,
+                "content": {one: {"schema": _schema_of(one)} for one in takes},
+            }
 
         def declare(view: View) -> View:
             summary = (view.__doc__ or "").strip().split("\n")[0].rstrip(".")
             name = f"{self.name}.{view.__name__}"
-            self.declarations[name] = declaration
+            hints = get_type_hints(view)
+            query = hints.get("query")
+            kind = Kind(
+                method=method,
+                public=public,
+                permission=permission is not None,
+                session_only=declaration.session_only,
+                once=declaration.once,
+                has_path="path" in hints,
+                has_query=query is not None,
+                has_cursor=query is not None and issubclass(query, PageQuery),
+                has_body="body" in hints,
+                raw_body=raw_body,
+            )
+            codes = of_route(kind, errors)
+            responses.update({str(status): Error for status in by_status(codes)})
+            self.declarations[name] = replace(declaration, codes=codes, media_types=tuple(media_types))
             register = getattr(super(Routes, self), method.lower())
             register(
                 rule.replace("{", "<").replace("}", ">"),
@@ -234,6 +257,12 @@ def installation() -> Installation:
 def shared() -> Shared:
     """What the organisations share: what a public route works with until it knows which of them is meant."""
     return installation().shared
+
+
+def _schema_of(media_type: str) -> dict[str, str]:
+    """Bytes, as OpenAPI tells them; JSON that is handed on as it is stored is at least an object."""
+    is_json = media_type == "application/json" or media_type.endswith("+json")
+    return {"type": "object"} if is_json else {"type": "string", "format": "binary"}
 
 
 def services() -> Wavegate:
@@ -395,10 +424,6 @@ def _mark(position: str) -> str:
     # No secret: whoever makes a cursor up sees the same items as who pages there. It catches mix-ups and damage.
     told = sorted((name, value) for name, value in request.args.items(multi=True) if name not in _NO_FILTERS)
     return hashlib.sha256(repr((request.path, told, position)).encode()).hexdigest()[:_MARK]
-
-
-def _conditional(method: str) -> tuple[int, ...]:
-    return (412, 428) if method in {"PATCH", "DELETE"} else ()
 
 
 def _policy(method: str, *, public: bool, raw_body: bool) -> Policy:

@@ -9,6 +9,7 @@ from flask import Response
 from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
+from api.codes import PASSWORDS
 from api.errors import ApiError
 from api.operator import accounts
 from api.operator.accounts import Password
@@ -68,7 +69,15 @@ def get_second_factor() -> Response:
     return reply(SecondFactor(enabled=True, since=kept.confirmed_at, recovery_codes_left=kept.codes_left))
 
 
-@api.on("POST", "/profile/second-factor", SecondFactorSecret, status=201, shown_once="otpauth_uri", person=True)
+@api.on(
+    "POST",
+    "/profile/second-factor",
+    SecondFactorSecret,
+    status=201,
+    shown_once="otpauth_uri",
+    person=True,
+    errors=(*PASSWORDS, "second_factor_exists"),
+)
 def begin_second_factor(body: CurrentPassword) -> Response:
     """Begin to set up a second factor"""
     me = caller()
@@ -79,7 +88,21 @@ def begin_second_factor(body: CurrentPassword) -> Response:
     return reply(SecondFactorSecret(otpauth_uri=uri), 201)
 
 
-@api.on("POST", "/profile/second-factor/confirm", RecoveryCodes, shown_once="recovery_codes", person=True)
+@api.on(
+    "POST",
+    "/profile/second-factor/confirm",
+    RecoveryCodes,
+    shown_once="recovery_codes",
+    person=True,
+    errors=(
+        "code_refused",
+        "no_second_factor",
+        "seal_broken",
+        "second_factor_exists",
+        "second_factor_not_begun",
+        "session_required",
+    ),
+)
 def confirm_second_factor(body: Code) -> Response:
     """Confirm a second factor by its first code; other logins end"""
     me, org = caller(), services().org
@@ -100,7 +123,14 @@ def confirm_second_factor(body: Code) -> Response:
     return reply(RecoveryCodes(recovery_codes=codes))
 
 
-@api.on("POST", "/profile/second-factor/remove", None, status=204, person=True)
+@api.on(
+    "POST",
+    "/profile/second-factor/remove",
+    None,
+    status=204,
+    person=True,
+    errors=(*PASSWORDS, "code_refused", "code_required", "no_second_factor", "seal_broken"),
+)
 def remove_second_factor(body: PasswordAndCode) -> Response:
     """Remove one's second factor"""
     me = caller()
@@ -111,7 +141,13 @@ def remove_second_factor(body: PasswordAndCode) -> Response:
     return reply(None)
 
 
-@api.on("POST", "/users/{id}/reset-second-factor", accounts.User, permission=Permission.USERS_ADMIN)
+@api.on(
+    "POST",
+    "/users/{id}/reset-second-factor",
+    accounts.User,
+    permission=Permission.USERS_ADMIN,
+    errors=("no_second_factor", "own_account", "user_not_found"),
+)
 def reset_second_factor(path: IdPath) -> Response:
     """Remove the second factor of who lost it; their logins end"""
     org, me = services().org, caller()

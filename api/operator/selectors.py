@@ -70,7 +70,13 @@ class Found(BaseModel):
     sample: list[Placed]
 
 
-@api.on("POST", "/groups/preview", Found, permission=Permission.GROUPS_READ)
+@api.on(
+    "POST",
+    "/groups/preview",
+    Found,
+    permission=Permission.GROUPS_READ,
+    errors=("group_not_found", "invalid_selector", "rollout_not_found"),
+)
 def preview_selector(body: SelectorPreview) -> Response:
     """Try a selector: how many devices it finds, in which shares, and the first of them"""
     fleet, org = services().fleet, services().org
@@ -95,14 +101,27 @@ def preview_selector(body: SelectorPreview) -> Response:
     return reply(answer)
 
 
-@api.on("PUT", "/devices/{id}/labels", Device, permission=Permission.GROUPS_WRITE)
+@api.on(
+    "PUT",
+    "/devices/{id}/labels",
+    Device,
+    permission=Permission.GROUPS_WRITE,
+    errors=("device_not_found", "invalid_fleet_input"),
+)
 def put_labels(path: IdPath, body: DeviceLabels) -> Response:
     """Replace a device's labels"""
     fleet, org, by = services().fleet, services().org, caller().actor
     return reply(device(service.label_device(fleet, org, path.id, dict(body.labels), keep=False, by=by, now=now())))
 
 
-@api.on("PATCH", "/devices/{id}/labels", Device, permission=Permission.GROUPS_WRITE, tagged=True)
+@api.on(
+    "PATCH",
+    "/devices/{id}/labels",
+    Device,
+    permission=Permission.GROUPS_WRITE,
+    tagged=True,
+    errors=("device_not_found", "invalid_fleet_input"),
+)
 def patch_labels(path: IdPath, body: LabelChange) -> Response:
     """Set some of a device's labels, take others away"""
     fleet, org, by = services().fleet, services().org, caller().actor

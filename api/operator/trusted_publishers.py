@@ -121,7 +121,14 @@ def list_trusted_publishers(query: PageQuery) -> Response:
     return reply_page(page([_shown(one) for one in found], query.limit, lambda item: item.id, total))
 
 
-@api.on("POST", "/trusted-publishers", TrustedPublisher, permission=Permission.TRUSTED_PUBLISHERS_ADMIN, status=201)
+@api.on(
+    "POST",
+    "/trusted-publishers",
+    TrustedPublisher,
+    permission=Permission.TRUSTED_PUBLISHERS_ADMIN,
+    status=201,
+    errors=("invalid_trusted_publisher", "too_many_trusted_publishers"),
+)
 def create_trusted_publisher(body: NewTrustedPublisher) -> Response:
     """Let CI jobs publish by their own identity"""
     wiring = services()
@@ -150,14 +157,26 @@ def create_trusted_publisher(body: NewTrustedPublisher) -> Response:
     return reply(_shown(made), 201)
 
 
-@api.on("GET", "/trusted-publishers/{id}", TrustedPublisher, permission=Permission.TRUSTED_PUBLISHERS_ADMIN)
+@api.on(
+    "GET",
+    "/trusted-publishers/{id}",
+    TrustedPublisher,
+    permission=Permission.TRUSTED_PUBLISHERS_ADMIN,
+    errors=("trusted_publisher_not_found",),
+)
 def show_trusted_publisher(path: IdPath) -> Response:
     """Show one trusted publisher"""
     return reply(_shown(services().publishers.get(caller().user.org, path.id)))
 
 
 @api.on(
-    "DELETE", "/trusted-publishers/{id}", None, permission=Permission.TRUSTED_PUBLISHERS_ADMIN, status=204, tagged=True
+    "DELETE",
+    "/trusted-publishers/{id}",
+    None,
+    permission=Permission.TRUSTED_PUBLISHERS_ADMIN,
+    status=204,
+    tagged=True,
+    errors=("trusted_publisher_not_found",),
 )
 def delete_trusted_publisher(path: IdPath) -> Response:
     """Trust a publisher no more; its jobs' tokens are dead at once"""
@@ -168,7 +187,14 @@ def delete_trusted_publisher(path: IdPath) -> Response:
     return reply(None)
 
 
-@api.on("POST", "/auth/publish-token", PublishTokenAnswer, public=True, status=201)
+@api.on(
+    "POST",
+    "/auth/publish-token",
+    PublishTokenAnswer,
+    public=True,
+    status=201,
+    errors=("id_token_invalid", "id_token_key_unknown", "id_token_spent", "issuer_unreachable", "no_trusted_publisher"),
+)
 def create_publish_token(body: Exchange) -> Response:
     """Exchange a CI job's identity token for a publish token, once"""
     wiring = services()

@@ -9,6 +9,7 @@ from flask import Response, request
 from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
+from api.codes import TAKES_IN
 from api.errors import ApiError
 from api.operator.artifacts import Upload
 from api.operator.routes import Body, IdPath, Routes, reply, services
@@ -35,20 +36,33 @@ class Complete(Body):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
-@api.on("POST", "/artifacts/uploads", Session, permission=Permission.ARTIFACTS_PUBLISH, status=201)
+@api.on("POST", "/artifacts/uploads", Session, permission=Permission.ARTIFACTS_PUBLISH, status=201, errors=TAKES_IN)
 def begin_upload(body: Begin) -> Response:
     """Open an upload that can be sent in pieces"""
     del body
     return reply(Session(upload_id=services().repository.uploads.begin(), offset=0), 201)
 
 
-@api.on("GET", "/artifacts/uploads/{id}", Session, permission=Permission.ARTIFACTS_PUBLISH)
+@api.on(
+    "GET",
+    "/artifacts/uploads/{id}",
+    Session,
+    permission=Permission.ARTIFACTS_PUBLISH,
+    errors=("upload_busy", "upload_not_found", "storage_unusable"),
+)
 def show_upload(path: IdPath) -> Response:
     """Show where an upload stands"""
     return reply(Session(upload_id=path.id, offset=services().repository.uploads.offset(path.id)))
 
 
-@api.on("PATCH", "/artifacts/uploads/{id}", Session, permission=Permission.ARTIFACTS_PUBLISH, raw_body=True)
+@api.on(
+    "PATCH",
+    "/artifacts/uploads/{id}",
+    Session,
+    permission=Permission.ARTIFACTS_PUBLISH,
+    raw_body=True,
+    errors=(*TAKES_IN, "content_range_missing", "upload_busy", "upload_not_found", "upload_offset_mismatch"),
+)
 def continue_upload(path: IdPath) -> Response:
     """Send the next piece; Content-Range says where it begins"""
     match = _RANGE.fullmatch(request.headers.get("Content-Range", ""))
@@ -65,7 +79,13 @@ def continue_upload(path: IdPath) -> Response:
     return reply(Session(upload_id=path.id, offset=offset))
 
 
-@api.on("POST", "/artifacts/uploads/{id}/complete", Upload, permission=Permission.ARTIFACTS_PUBLISH)
+@api.on(
+    "POST",
+    "/artifacts/uploads/{id}/complete",
+    Upload,
+    permission=Permission.ARTIFACTS_PUBLISH,
+    errors=(*TAKES_IN, "upload_busy", "upload_damaged", "upload_not_found"),
+)
 def complete_upload(path: IdPath, body: Complete) -> Response:
     """Close an upload whose bytes have all arrived"""
     staged = services().repository.uploads.complete(path.id, sha256=body.sha256)

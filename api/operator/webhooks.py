@@ -117,14 +117,14 @@ class WebhookDelivery(BaseModel):
 class DeliveryQuery(PageQuery):
     """Filter of the delivery log."""
 
-    state: Literal["waiting", "delivered", "failed"] | None = None
+    state: Literal["waiting", "delivered", "failed"] | None = Field(None, description="in this state")
 
 
 class DeliveryPath(BaseModel):
     """A delivery of a webhook."""
 
-    id: str = Field(max_length=200)
-    delivery: str = Field(max_length=200)
+    id: str = Field(max_length=200, description="id of the webhook")
+    delivery: str = Field(max_length=200, description="id of the delivery")
 
 
 @api.on("GET", "/webhooks", Page[Webhook], permission=Permission.WEBHOOKS_ADMIN)
@@ -136,7 +136,15 @@ def list_webhooks(query: PageQuery) -> Response:
     return reply_page(page(shown, query.limit, lambda item: item.id, len(found) if query.total else None))
 
 
-@api.on("POST", "/webhooks", WebhookWithSecret, permission=Permission.WEBHOOKS_ADMIN, status=201, shown_once="secret")
+@api.on(
+    "POST",
+    "/webhooks",
+    WebhookWithSecret,
+    permission=Permission.WEBHOOKS_ADMIN,
+    status=201,
+    shown_once="secret",
+    errors=("invalid_webhook", "seal_broken", "too_many_webhooks"),
+)
 def create_webhook(body: NewWebhook) -> Response:
     """Have events sent to a URL, signed"""
     made, secret = services().webhooks.create(
@@ -150,13 +158,20 @@ def create_webhook(body: NewWebhook) -> Response:
     return reply(_with_secret(made, secret), 201)
 
 
-@api.on("GET", "/webhooks/{id}", Webhook, permission=Permission.WEBHOOKS_ADMIN)
+@api.on("GET", "/webhooks/{id}", Webhook, permission=Permission.WEBHOOKS_ADMIN, errors=("webhook_not_found",))
 def show_webhook(path: IdPath) -> Response:
     """Show one webhook"""
     return reply(_webhook(_named(path.id)))
 
 
-@api.on("PATCH", "/webhooks/{id}", Webhook, permission=Permission.WEBHOOKS_ADMIN, tagged=True)
+@api.on(
+    "PATCH",
+    "/webhooks/{id}",
+    Webhook,
+    permission=Permission.WEBHOOKS_ADMIN,
+    tagged=True,
+    errors=("invalid_webhook", "webhook_changed", "webhook_not_found"),
+)
 def change_webhook(path: IdPath, body: WebhookChange) -> Response:
     """Change a webhook, disable it, or enable it again"""
     before = _named(path.id)
@@ -165,7 +180,15 @@ def change_webhook(path: IdPath, body: WebhookChange) -> Response:
     return reply(_webhook(services().webhooks.change(before, change, by=caller().actor, now=now())))
 
 
-@api.on("DELETE", "/webhooks/{id}", None, permission=Permission.WEBHOOKS_ADMIN, status=204, tagged=True)
+@api.on(
+    "DELETE",
+    "/webhooks/{id}",
+    None,
+    permission=Permission.WEBHOOKS_ADMIN,
+    status=204,
+    tagged=True,
+    errors=("webhook_not_found",),
+)
 def delete_webhook(path: IdPath) -> Response:
     """Delete a webhook and its delivery log"""
     check_match(_webhook(_named(path.id)))
@@ -179,6 +202,7 @@ def delete_webhook(path: IdPath) -> Response:
     WebhookWithSecret,
     permission=Permission.WEBHOOKS_ADMIN,
     shown_once="secret",
+    errors=("invalid_webhook", "seal_broken", "webhook_changed", "webhook_not_found", "webhook_secret_unreadable"),
 )
 def rotate_webhook_secret(path: IdPath, body: WebhookRotation) -> Response:
     """Make a new secret; both sign for a while"""
@@ -187,13 +211,26 @@ def rotate_webhook_secret(path: IdPath, body: WebhookRotation) -> Response:
     return reply(_with_secret(changed, secret))
 
 
-@api.on("POST", "/webhooks/{id}/test", WebhookDelivery, permission=Permission.WEBHOOKS_ADMIN, status=202)
+@api.on(
+    "POST",
+    "/webhooks/{id}/test",
+    WebhookDelivery,
+    permission=Permission.WEBHOOKS_ADMIN,
+    status=202,
+    errors=("webhook_disabled", "webhook_not_found"),
+)
 def test_webhook(path: IdPath) -> Response:
     """Send an event `webhook.tested`, within a second or so"""
     return reply(_delivery(services().webhooks.test(_named(path.id), by=caller().actor, now=now())), 202)
 
 
-@api.on("GET", "/webhooks/{id}/deliveries", Page[WebhookDelivery], permission=Permission.WEBHOOKS_ADMIN)
+@api.on(
+    "GET",
+    "/webhooks/{id}/deliveries",
+    Page[WebhookDelivery],
+    permission=Permission.WEBHOOKS_ADMIN,
+    errors=("webhook_not_found",),
+)
 def list_webhook_deliveries(path: IdPath, query: DeliveryQuery) -> Response:
     """List deliveries of the last 30 days, newest first"""
     webhook, rows = _named(path.id), services().deliveries
@@ -208,6 +245,7 @@ def list_webhook_deliveries(path: IdPath, query: DeliveryQuery) -> Response:
     WebhookDelivery,
     permission=Permission.WEBHOOKS_ADMIN,
     status=202,
+    errors=("webhook_delivery_not_found", "webhook_disabled", "webhook_not_found"),
 )
 def replay_webhook_delivery(path: DeliveryPath) -> Response:
     """Send a delivery once more, with the same `webhook-id`"""

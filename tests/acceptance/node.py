@@ -20,9 +20,9 @@ NPM: Final = NODE_FOLDER / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 INSTALL_WITHIN_SECONDS: Final = 240
 
 
-def install(folder: Path, script: str) -> Path:
-    """Put a script and what its lock names into the cache once per lock, whoever asks first; returns the folder."""
-    names = ("package.json", "package-lock.json", script)
+def install(folder: Path, *scripts: str) -> Path:
+    """Put scripts and what their lock names into the cache once per lock, whoever asks first; returns the folder."""
+    names = ("package.json", "package-lock.json", *scripts)
     digest = hashlib.sha256(b"".join((folder / name).read_bytes() for name in names)).hexdigest()
     cache = CACHE / folder.name
     place = cache / digest[:16]

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, Response, request
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 import api.operator.routes
 from api.app import create_app
+from api.codes import known
 from api.settings import Settings, read_settings
 from api.setup import Initialised, initialise
 from api.wiring import ROOT_FILE, Wavegate, open_wavegate
@@ -117,11 +118,34 @@ def copied_home(databases: Databases, first: Initialised, folder: Path) -> Itera
 
 @contextmanager
 def opened(databases: Databases, made: Initialised, settings: Settings) -> Iterator[Home]:
-    """A home with its application."""
+    """A home with its application.
+
+    At the end, every error that a route answered must be one that it declares.
+    """
     wiring = open_wavegate(settings)
     app = create_app(wiring)
-    yield Home(made, wiring, app, app.test_client(), databases=databases)
-    wiring.close()
+    undeclared = watch_codes(app)
+    try:
+        yield Home(made, wiring, app, app.test_client(), databases=databases)
+    finally:
+        wiring.close()
+    assert undeclared == set(), "add the codes to the route's `errors=` (or to those of its kind in api/codes.py)"
+
+
+def watch_codes(app: Flask) -> set[tuple[str, int, str]]:
+    """Errors that routes answer from now on without declaring them: endpoint, status and code."""
+    found: set[tuple[str, int, str]] = set()
+
+    def look(response: Response) -> Response:
+        declaration = app.extensions["wavegate.declarations"].get(request.endpoint)
+        if declaration is not None and response.status_code >= 400:
+            code = response.get_json()["error"]["code"]
+            if code not in declaration.codes or response.status_code not in known(code).statuses:
+                found.add((str(request.endpoint), response.status_code, code))
+        return response
+
+    app.after_request_funcs.setdefault(None, []).insert(0, look)  # the first one registered is the last one called
+    return found
 
 
 @pytest.fixture

@@ -140,3 +140,13 @@ def test_a_response_is_never_cached_and_carries_its_request_id(home: Home) -> No
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["X-Request-Id"].startswith("req_")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_read_that_asks_for_a_state_that_is_gone_gets_the_error_shape_and_not_the_resource(home: Home) -> None:
+    home.publish(sboms=[home.upload(b'{"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1}')])
+    [artifact] = home.call("GET", "/artifacts").get_json()["items"]
+    for path in ("/profile", f"/artifacts/{artifact['id']}", f"/sboms/{artifact['sboms'][0]['id']}"):
+        answer = home.call("GET", path, token=home.admin(), headers={"If-Match": '"another"'})
+        check(answer, path)
+        assert (answer.status_code, answer.get_json()["error"]["code"]) == (412, "precondition_failed"), path
+        answer.close()

@@ -13,12 +13,14 @@ from flask import Response
 from werkzeug.test import TestResponse
 
 from api.app import BLUEPRINTS, UndeclaredRoute, create_app
+from api.auth.rates import MemoryCounts, Rates
 from api.operator.routes import Routes
 from api.permission_matrix import KINDS, NARROWED_TO, OPEN, Row, page, rows
 from evidence.ids import new_id
 from evidence.model import Actor, ActorKind, AuditEvent
 from evidence.people import ApiKey, Role, Session, SessionKind
-from keys.secret import API_KEY, INVITATION, LOGIN_TOKEN, SESSION, new_secret, shown_prefix
+from evidence.publishing import Provider, Publisher, PublishToken
+from keys.secret import API_KEY, INVITATION, LOGIN_TOKEN, PUBLISH_TOKEN, SESSION, new_secret, shown_prefix
 from tests.integration.api.conftest import Home
 
 PAGE = Path(__file__).parents[3] / "docs" / "permissions.md"
@@ -94,6 +96,35 @@ class Credentials:
         self._accounts.add_session(made, self._event())
         return made, secret.text
 
+    def job(self) -> str:
+        """A publish token, as if it had been exchanged for an identity token."""
+        by, secret = self._event().by, new_secret(PUBLISH_TOKEN)
+        publisher = Publisher(
+            id=new_id("pub"),
+            org="acme",
+            name="test",
+            provider=Provider.GENERIC,
+            issuer="https://ci.example.com",
+            audience="wavegate",
+            claims={"job": "release"},
+            products=("lamp",),
+            life=HOUR,
+            by=by,
+            created_at=self._now,
+        )
+        token = PublishToken(
+            id=new_id("ptk"),
+            publisher=publisher.id,
+            org="acme",
+            sha256=secret.sha256,
+            created_at=self._now,
+            expires_at=self._now + HOUR,
+            claims={},
+        )
+        self._home.wiring.publishers.add(publisher, self._event(), most=100)
+        self._home.wiring.publishers.exchange(new_id("jti"), self._now + HOUR, token, self._event())
+        return secret.text
+
     def living(self) -> dict[str, list[dict[str, str]]]:
         """By the name of the kind, each way to be of it."""
         found: dict[str, list[dict[str, str]]] = {
@@ -108,6 +139,7 @@ class Credentials:
             found[f"{role.value}'s key"] = [bearer(self.key(user)[1])]
         admin = self._owners[Role.ADMIN]
         found["narrowed key"] = [bearer(self.key(admin, scope=frozenset({NARROWED_TO.value}))[1])]
+        found["CI job"] = [bearer(self.job())]
         foreign = cookie(self.login(admin, SessionKind.SESSION)[1])
         found["another site's page"] = [{**foreign, "Sec-Fetch-Site": "cross-site"}]
         return found
@@ -160,6 +192,7 @@ def answers(home: Home, headers: Mapping[str, str]) -> Iterator[tuple[Row, TestR
 
 def outcome(answer: TestResponse, row: Row) -> str:
     """The page's word for an answer; a refusal that is none of the gate's is told by its code."""
+    assert answer.status_code != 429, (row.method, row.path)
     if answer.status_code not in {401, 403}:
         assert answer.status_code < 500, (row.method, row.path, answer.text)
         return "yes"
@@ -174,6 +207,8 @@ def outcome(answer: TestResponse, row: Row) -> str:
 
 @pytest.fixture(scope="module")
 def credentials(shared_home: Home) -> Credentials:
+    # More strangers come from this one address than a minute takes.
+    shared_home.app.extensions["wavegate.rates"] = Rates({}, MemoryCounts())
     return Credentials(shared_home)
 
 
