@@ -75,7 +75,6 @@ class Database:
             pool_size=limits.size,
             max_overflow=limits.overflow,
             pool_timeout=limits.wait_seconds,
-            pool_pre_ping=not self.is_sqlite,
             hide_parameters=True,  # statements carry password hashes and digests of secrets
             connect_args={"timeout": WRITER_PATIENCE_SECONDS} if self.is_sqlite else limits.connect_args(),
         )

@@ -15,7 +15,6 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select
 from sqlalchemy.dialects import sqlite
 
-
 _KEPT: Final = 1_024
 
 
