@@ -6,7 +6,8 @@ import logging
 import time
 from typing import Final
 
-from flask import Response, g, request
+from flask import Response
+from flask.globals import app_ctx, request_ctx
 
 from api import probes
 from api.errors import request_id
@@ -25,12 +26,13 @@ _OFTEN: Final = ("/tuf/", "/healthz", "/readyz", "/metrics")
 
 def began() -> None:
     """Note when; the lines from now on are about this request."""
-    g.started = time.perf_counter()
-    if request.path.startswith("/tuf/"):
+    held, asked = app_ctx.g, request_ctx.request
+    held.started = time.perf_counter()
+    if asked.path.startswith("/tuf/"):
         about()  # a poll has no id unless it fails
     else:
         about(request_id=request_id())
-    g.traced = begin_request(request.headers) if is_on() else None
+    held.traced = begin_request(asked.headers) if is_on() else None
 
 
 def known(org: str, user: str, credential: str) -> None:
@@ -40,33 +42,36 @@ def known(org: str, user: str, credential: str) -> None:
 
 def answered(response: Response) -> None:
     """Tell of the answer. What is counted has bounded labels, whatever callers send."""
-    spent = time.perf_counter() - g.get("started", time.perf_counter())
-    method = request.method if request.method in METHODS else OTHER
-    route = request.url_rule.rule if request.url_rule is not None else NO_ROUTE
-    probes.current_meter().answered(method, route, str(response.status_code), spent)
-    if g.get("traced"):
+    # Looked at once: each look at `g` or `request` goes through a proxy and a context variable.
+    held, asked, status = app_ctx.g, request_ctx.request, response.status_code
+    now = time.perf_counter()
+    spent = now - held.get("started", now)
+    method = asked.method if asked.method in METHODS else OTHER
+    route = asked.url_rule.rule if asked.url_rule is not None else NO_ROUTE
+    probes.current_meter().answered(method, route, str(status), spent)
+    if held.get("traced"):
         told_of = {
             "http.request.method": method,
             "http.route": route,
-            "http.response.status_code": response.status_code,
+            "http.response.status_code": status,
         }
-        if "request_id" in g:
-            told_of["wavegate.request_id"] = g.request_id
-        g.pop("traced")(f"{method} {route}", response.status_code, told_of)
-    level = _level(response.status_code)
+        if "request_id" in held:
+            told_of["wavegate.request_id"] = held.request_id
+        held.pop("traced")(f"{method} {route}", status, told_of)
+    level = _level(status, asked.path)
     if log.isEnabledFor(level):
         told = fields(
-            request_id=g.get("request_id"),
+            request_id=held.get("request_id"),
             method=method,
             route=route,
-            status=response.status_code,
-            code=g.get("error_code"),
+            status=status,
+            code=held.get("error_code"),
             duration_ms=round(spent * 1000, 2),
         )
-        log.log(level, "%s %s %s", method, route, response.status_code, extra=told)
+        log.log(level, "%s %s %s", method, route, status, extra=told)
 
 
-def _level(status: int) -> int:
+def _level(status: int, path: str) -> int:
     if status >= 500:
         return logging.WARNING
-    return logging.DEBUG if request.path.startswith(_OFTEN) else logging.INFO
+    return logging.DEBUG if path.startswith(_OFTEN) else logging.INFO

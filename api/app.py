@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
 import orjson
 from flask import Flask, Request, Response, g, request
+from flask.globals import request_ctx
 from flask_openapi import OpenAPI
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
@@ -102,11 +103,12 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     webhooks.api,
 )
 
-SECURITY_HEADERS: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "X-Frame-Options": "DENY",
-}
+SECURITY_HEADERS: Final = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Frame-Options", "DENY"),
+)
+_CONDITIONS: Final = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MATCH", "HTTP_IF_MODIFIED_SINCE")
 
 
 class ApiRequest(Request):
@@ -128,8 +130,9 @@ class ApiRequest(Request):
         return parsed
 
 
-class OrgPrefix:
-    """WSGI: ``/api/v1/orgs/{org}/X`` is ``/api/v1/X`` for a credential of that organisation."""
+class Door:
+    """WSGI: ``/api/v1/orgs/{org}/X`` is ``/api/v1/X`` for a credential of that organisation; and every answer has the
+    headers that never change, which Flask would take its time to add."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -142,13 +145,21 @@ class OrgPrefix:
             if slash and rest:
                 environ["wavegate.org"] = org
                 environ["PATH_INFO"] = f"{PREFIX}/{rest}"
-        return self._inner(environ, start_response)
+
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            return start_response(status, [*headers, *SECURITY_HEADERS], *error)
+
+        return self._inner(environ, start)
 
 
 class Application(OpenAPI):
     """Flask with our requests, and one effect for a request sent twice."""
 
     request_class = ApiRequest
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """The function itself: none here is a coroutine, which Flask would look for at every call."""
+        return func
 
     def dispatch_request(self) -> Any:
         """Run the view behind the gate."""
@@ -213,12 +224,13 @@ def create_app(opened: Installation | Wavegate, blueprints: Sequence[Routes] = B
 
     app.after_request(_finish)
     app.register_error_handler(Exception, _failed)
-    app.wsgi_app = OrgPrefix(app.wsgi_app)  # type: ignore[method-assign]  # Flask's own documented way to wrap
+    app.wsgi_app = Door(app.wsgi_app)  # type: ignore[method-assign]  # Flask's own documented way to wrap
     return app
 
 
 def _admit(declaration: Declaration) -> Response | None:
-    settings = shared().settings
+    everyone = shared()
+    settings = everyone.settings
     if declaration.raw_body:
         request.max_content_length = settings.max_artifact_bytes
     elif declaration.body_limit is not None:
@@ -226,17 +238,17 @@ def _admit(declaration: Declaration) -> Response | None:
     if not declaration.public:
         idle = timedelta(minutes=settings.session_idle_minutes)
         with rate_limits.strangers_counted():
-            g.caller = identify(request, shared().accounts, shared().publishers, now(), idle=idle)
-        access.known(g.caller.user.org, g.caller.user.id, g.caller.credential_id)
-        rate_limits.count(declaration.policy, g.caller.credential_id)
+            caller = g.caller = identify(request, everyone.accounts, everyone.publishers, now(), idle=idle)
+        access.known(caller.user.org, caller.user.id, caller.credential_id)
+        rate_limits.count(declaration.policy, caller.credential_id)
         # The organisation is the credential's; whoever names one names that.
-        if named_organisation() not in {None, g.caller.user.org}:
+        if named_organisation() not in {None, caller.user.org}:
             raise wrong_organisation()
         if settings.require_password_change and request.endpoint not in accounts.BEFORE_PASSWORD_CHANGE:
-            check_password_changed(g.caller)
+            check_password_changed(caller)
         if declaration.person:
-            check_person(g.caller)
-        check_permission(g.caller, declaration.permission)
+            check_person(caller)
+        check_permission(caller, declaration.permission)
         check_if_match(declaration, required=settings.require_if_match)
         return None
     rate_limits.count(declaration.policy, source())
@@ -244,11 +256,12 @@ def _admit(declaration: Declaration) -> Response | None:
 
 
 def _finish(response: Response) -> Response:
-    path, method = request.path, request.method
-    if path.startswith(f"{PREFIX}/") and method in {"GET", "HEAD"}:
+    asked = request_ctx.request
+    path = asked.path
+    if path.startswith(f"{PREFIX}/") and any(condition in asked.environ for condition in _CONDITIONS):
         if response.status_code == 200:
-            response.make_conditional(request)
-        if response.status_code == 412:
+            response.make_conditional(asked)  # of GET and HEAD alone
+        if response.status_code == 412 and asked.method in {"GET", "HEAD"}:
             response.close()  # it is still what was asked for, with another status
             response = ApiError(412, "precondition_failed", "it is not in the state that If-Match names").response()
     headers = response.headers
@@ -256,10 +269,10 @@ def _finish(response: Response) -> Response:
     if path.startswith(f"{PREFIX}/"):
         headers.remove("Cache-Control")
         headers.add("Cache-Control", "no-store")
-        headers.extend(rate_limits.headers())
+        for name, value in rate_limits.headers().items():
+            headers.add(name, value)
     elif not path.startswith("/tuf/"):
         headers.setdefault("Cache-Control", "no-cache")
-    headers.extend(SECURITY_HEADERS)
     if not path.startswith("/tuf/"):
         headers.add("X-Request-Id", request_id())
     access.answered(response)

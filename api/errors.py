@@ -7,6 +7,7 @@ from typing import Final
 
 import orjson
 from flask import Response, g
+from flask.globals import app_ctx
 
 from api.logs import without_secrets
 from evidence import errors as evidence
@@ -210,7 +211,8 @@ def from_domain(error: Exception) -> ApiError | None:
 
 def request_id() -> str:
     """The id of this request, in every answer and log line."""
-    name: str | None = g.get("request_id")
+    held = app_ctx.g
+    name: str | None = held.get("request_id")
     if name is None:
-        name = g.request_id = new_id("req")
+        name = held.request_id = new_id("req")
     return name

@@ -159,8 +159,8 @@ class Accounts:
 
     def key_by_sha256(self, sha256: str) -> tuple[ApiKey, User] | None:
         """The key with this digest and the account it speaks for, whether live or not; None when there is none."""
-        row = _with_user(self._database.look_up(_credential("api_keys"), sha256), api_keys)
-        return None if row is None else (_to_key(row), to_user(row))
+        found: tuple[ApiKey, User] | None = self._database.look_up(_credential("api_keys"), sha256)
+        return found
 
     def key(self, org: str, key_id: str) -> tuple[ApiKey, User]:
         """A key that is not revoked, expired or not, and its account; raises UnknownApiKey."""
@@ -242,8 +242,8 @@ class Accounts:
 
     def session_by_sha256(self, sha256: str) -> tuple[Session, User] | None:
         """The login with this digest and its account, whether live or not; None when there is none."""
-        row = _with_user(self._database.look_up(_credential("sessions"), sha256), sessions)
-        return None if row is None else (_to_session(row), to_user(row))
+        found: tuple[Session, User] | None = self._database.look_up(_credential("sessions"), sha256)
+        return found
 
     def live_sessions(self, org: str, user_id: str, *, now: datetime, idle: timedelta) -> Sequence[Session]:
         """The account's logins that count at ``now``, newest first; a cookie's also ends when unused for ``idle``."""
@@ -347,13 +347,12 @@ def _credential(kind: str) -> Lookup:
     table = {"api_keys": api_keys, "sessions": sessions}[kind]
     labelled = (column.label(label) for column, label in _labels(table))
     joined = select(*labelled).join_from(table, users, users.c.id == table.c.user_id)
-    return Lookup(joined.where(table.c.sha256 == bindparam("sha256")), "sha256")
 
+    def made(row: Any) -> tuple[ApiKey | Session, User]:
+        told = {column: getattr(row, label) for column, label in _labels(table)}
+        return _to_key(told) if table is api_keys else _to_session(told), to_user(told)
 
-def _with_user(row: Any, table: Table) -> Mapping[Any, Any] | None:
-    if row is None:
-        return None
-    return {column: getattr(row, label) for column, label in _labels(table)}
+    return Lookup(joined.where(table.c.sha256 == bindparam("sha256")), "sha256", made=made)
 
 
 @cache

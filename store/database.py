@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from alembic import command
 from alembic.config import Config
@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -65,13 +65,16 @@ class Database:
         self._writing = threading.local()
         # SQLite lets one writer in and has the others sleep and poll; threads of one process queue here instead.
         self._sqlite_writer = threading.Lock()
+        # Idle connections of look-ups on SQLite: taking one from SQLAlchemy's pool costs more than the statement.
+        self._drivers: list[sqlite3.Connection] = []
+        # One statement sees one moment without a transaction around it; a pooler's limits, though, need one.
+        self._look_up: dict[str, Any] = _SNAPSHOT if limits.pooler else {"isolation_level": "AUTOCOMMIT"}
         self._together = Together(self.write, self._translated)
         self._engine = create_engine(
             parsed,
             pool_size=limits.size,
             max_overflow=limits.overflow,
             pool_timeout=limits.wait_seconds,
-            pool_pre_ping=not self.is_sqlite,
             hide_parameters=True,  # statements carry password hashes and digests of secrets
             connect_args={"timeout": WRITER_PATIENCE_SECONDS} if self.is_sqlite else limits.connect_args(),
         )
@@ -106,21 +109,22 @@ class Database:
             self._writing.now = False
 
     def look_up(self, lookup: Lookup, *values: str) -> Any:
-        """The row of one statement at the moment it runs, or None; sees every transaction that is committed.
+        """What a lookup makes of its row at the moment it runs, or None; sees every transaction that is committed.
 
         Raises:
             DatabaseBusy, DatabaseUnreachable: As any transaction.
         """
         if not self.is_sqlite:
-            with self.read() as connection:
+            with self._transaction(self._look_up) as connection:
                 return lookup.run(connection, *values)
-        with self._translated():
-            try:
-                with closing(self._engine.raw_connection()) as pooled, closing(pooled.cursor()) as cursor:
-                    cursor.execute(lookup.sql, lookup.bound(*values))  # without BEGIN it is a transaction of its own
-                    found = cursor.fetchone()
-            except sqlite3.OperationalError as error:
+        try:
+            found = self._ask_driver(lookup.sql, lookup.bound(*values))
+        except sqlite3.OperationalError as error:
+            with self._translated():
                 raise OperationalError(None, None, error) from error
+        except (SQLAlchemyError, UnicodeEncodeError, OverflowError):
+            with self._translated():
+                raise
         return None if found is None else lookup.row(found)
 
     def write_together(self, work: Callable[[Connection], T]) -> T:
@@ -209,6 +213,24 @@ class Database:
     def close(self) -> None:
         """Close all idle connections; the object can be used again afterwards."""
         self._engine.dispose()
+        while self._drivers:
+            self._drivers.pop().close()
+
+    def _ask_driver(self, sql: str, values: tuple[Any, ...]) -> Any:
+        try:
+            driver = self._drivers.pop()
+        except IndexError:
+            pooled = self._engine.raw_connection()
+            driver = cast("sqlite3.Connection", pooled.driver_connection)
+            pooled.detach()
+        try:
+            with closing(driver.execute(sql, values)) as cursor:  # without BEGIN it is a transaction of its own
+                found = cursor.fetchone()
+        except BaseException:
+            driver.close()
+            raise
+        self._drivers.append(driver)
+        return found
 
     def _refuse_nested(self) -> None:
         if getattr(self._writing, "now", False):

@@ -56,10 +56,10 @@ class SqlGroups:
 
     def group(self, org: str, id_or_name: str) -> Group:
         """Raises UnknownGroup."""
-        row = self._database.look_up(_named(), org, id_or_name)
-        if row is None:
+        found: Group | None = self._database.look_up(_named(), org, id_or_name)
+        if found is None:
             raise UnknownGroup(f"no group {id_or_name}")
-        return to_group(row)
+        return found
 
     def groups(self, org: str, *, after: str | None, limit: int) -> Sequence[Group]:
         """Groups in order of id."""
@@ -295,7 +295,7 @@ def _named() -> Lookup:
     named: BindParameter[str] = bindparam("named", type_=Key)
     either = or_(groups.c.id == named, groups.c.name == named)
     query = _sized_groups(org).where(either).order_by((groups.c.id == named).desc()).limit(1)
-    return Lookup(query, "org", "named")
+    return Lookup(query, "org", "named", made=to_group)
 
 
 def _sized_groups(org: str | BindParameter[str]) -> Select[Any]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import select
+import time
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 WRITER_PATIENCE_SECONDS: Final = 30  # a writer waits this long for another; transactions last milliseconds
+
+_HEARD: Final = "wavegate_heard"
+_TRUSTED_SECONDS: Final = 5.0
 
 # A server that vanished without a word (a pulled cable, a firewall that forgot) is noticed after a minute or so.
 _KEEPALIVES: Final = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
@@ -75,3 +81,32 @@ def prepare_postgresql(engine: Engine, limits: Limits) -> None:
         event.listen(engine, "begin", begun)
     else:
         event.listen(engine, "connect", connected)
+    _ping_when_in_doubt(engine)
+
+
+def _ping_when_in_doubt(engine: Engine) -> None:
+    """As ``pool_pre_ping``, but a server that was heard a moment ago and has not hung up since is not asked again.
+
+    A server that ends, however it does, closes its connections, and the kernel tells of that without a question.
+    """
+
+    def heard(_connection: Any, entry: ConnectionPoolEntry) -> None:
+        entry.info[_HEARD] = time.monotonic()
+
+    def checked_out(connection: Any, entry: ConnectionPoolEntry, _pooled: object) -> None:
+        try:
+            if time.monotonic() - entry.info[_HEARD] >= _TRUSTED_SECONDS or _has_word(connection.fileno()):
+                engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error
+
+    event.listen(engine, "connect", heard)
+    event.listen(engine, "checkin", heard)
+    event.listen(engine, "checkout", checked_out)
+
+
+def _has_word(line: int) -> bool:
+    """Whether something waits to be read, such as the end."""
+    poll = select.poll()
+    poll.register(line, select.POLLIN)
+    return bool(poll.poll(0))

@@ -216,9 +216,7 @@ def group(found: model.Group) -> Group:
 
 
 def _reply(found: model.Group, status: int = 200) -> Response:
-    response = reply(group(found), status)
-    response.set_etag(_tag(found))
-    return response
+    return reply(group(found), status, tag=_tag(found))
 
 
 def _seen(found: model.Group) -> int:

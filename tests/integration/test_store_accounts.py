@@ -107,6 +107,18 @@ def test_a_key_is_found_with_its_account(accounts: Accounts) -> None:
     assert accounts.key_by_sha256("00" * 32) is None
 
 
+def test_a_key_that_was_looked_up_before_is_found_with_its_account_as_that_is_now(
+    accounts: Accounts, database_url: str
+) -> None:
+    accounts.add_user(ADA, an_event("user.created"))
+    accounts.add_key(KEY, an_event("api_key.created"))
+    assert accounts.key_by_sha256(KEY.sha256) == (KEY, ADA)
+    elsewhere = Database(database_url)
+    Accounts(elsewhere).update_user("acme", "usr_1", an_event("user.changed"), role=Role.VIEWER, disabled=True)
+    elsewhere.close()
+    assert accounts.key_by_sha256(KEY.sha256) == (KEY, replace(ADA, role=Role.VIEWER, disabled=True))
+
+
 def test_a_key_needs_an_account_of_its_organisation(accounts: Accounts, database: Database) -> None:
     accounts.add_user(replace(ADA, org="rival"), an_event("user.created"))
     with pytest.raises(UnknownUser):

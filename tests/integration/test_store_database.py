@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import insert, select, text, update
 
 from store.account_models import orgs
+from store.accounts import Accounts
 from store.database import Database
 from store.errors import (
     DatabaseBusy,
@@ -218,3 +220,17 @@ def _add(database: Database, slug: str) -> None:
 def _slugs(database: Database) -> list[str]:
     with database.read() as connection:
         return [*connection.execute(select(orgs.c.slug).order_by(orgs.c.slug)).scalars()]
+
+
+def test_a_closed_database_has_no_file_open(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'closed.db'}")
+    database.migrate()
+    Accounts(database).key_by_sha256("0" * 64)
+    assert _open_files(tmp_path) > 0
+    database.close()
+    assert _open_files(tmp_path) == 0
+
+
+def _open_files(folder: Path) -> int:
+    """How many files below the folder this process has open."""
+    return sum(os.path.realpath(one).startswith(str(folder.resolve())) for one in Path("/proc/self/fd").iterdir())

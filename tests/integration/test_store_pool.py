@@ -88,6 +88,15 @@ def test_a_transaction_in_which_nothing_happens_is_ended_and_lets_go_of_its_lock
     assert _slugs(forgetful) == ["acme", "rival"], "nothing of it is stored, and the pool serves on"
 
 
+def test_a_connection_that_the_server_ended_is_not_given_out(opened: Open) -> None:
+    database, other = opened(size=1, overflow=0), opened()
+    with database.read() as connection:
+        pid = connection.execute(text("SELECT pg_backend_pid()")).scalar()
+    with other.write() as connection:
+        assert connection.execute(text("SELECT pg_terminate_backend(:pid, 30000)"), {"pid": pid}).scalar() is True
+    assert _slugs(database) == ["acme", "rival"]
+
+
 def test_migrating_has_no_limit_of_time(opened: Open, postgresql_database_url: str) -> None:
     database, holder = opened(statement_seconds=0.2), opened()
     with holder.write() as connection:

@@ -1,7 +1,8 @@
 """One row by key, permission and database over HTTP, against a Flask hello on the same server with the same settings.
 
-Seconds of CPU of the process that answers, with connections kept open. Then eight uploaders that send slowly, and how
-long ``/healthz`` takes beside them: of that no CPU tells, so it is the clock's, and another load on the machine shows.
+Seconds of CPU of the process that answers, with connections kept open; what PostgreSQL itself uses is not counted. Then
+eight uploaders that send slowly, and how long ``/healthz`` takes beside them: of that no CPU tells, so it is the
+clock's, and another load on the machine shows.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from statistics import median
 from typing import Final
 
 from tests.acceptance.conftest import Home, free_port
+from tests.databases import POSTGRESQL, SQLITE, Databases, private_postgresql
 from tests.perf.load import a_home
 from tests.perf.measure import Result, cpu_of, paired, session_members
 
@@ -29,6 +31,7 @@ CONNECTIONS: Final = 4
 READS: Final = 2_000
 PAIRS: Final = 5
 GOAL: Final = 3.0
+POSTGRESQL_GOAL: Final = 6.0
 UPLOADERS: Final = 8
 PIECE_SECONDS: Final = 0.25
 PROBES: Final = 400
@@ -38,35 +41,46 @@ FREE: Final = "1000000000"  # requests are counted, and none is too many
 
 def measure(folder: Path) -> list[Result]:
     with ExitStack() as stack:
-        home = stack.enter_context(a_home(folder))
-        server = home.serve(WAVEGATE_RATE_LIMIT_READS=FREE, WAVEGATE_RATE_LIMIT_UPLOADS=FREE)
-        made = home.publish("group", "create", "bench")
-        ours, port = _worker(server.process.pid), int(server.url.rpartition(":")[2])
         hello_port = free_port()
-        theirs = _worker(stack.enter_context(_hello(hello_port)))
-        request = _get(f"/api/v1/groups/{made['id']}", f"Authorization: Bearer {home.made['api_key']}\r\n")
-
-        def one_row() -> float:
-            before = cpu_of(ours)
-            _reads(port, request)
-            return (cpu_of(ours) - before) / READS
-
-        def hello() -> float:
-            before = cpu_of(theirs)
-            _reads(hello_port, _get("/hello"))
-            return (cpu_of(theirs) - before) / READS
-
-        one_row(), hello()
-        ratio, read, said = paired(one_row, hello, PAIRS)
+        hello = (hello_port, _worker(stack.enter_context(_hello(hello_port))))
+        home = stack.enter_context(a_home(folder / SQLITE))
+        sqlite, port = _one_row(home, hello, "SQLite", GOAL)
         quiet = _p99(port)
         with _slow_uploads(home, port):
             beside = _p99(port)
-    told = f"{median(read) * 1e6:.0f} us CPU against {median(said) * 1e6:.0f} us, {PAIRS} pairs"
+        home.end()
+        server = stack.enter_context(private_postgresql())
+        home = stack.enter_context(a_home(folder / POSTGRESQL, Databases(server.url)))
+        postgresql, _ = _one_row(home, hello, "PostgreSQL", POSTGRESQL_GOAL)
     slow = f"{beside * 1000:.2f} ms against {quiet * 1000:.2f} ms quiet, p99 of {PROBES}"
     return [
-        Result("GET of one row with key, permission, SQLite / Flask hello", ratio, GOAL, "x", told),
+        sqlite,
+        postgresql,
         Result(f"/healthz beside {UPLOADERS} slow uploads / quiet", beside / quiet, SLOW_GOAL, "x", slow),
     ]
+
+
+def _one_row(home: Home, hello: tuple[int, int], database: str, goal: float) -> tuple[Result, int]:
+    """What a row costs against ``hello``, a port and the process that answers there; and the port of the home."""
+    server = home.serve(WAVEGATE_RATE_LIMIT_READS=FREE, WAVEGATE_RATE_LIMIT_UPLOADS=FREE)
+    made = home.publish("group", "create", "bench")
+    ours, port = _worker(server.process.pid), int(server.url.rpartition(":")[2])
+    request = _get(f"/api/v1/groups/{made['id']}", f"Authorization: Bearer {home.made['api_key']}\r\n")
+
+    def one_row() -> float:
+        before = cpu_of(ours)
+        _reads(port, request)
+        return (cpu_of(ours) - before) / READS
+
+    def said_hello() -> float:
+        before = cpu_of(hello[1])
+        _reads(hello[0], _get("/hello"))
+        return (cpu_of(hello[1]) - before) / READS
+
+    one_row(), said_hello()
+    ratio, read, said = paired(one_row, said_hello, PAIRS)
+    told = f"{median(read) * 1e6:.0f} us CPU against {median(said) * 1e6:.0f} us, {PAIRS} pairs"
+    return Result(f"GET of one row with key, permission, {database} / Flask hello", ratio, goal, "x", told), port
 
 
 @contextmanager

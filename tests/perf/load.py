@@ -221,8 +221,9 @@ def _at(seconds: Sequence[float], percent: int) -> float:
 
 
 @contextmanager
-def a_home(folder: Path) -> Iterator[Home]:
-    home = Home(Databases(None), folder / "home" / "wavegate")
+def a_home(folder: Path, databases: Databases | None = None) -> Iterator[Home]:
+    """A home below ``folder``, its database a file unless ``databases`` says otherwise; its servers end with it."""
+    home = Home(databases or Databases(None), folder / "home" / "wavegate")
     try:
         yield home
     finally:

@@ -139,7 +139,9 @@ def test_a_response_is_never_cached_and_carries_its_request_id(home: Home) -> No
     answer = home.call("GET", "/artifacts")
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["X-Request-Id"].startswith("req_")
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers.getlist("X-Content-Type-Options") == ["nosniff"]
+    assert answer.headers.getlist("Referrer-Policy") == ["no-referrer"]
+    assert answer.headers.getlist("X-Frame-Options") == ["DENY"]
 
 
 def test_a_read_that_asks_for_a_state_that_is_gone_gets_the_error_shape_and_not_the_resource(home: Home) -> None:
