@@ -207,7 +207,7 @@ def described(home: Home) -> dict[str, dict[str, Any]]:
     found = {}
     for path, item in paths.items():
         parameters = {
-            one["name"]: one["schema"] for one in item.get("get", {}).get("parameters", []) if one["in"] == "query"
+            one["name"]: one["schema"] for one in item.get("get", {}).get("parameters", []) if one.get("in") == "query"
         }
         if "cursor" in parameters:
             found[path.removeprefix("/api/v1")] = parameters
