@@ -197,6 +197,18 @@ MAKERS: dict[str, tuple[Make, Drop | None, str]] = {
     ),
     "/webhooks": (posted("/webhooks", url="https://example.com/{}"), deleted("/webhooks"), "id"),
     "/webhooks/{id}/deliveries": (a_delivery, None, "id"),
+    "/invitations": (posted("/invitations", email="i{}@example.com", role="viewer"), None, "id"),
+    "/trusted-publishers": (
+        posted(
+            "/trusted-publishers",
+            name="t{}",
+            provider="gitlab",
+            products=["fw"],
+            claims={"project_id": "1", "namespace_id": "2"},
+        ),
+        deleted("/trusted-publishers"),
+        "id",
+    ),
     "/audit/events": (an_event("somebody"), None, "id"),
 }
 
