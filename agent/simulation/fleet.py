@@ -24,7 +24,8 @@ from agent.simulation.profiles import Profile, assigned, nature_of
 from agent.simulation.tally import Tally
 
 ENROL_AT_ONCE: Final = 4  # making a key and a certificate is work on both sides; more than cores gains little
-MOST_THREADS: Final = 128  # devices that wait for slow calls and installs hold one each
+MOST_THREADS: Final = 256  # devices that sleep in a simulated call or install hold one each
+AT_WORK: Final = 16  # threads that do not sleep; more would wait for each other, and that be taken for a slow server
 KEPT_CONNECTIONS: Final = 1_000  # devices; an open channel takes some 100 KiB and three files
 FILES_A_DEVICE: Final = 4
 TOLD_EVERY_SECONDS: Final = 5.0
@@ -63,6 +64,7 @@ class Fleet:
         self._profiles = assigned(orders.devices, orders.profiles, random.Random(orders.seed))
         self._devices: dict[int, SimulatedDevice] = {}
         self._told_at = 0.0
+        self._turns = threading.Semaphore(AT_WORK)
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         fit = KEPT_CONNECTIONS if most == resource.RLIM_INFINITY else most // FILES_A_DEVICE
@@ -142,11 +144,21 @@ class Fleet:
     def _poll(self, number: int) -> None:
         device = self._devices[number]
         try:
-            device.poll()
+            with self._turns:
+                device.poll()
         except (AgentError, OSError) as error:
             self._tally.error(getattr(error, "code", "home_not_writable"))
         if not self._keeps_connections:
             device.hang_up()
+
+    def _sleep(self, seconds: float) -> None:
+        """Within a poll: let another device work meanwhile."""
+        if seconds > 0:
+            self._turns.release()
+            try:
+                self._stop.wait(seconds)
+            finally:
+                self._turns.acquire()
 
     def _enrol(self, number: int) -> None:
         orders, name = self._orders, self._orders.name_of(number)
@@ -169,7 +181,7 @@ class Fleet:
                 self._profiles[number],
                 random.Random(f"{orders.seed}:{number}"),
                 interval=orders.interval,
-                wait=self._stop.wait,
+                wait=self._sleep,
                 clock=_now,
             )
             self._devices[number] = SimulatedDevice(
