@@ -7,7 +7,7 @@ import random
 import resource
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -45,6 +45,7 @@ class Orders:
     seed: int
     platform: str
     profiles: Mapping[str, int]
+    products: Sequence[str] = ()
     allow_http: bool = False
     keep: bool = False
 
@@ -164,7 +165,10 @@ class Fleet:
         orders, name = self._orders, self._orders.name_of(number)
         home = Home(orders.folder / name)
         config = AgentConfig(
-            platform=orders.platform, interval_seconds=max(0.1, orders.interval), health_pause_seconds=0.0
+            platform=orders.platform,
+            products=tuple(orders.products),
+            interval_seconds=max(0.1, orders.interval),
+            health_pause_seconds=0.0,
         )
         facts = Facts(
             agent_version="simulated", hostname=name, os_family="linux", os_name="simulated", platform=orders.platform

@@ -70,6 +70,7 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, text: str) ->
 @click.option("--duration", default="10m", show_default=True, callback=_seconds, help="How long they run.")
 @click.option("--interval", default="1m", show_default=True, callback=_seconds, help="Between two polls of a device.")
 @click.option("--seed", type=click.IntRange(0, _SEEDS), help="Draw names and behaviour from it. [default: at random]")
+@click.option("--product", "products", multiple=True, metavar="NAME", help="Have them follow only this; repeat.")
 @click.option("--platform", default="linux-x86_64", show_default=True, help="Theirs, as artifacts name it.")
 @click.option("--allow-http", is_flag=True, help="Enrol over plain http with another host than this one.")
 @click.option("--keep", is_flag=True, help="Keep the folder with their homes, for `wavegate-agent status --home`.")
@@ -84,6 +85,7 @@ def simulate(
     duration: int,
     interval: int,
     seed: int | None,
+    products: tuple[str, ...],
     platform: str,
     allow_http: bool,
     keep: bool,
@@ -109,6 +111,7 @@ def simulate(
                 "duration": duration,
                 "interval": interval,
                 "seed": seed,
+                "products": products,
                 "platform": platform,
                 "profiles": profiles,
                 "allow_http": allow_http,

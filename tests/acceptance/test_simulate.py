@@ -24,7 +24,7 @@ def test_a_simulated_fleet_carries_a_rollout_through_and_its_failing_devices_pau
     fleet = subprocess.Popen(
         [
             *(BIN / "publish", "simulate", "--devices", "8", "--group", "field", "--behave", "failing=25"),
-            *("--interval", "1s", "--duration", "5m", "--seed", "7", "--delete", "-o", "json"),
+            *("--product", "app", "--interval", "1s", "--duration", "5m", "--seed", "7", "--delete", "-o", "json"),
         ],
         env=environ,
         stdout=subprocess.PIPE,
@@ -34,7 +34,7 @@ def test_a_simulated_fleet_carries_a_rollout_through_and_its_failing_devices_pau
     )
     try:
         wait_until(lambda: len(home.publish("device", "list")["items"]) == 8)
-        first = offer(home, tmp_path, "1.0.0", "field,approvals=0,soak=1s,max_failures=8,success=50")
+        first = offer(home, tmp_path, "1.0.0", "field,approvals=0,soak=1s,max_failure_rate=50,success=50")
         wait_until(lambda: home.publish("rollout", "show", first)["state"] == "completed")
         wait_until(lambda: counters(home, first) == (6, 2))
         second = offer(home, tmp_path, "1.1.0", "field,approvals=0,soak=1h,max_failures=1")
