@@ -8,7 +8,7 @@ CliError
 ├── NotLoggedIn             no credential to send
 ├── VerificationFailed      bytes, signatures or trust do not add up
 ├── NotApproved             the person at the terminal said no
-├── SimulationFailed        no simulated device could enrol, or the process of the fleet broke down
+├── SimulationFailed        a simulated fleet could not enrol, or its process broke down
 ├── RolloutStopped          the rollout waited for is paused, aborted or superseded
 └── WaitTimedOut            the rollout waited for is not over in time
 """

@@ -28,6 +28,9 @@ def main() -> None:
     except AgentError as error:
         _answer({"error": {"code": error.code, "message": str(error)}})
         sys.exit(error.exit_code)
+    except OSError as error:
+        _answer({"error": {"code": "agent_error", "message": f"{error.strerror}: {error.filename}"}})
+        sys.exit(1)
     _answer(told)
 
 

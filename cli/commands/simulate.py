@@ -120,12 +120,16 @@ def simulate(
             told = _run(order)
         ids = told.pop("ids")
         told |= {"seed": seed, "homes": str(folder) if keep else None, "deleted": 0}
-        if delete:
-            told["deleted"] = _delete(invocation, ids)
+        try:
+            for one in _deleted(invocation, ids) if delete else ():
+                told["deleted"] += one
+        finally:
+            invocation.emit(
+                told, lambda: _described(told)
+            )  # a server that lets nothing be deleted takes no numbers away
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
-    invocation.emit(told, lambda: _described(told))
     return 1 if told["errors"] else 0
 
 
@@ -168,7 +172,7 @@ def _run(order: dict[str, Any]) -> dict[str, Any]:
         raise SimulationFailed(f"the process of the fleet ended with {process.returncode}; nothing is known of it")
     told: dict[str, Any] = json.loads(text)
     if "error" in told:
-        raise SimulationFailed(f"no device could enrol: {told['error']['message']}")
+        raise SimulationFailed(f"the simulation ended: {told['error']['message']}")
     return told
 
 
@@ -195,11 +199,12 @@ def _ending(process: subprocess.Popen[bytes]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _delete(invocation: Invocation, ids: list[str]) -> int:
+def _deleted(invocation: Invocation, ids: list[str]) -> Iterator[int]:
+    """Delete the devices; a 1 for each that is."""
     client = invocation.client(as_person=True)
     for one in ids:
         client.delete(f"/devices/{segment(one)}")
-    return len(ids)
+        yield 1
 
 
 def _described(told: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from agent.simulation.profiles import Profile
 from cli.commands.simulate import PROFILES
-from tests.simulators.api_server import ApiServerSimulator, Reply
+from tests.simulators.api_server import ApiServerSimulator, Reply, refusal
 from tests.unit.cli.conftest import Publish
 
 
@@ -52,15 +52,22 @@ def test_a_fleet_that_nobody_lets_in_leaves_no_token_and_no_home(
     token = f"wge_{'ab' * 32}_{'x' * 43}"
     server.on("POST", "/api/v1/enroll-tokens", Reply(201, {"id": "tok_1", "token": token}))
     server.on("DELETE", "/api/v1/enroll-tokens/tok_1", Reply(204))
+    server.on(
+        "POST",
+        "/api/v1/enroll",
+        Reply(429, refusal(429, "rate_limited").body, {"Retry-After": "0"}),  # waited for
+        refusal(409, "enroll_token_spent", "used up"),
+    )
 
     done = publish("simulate", "--group", "field", "--devices", "3", "--seed", "5")
 
     assert done.code == 1
-    assert "no device could enrol: the server refuses (not_found)" in done.err
+    assert "the simulation ended: the server refuses (enroll_token_spent): used up" in done.err
     asked = server.requests[0].json
     assert (asked["name"], asked["groups"], asked["max_uses"]) == ("simulate-5", ["field"], 3)
     assert [(seen.method, seen.path.rpartition("/")[2]) for seen in server.requests] == [
         ("POST", "enroll-tokens"),
+        ("POST", "enroll"),
         ("POST", "enroll"),
         ("DELETE", "tok_1"),
     ]
