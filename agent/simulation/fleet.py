@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 import resource
 import threading
@@ -26,7 +27,7 @@ from agent.simulation.tally import Tally
 ENROL_AT_ONCE: Final = 4  # making a key and a certificate is work on both sides; more than cores gains little
 MOST_THREADS: Final = 256  # devices that sleep in a simulated call or install hold one each
 AT_WORK: Final = 16  # threads that do not sleep; more would wait for each other, and that be taken for a slow server
-KEPT_CONNECTIONS: Final = 1_000  # devices; an open channel takes some 100 KiB and three files
+KEPT_CONNECTIONS: Final = 1_000  # devices; an open channel takes memory, and with its HTTP connection some files
 FILES_A_DEVICE: Final = 4
 TOLD_EVERY_SECONDS: Final = 5.0
 _JITTER: Final = 0.1  # of the interval, as the agent's own
@@ -65,6 +66,7 @@ class Fleet:
         self._profiles = assigned(orders.devices, orders.profiles, random.Random(orders.seed))
         self._devices: dict[int, SimulatedDevice] = {}
         self._told_at = 0.0
+        self._end = math.inf  # by time.monotonic()
         self._turns = threading.Semaphore(AT_WORK)
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -106,7 +108,8 @@ class Fleet:
     def run(self) -> float:
         """Poll every device in its interval until the time is over, or somebody stops it; the seconds it took."""
         began = time.monotonic()
-        end, step = began + self._orders.duration, self._orders.interval / max(1, len(self._devices))
+        self._end = began + self._orders.duration
+        step = self._orders.interval / max(1, len(self._devices))
         loud = [n for n in sorted(self._devices) if self._profiles[n] is not Profile.SILENT]
         due = [(began + place * step, number) for place, number in enumerate(loud)]  # spread, and a heap as it is
         lock = threading.Lock()
@@ -118,7 +121,7 @@ class Fleet:
                     if not due:
                         return  # each of the others is in somebody's hands
                     at, number = heapq.heappop(due)
-                if at >= end or self._stop.wait(max(0.0, at - time.monotonic())):
+                if at >= self._end or self._stop.wait(max(0.0, at - time.monotonic())):
                     return
                 self._tally.behind(time.monotonic() - at)
                 self._poll(number)
@@ -130,7 +133,7 @@ class Fleet:
         with ThreadPoolExecutor(max(1, min(MOST_THREADS, len(loud)))) as pool:
             for done in [pool.submit(work) for _ in range(min(MOST_THREADS, len(loud)))]:
                 done.result()
-        self._stop.wait(max(0.0, end - time.monotonic()))
+        self._stop.wait(max(0.0, self._end - time.monotonic()))
         return time.monotonic() - began
 
     def close(self) -> None:
@@ -153,11 +156,11 @@ class Fleet:
             device.hang_up()
 
     def _sleep(self, seconds: float) -> None:
-        """Within a poll: let another device work meanwhile."""
+        """Within a poll, at most until the end of all: let another device work meanwhile."""
         if seconds > 0:
             self._turns.release()
             try:
-                self._stop.wait(seconds)
+                self._stop.wait(max(0.0, min(seconds, self._end - time.monotonic())))
             finally:
                 self._turns.acquire()
 

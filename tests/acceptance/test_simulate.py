@@ -34,7 +34,7 @@ def test_a_simulated_fleet_carries_a_rollout_through_and_its_failing_devices_pau
     )
     try:
         wait_until(lambda: len(home.publish("device", "list")["items"]) == 8)
-        first = offer(home, tmp_path, "1.0.0", "field,approvals=0,soak=1s,max_failure_rate=50,success=50")
+        first = offer(home, tmp_path, "1.0.0", "field,approvals=0,soak=1s,max_failure_rate=100,success=50")
         wait_until(lambda: home.publish("rollout", "show", first)["state"] == "completed")
         wait_until(lambda: counters(home, first) == (6, 2))
         second = offer(home, tmp_path, "1.1.0", "field,approvals=0,soak=1h,max_failures=1")
