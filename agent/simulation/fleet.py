@@ -68,8 +68,7 @@ class Fleet:
         self._told_at = 0.0
         self._end = math.inf  # by time.monotonic()
         self._turns = threading.Semaphore(AT_WORK)
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         fit = KEPT_CONNECTIONS if most == resource.RLIM_INFINITY else most // FILES_A_DEVICE
         self._keeps_connections = orders.devices <= min(KEPT_CONNECTIONS, fit)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import threading
 from pathlib import Path
@@ -21,6 +22,8 @@ def main() -> None:
     """Run it; ends by SystemExit with 0, or the exit code of the error that is told."""
     order: dict[str, Any] = json.loads(_line())
     orders = Orders(**order | {"folder": Path(order["folder"])})
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each device has files and connections of its own
     stop = threading.Event()
     threading.Thread(target=_wait_for_the_end, args=(stop,), daemon=True).start()
     try:

@@ -100,8 +100,7 @@ def simulate(
     if token_file is not None and groups:
         raise UsageFault("a token puts devices into its own groups", hint="give --group or --token-file, not both")
     seed = random.randrange(_SEEDS) if seed is None else seed
-    folder = Path(tempfile.mkdtemp(prefix="wavegate-simulate-"))
-    try:
+    with _homes(keep) as folder:
         with _token(invocation, token_file, groups, devices, seed) as token:
             order = {
                 "url": invocation.base_url(),
@@ -123,14 +122,26 @@ def simulate(
         try:
             for one in _deleted(invocation, ids) if delete else ():
                 told["deleted"] += one
-        finally:
-            invocation.emit(
-                told, lambda: _described(told)
-            )  # a server that lets nothing be deleted takes no numbers away
+        finally:  # a server that lets nothing be deleted takes no numbers away
+            invocation.emit(told, lambda: _described(told))
+    return 1 if told["errors"] else 0
+
+
+@contextmanager
+def _homes(keep: bool) -> Iterator[Path]:
+    """A folder for the devices; it is removed in whole whatever ends us, so long as that can be heard."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    folder = Path(tempfile.mkdtemp(prefix="wavegate-simulate-"))
+    try:
+        yield folder
     finally:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
-    return 1 if told["errors"] else 0
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
