@@ -20,7 +20,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
 
 from agent.config import AgentConfig, write_config
-from agent.errors import AlreadyEnrolled, BadConfig, EnrolmentFailed, UntrustedRoot
+from agent.errors import AlreadyEnrolled, BadConfig, EnrolmentBusy, EnrolmentFailed, UntrustedRoot
 from agent.home import Home
 from agent.identity import Credentials, Identity, Keypair, is_enrolled, save_identity
 from agent.link import Facts
@@ -28,6 +28,7 @@ from agent.web import Limits, Web, WebError
 
 MAX_ANSWER: Final = 2 * 1024 * 1024  # bytes; a root with many keys and signatures has some ten thousand
 TRIES: Final = 3
+BUSY: Final = frozenset({429, 503})
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _TOKEN: Final = re.compile(r"wge_([0-9a-f]{64})_[0-9A-Za-z]{43}")
 _ENDPOINT: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):\d{1,5}")
@@ -56,6 +57,7 @@ def enroll(home: Home, asked: Enrolment, config: AgentConfig, facts: Facts, *, n
     Raises:
         AlreadyEnrolled: The home has an identity.
         BadConfig: The token or address has not the form it must have.
+        EnrolmentBusy: The server has too many enrolments just now, and says when to ask again.
         EnrolmentFailed: The server refused, did not answer, or its answer does not fit together.
         UntrustedRoot: The root is not the one that was promised.
     """
@@ -154,9 +156,11 @@ def _post(web: Web, url: str, body: bytes, headers: Mapping[str, str]) -> Mappin
     if status not in (200, 201):
         failure = answer.get("error")
         told = failure if isinstance(failure, dict) else {}
-        raise EnrolmentFailed(
-            f"the server refuses ({told.get('code', status)}): {told.get('message', 'it does not say why')}"
-        )
+        words = f"the server refuses ({told.get('code', status)}): {told.get('message', 'it does not say why')}"
+        again = answered.headers.get("Retry-After") or ""
+        if status in BUSY and again.isascii() and again.isdecimal():
+            raise EnrolmentBusy(words, float(again))
+        raise EnrolmentFailed(words)
     return answer
 
 

@@ -4,6 +4,7 @@ AgentError
 ├── NotEnrolled            the home has no identity
 ├── AlreadyEnrolled        it has one
 ├── EnrolmentFailed        the server refused or garbled the enrolment
+│   └── EnrolmentBusy      it has too many of them just now
 ├── UntrustedRoot          the root handed over is not the one the token or the person named
 ├── BadConfig              agent.toml or an option is not usable
 ├── HomeInUse              another agent runs in this home
@@ -44,6 +45,16 @@ class AlreadyEnrolled(AgentError):
 
 class EnrolmentFailed(AgentError):
     code = "enrolment_failed"
+
+
+class EnrolmentBusy(EnrolmentFailed):
+    """``again_seconds`` is when the server wants to be asked again."""
+
+    code = "enrolment_busy"
+
+    def __init__(self, words: str, again_seconds: float) -> None:
+        super().__init__(words)
+        self.again_seconds = again_seconds
 
 
 class UntrustedRoot(AgentError):

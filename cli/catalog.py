@@ -19,6 +19,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "doctor": Entry("cli.commands.doctor", "doctor", "Look at a server and its home, and say what to do."),
     "org": Entry("cli.commands.org", "org", "Make and list organisations on the server's machine."),
     "demo": Entry("cli.demo.main", "demo", "Show the whole journey with real devices on this machine."),
+    "simulate": Entry("cli.commands.simulate", "simulate", "Run a fleet of simulated devices against a server."),
     "register": Entry(
         "cli.commands.register", "register", "Register the first organisation of a server that has none."
     ),

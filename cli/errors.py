@@ -8,6 +8,7 @@ CliError
 ├── NotLoggedIn             no credential to send
 ├── VerificationFailed      bytes, signatures or trust do not add up
 ├── NotApproved             the person at the terminal said no
+├── SimulationFailed        a simulated fleet could not enrol, or its process broke down
 ├── RolloutStopped          the rollout waited for is paused, aborted or superseded
 └── WaitTimedOut            the rollout waited for is not over in time
 """
@@ -321,6 +322,10 @@ class VerificationFailed(CliError):
 
 class NotApproved(CliError):
     code = "not_approved"
+
+
+class SimulationFailed(CliError):
+    code = "simulation_failed"
 
 
 class RolloutStopped(CliError):

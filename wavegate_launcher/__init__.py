@@ -1,4 +1,4 @@
-"""The first lines of both commands: they make sure that ``api``, ``cli`` and ``keys`` are ours.
+"""The first lines of our commands: they make sure that ``api``, ``cli`` and ``keys`` are ours.
 
 Our rooms have names that anybody's project may have. A CI job usually stands in its own checkout with ``PYTHONPATH=.``,
 so Python would look there first and import the job's ``cli`` as ours. Only this package has a name that nobody else
@@ -23,6 +23,14 @@ def agent() -> None:
     """Run the command ``wavegate-agent``; ends by ``SystemExit``."""
     find_ourselves_first()
     from agent.main import main
+
+    main()
+
+
+def simulated_fleet() -> None:
+    """Run the process that `publish simulate` starts; ends by ``SystemExit``."""
+    find_ourselves_first()
+    from agent.simulation.main import main
 
     main()
 

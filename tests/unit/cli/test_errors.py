@@ -39,6 +39,7 @@ def test_every_error_of_ours_has_a_code_of_its_own() -> None:
         "not_approved",
         "rollout_stopped",
         "server_unreachable",
+        "simulation_failed",
         "unauthenticated",
         "unexpected_answer",
         "usage",

@@ -41,6 +41,7 @@ def test_help_names_every_command_with_a_line() -> None:
         "doctor",
         "org",
         "demo",
+        "simulate",
         "register",
         "login",
         "logout",

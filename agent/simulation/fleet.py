@@ -1,0 +1,207 @@
+"""A fleet of simulated devices: enrolled a few at once, then polled on time by a few threads."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+import resource
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from agent.config import AgentConfig
+from agent.enrol import Enrolment, enroll
+from agent.errors import AgentError, EnrolmentBusy
+from agent.home import Home
+from agent.link import Facts
+from agent.simulation.device import SimulatedDevice
+from agent.simulation.profiles import Profile, assigned, nature_of
+from agent.simulation.tally import Tally
+
+ENROL_AT_ONCE: Final = 4  # making a key and a certificate is work on both sides; more than cores gains little
+MOST_THREADS: Final = 256  # devices that sleep in a simulated call or install hold one each
+AT_WORK: Final = 16  # threads that do not sleep; more would wait for each other, and that be taken for a slow server
+KEPT_CONNECTIONS: Final = 1_000  # devices; an open channel takes memory, and with its HTTP connection some files
+FILES_A_DEVICE: Final = 4
+TOLD_EVERY_SECONDS: Final = 5.0
+_JITTER: Final = 0.1  # of the interval, as the agent's own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """What to simulate. Spans are seconds; ``profiles`` are percents by name."""
+
+    url: str
+    token: str = field(repr=False)
+    folder: Path
+    devices: int
+    duration: float
+    interval: float
+    seed: int
+    platform: str
+    profiles: Mapping[str, int]
+    products: Sequence[str] = ()
+    allow_http: bool = False
+    keep: bool = False
+
+    def name_of(self, number: int) -> str:
+        """The name of a device, the same in every run with this seed."""
+        return f"sim-{self.seed}-{number:05}"
+
+
+class Fleet:
+    """The devices of one simulation. ``stop`` ends whatever is under way, ``say`` tells a person one line."""
+
+    def __init__(self, orders: Orders, tally: Tally, stop: threading.Event, say: Callable[[str], None]) -> None:
+        self._orders = orders
+        self._tally = tally
+        self._stop = stop
+        self._say = say
+        self._profiles = assigned(orders.devices, orders.profiles, random.Random(orders.seed))
+        self._devices: dict[int, SimulatedDevice] = {}
+        self._told_at = 0.0
+        self._end = math.inf  # by time.monotonic()
+        self._turns = threading.Semaphore(AT_WORK)
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        fit = KEPT_CONNECTIONS if most == resource.RLIM_INFINITY else most // FILES_A_DEVICE
+        self._keeps_connections = orders.devices <= min(KEPT_CONNECTIONS, fit)
+
+    @property
+    def ids(self) -> list[str]:
+        """Of the devices that are enrolled, in the order of their numbers."""
+        return [device.id for _, device in sorted(self._devices.items())]
+
+    @property
+    def profiles(self) -> Mapping[str, int]:
+        """How many devices have which profile, those with none left out."""
+        return {p.value: count for p in Profile if (count := self._profiles.count(p))}
+
+    def enrol(self) -> None:
+        """Give every device a key and a certificate.
+
+        A device that is refused is counted as an error, and the others go on.
+
+        Raises:
+            AgentError: The very first is refused, so all would be.
+        """
+        self._enrol(0)
+        failed = 0
+        with ThreadPoolExecutor(ENROL_AT_ONCE) as pool:
+            for done in [pool.submit(self._enrol, number) for number in range(1, self._orders.devices)]:
+                try:
+                    done.result()
+                except AgentError as error:
+                    self._tally.error(error.code)
+                    failed += 1
+                    if failed == 1:
+                        self._say(f"a device could not enrol: {error}")
+                self._tell(lambda: f"enrolled {len(self._devices)} of {self._orders.devices}")
+        self._say(f"enrolled {len(self._devices)} of {self._orders.devices}")
+
+    def run(self) -> float:
+        """Poll every device in its interval until the time is over, or somebody stops it; the seconds it took."""
+        began = time.monotonic()
+        self._end = began + self._orders.duration
+        step = self._orders.interval / max(1, len(self._devices))
+        loud = [n for n in sorted(self._devices) if self._profiles[n] is not Profile.SILENT]
+        due = [(began + place * step, number) for place, number in enumerate(loud)]  # spread, and a heap as it is
+        lock = threading.Lock()
+        jitter = random.Random(self._orders.seed)
+
+        def work() -> None:
+            while True:
+                with lock:
+                    if not due:
+                        return  # each of the others is in somebody's hands
+                    at, number = heapq.heappop(due)
+                if at >= self._end or self._stop.wait(max(0.0, at - time.monotonic())):
+                    return
+                self._tally.behind(time.monotonic() - at)
+                self._poll(number)
+                pause = self._orders.interval * jitter.uniform(1 - _JITTER, 1 + _JITTER)
+                with lock:
+                    heapq.heappush(due, (max(at + pause, time.monotonic()), number))
+                self._tell(self._tally.line)
+
+        with ThreadPoolExecutor(max(1, min(MOST_THREADS, len(loud)))) as pool:
+            for done in [pool.submit(work) for _ in range(min(MOST_THREADS, len(loud)))]:
+                done.result()
+        self._stop.wait(max(0.0, self._end - time.monotonic()))
+        return time.monotonic() - began
+
+    def close(self) -> None:
+        """Hang up all; each home that is kept has its device's last state then."""
+        for device in self._devices.values():
+            device.close(leave_state=self._orders.keep)
+
+    def summary(self) -> dict[str, Any]:
+        """What the fleet is and did, as JSON values."""
+        return {"devices": self._orders.devices, "profiles": dict(self.profiles), **self._tally.summary()}
+
+    def _poll(self, number: int) -> None:
+        device = self._devices[number]
+        try:
+            with self._turns:
+                device.poll()
+        except (AgentError, OSError) as error:
+            self._tally.error(getattr(error, "code", "home_not_writable"))
+        if not self._keeps_connections:
+            device.hang_up()
+
+    def _sleep(self, seconds: float) -> None:
+        """Within a poll, at most until the end of all: let another device work meanwhile."""
+        if seconds > 0:
+            self._turns.release()
+            try:
+                self._stop.wait(max(0.0, min(seconds, self._end - time.monotonic())))
+            finally:
+                self._turns.acquire()
+
+    def _enrol(self, number: int) -> None:
+        orders, name = self._orders, self._orders.name_of(number)
+        home = Home(orders.folder / name)
+        config = AgentConfig(
+            platform=orders.platform,
+            products=tuple(orders.products),
+            interval_seconds=max(0.1, orders.interval),
+            health_pause_seconds=0.0,
+        )
+        facts = Facts(
+            agent_version="simulated", hostname=name, os_family="linux", os_name="simulated", platform=orders.platform
+        )
+        asked = Enrolment(url=orders.url, token=orders.token, name=name, allow_http=orders.allow_http)
+        while not self._stop.is_set():
+            try:
+                identity = enroll(home, asked, config, facts, now=_now())
+            except EnrolmentBusy as busy:
+                self._say(f"the server lets nobody in for {busy.again_seconds:.0f} s")
+                self._stop.wait(busy.again_seconds)
+                continue
+            nature = nature_of(
+                self._profiles[number],
+                random.Random(f"{orders.seed}:{number}"),
+                interval=orders.interval,
+                wait=self._sleep,
+                clock=_now,
+            )
+            self._devices[number] = SimulatedDevice(
+                home, identity, config, facts, nature, tally=self._tally, stopping=self._stop.is_set
+            )
+            self._tally.count("enrolled")
+            return
+
+    def _tell(self, line: Callable[[], str]) -> None:
+        now = time.monotonic()
+        if now - self._told_at >= TOLD_EVERY_SECONDS:
+            self._told_at = now
+            self._say(line())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
