@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import threading
 import time
 from collections.abc import Callable
@@ -24,7 +25,12 @@ from fleet.ports import Fleet
 from keys.device_ca import ServerCertificate
 
 MAX_MESSAGE_LENGTH: Final = 64 * 1024  # bytes
-HANDSHAKE_MILLISECONDS: Final = 10_000  # gRPC's own two minutes let silent connections pile up
+MAX_HEADERS_LENGTH: Final = 8 * 1024  # bytes
+MOST_CONNECTIONS: Final = 100_000  # of all callers, or three quarters of the file descriptors if those are fewer
+HANDSHAKE_MILLISECONDS: Final = (
+    10_000  # until the first frame of HTTP/2; gRPC's own two minutes let silent connections pile up
+)
+IDLE_MILLISECONDS: Final = 10 * 60 * 1000  # longer than the usual time between check-ins, which then need no handshake
 CONNECTION_AGE_MILLISECONDS: Final = 30 * 60 * 1000  # ends calls that never send their message, and moves load
 RENEWAL_LOOK_SECONDS: Final = 60.0  # between looks at the age of the port's certificate, which lasts for weeks
 RENEWAL_GRACE_SECONDS: Final = 30.0  # for calls under way on connections of the certificate before
@@ -64,6 +70,12 @@ class DeviceServerSettings:
 
 
 def _untold(_method: str, _status: str, _seconds: float) -> None: ...
+
+
+def _most_connections() -> int:
+    # Beyond it callers are refused; out of file descriptors, the database and the jobs of this process would be, too.
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_CONNECTIONS if descriptors == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, descriptors * 3 // 4)
 
 
 class DeviceServer:
@@ -190,12 +202,16 @@ class DeviceServer:
             options=(
                 ("grpc.max_receive_message_length", MAX_MESSAGE_LENGTH),
                 ("grpc.max_send_message_length", MAX_MESSAGE_LENGTH),
-                ("grpc.max_metadata_size", 8 * 1024),
+                ("grpc.max_metadata_size", MAX_HEADERS_LENGTH),
+                ("grpc.absolute_max_metadata_size", MAX_HEADERS_LENGTH),  # or what lies between is refused by chance
                 ("grpc.max_concurrent_streams", 16),
                 ("grpc.server_handshake_timeout_ms", HANDSHAKE_MILLISECONDS),
+                ("grpc.max_connection_idle_ms", IDLE_MILLISECONDS),
                 ("grpc.max_connection_age_ms", CONNECTION_AGE_MILLISECONDS),
                 ("grpc.max_connection_age_grace_ms", 30_000),
                 ("grpc.http2.min_ping_interval_without_data_ms", 60_000),
+                ("grpc.http2.max_ping_strikes", 2),
+                ("grpc.max_allowed_incoming_connections", _most_connections()),
                 # Without this a second server on the same port starts without a word and gets half of the calls.
                 ("grpc.so_reuseport", 0),
             ),
