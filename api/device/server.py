@@ -17,6 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from api.device import device_pb2, device_pb2_grpc
+from api.device.addresses import hang_up_beyond
 from api.device.heartbeats import Heartbeats
 from api.device.identity import DeviceIdentity, Tally
 from api.device.service import DevicePermits, DeviceService, ProductsOf, RecordReport
@@ -34,6 +35,7 @@ IDLE_MILLISECONDS: Final = 10 * 60 * 1000  # longer than the usual time between 
 CONNECTION_AGE_MILLISECONDS: Final = 30 * 60 * 1000  # ends calls that never send their message, and moves load
 RENEWAL_LOOK_SECONDS: Final = 60.0  # between looks at the age of the port's certificate, which lasts for weeks
 RENEWAL_GRACE_SECONDS: Final = 30.0  # for calls under way on connections of the certificate before
+ADDRESS_LOOK_SECONDS: Final = 5.0  # between looks at who holds how many connections; 10,000 take 0.1 s
 LISTEN_AGAIN_SECONDS: Final = 10.0  # the port is free again within milliseconds
 SERVICE: Final = device_pb2.DESCRIPTOR.services_by_name["DeviceService"].full_name
 
@@ -58,6 +60,7 @@ class DeviceServerSettings:
     ``listen`` is ``host:port`` (port 0 takes a free one); ``names`` the DNS names and addresses devices dial it by,
     which its certificate holds. ``check_in_seconds`` is the heartbeat asked of devices, spread by ``jitter_percent``.
     ``workers`` threads answer; ``max_concurrent_calls`` beyond that are refused with RESOURCE_EXHAUSTED.
+    An address with more than ``connections_per_address`` loses those beyond it within seconds; 0 is no limit.
     """
 
     listen: str = "127.0.0.1:8443"
@@ -67,6 +70,7 @@ class DeviceServerSettings:
     certificate_days: int = 30
     workers: int = 16
     max_concurrent_calls: int = 256
+    connections_per_address: int = 0
 
 
 def _untold(_method: str, _status: str, _seconds: float) -> None: ...
@@ -123,6 +127,7 @@ class DeviceServer:
         self._listen = settings.listen  # with the port that was found, once there is one
         self._end = threading.Event()
         self._renewing = threading.Thread(target=self._renew_in_time, name="wavegate-device-certificate", daemon=True)
+        self._counting = threading.Thread(target=self._count_addresses, name="wavegate-device-addresses", daemon=True)
 
     @property
     def certificate_expires(self) -> datetime:
@@ -139,6 +144,8 @@ class DeviceServer:
         self._listen = f"{self._settings.listen.rpartition(':')[0]}:{port}"
         self._heartbeats.start()
         self._renewing.start()
+        if self._settings.connections_per_address:
+            self._counting.start()
         for name in ("", SERVICE):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return port
@@ -175,6 +182,17 @@ class DeviceServer:
             self._server = self._listening_again()
         _LOG.info("the device port shows a new certificate until %s", self._certificate.not_after)
         return True
+
+    def _count_addresses(self) -> None:
+        port = int(self._listen.rpartition(":")[2])
+        while not self._end.wait(ADDRESS_LOOK_SECONDS):
+            try:
+                ended = hang_up_beyond(self._settings.connections_per_address, port)
+            except Exception:  # noqa: BLE001  (the outermost frame of this thread)
+                _LOG.exception("the device port's connections could not be counted; it is tried again")
+                continue
+            for address, connections in ended.items():
+                _LOG.warning("hung up on %d connections of %s, which has too many", connections, address)
 
     def _renew_in_time(self) -> None:
         # A new certificate at two thirds of its life leaves days to notice a failure.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -214,6 +215,29 @@ def test_connections_beyond_the_most_there_may_be_are_refused_until_others_end(
         with stub(port, behind.trusted, private_pem(behind.two.key), behind.two.chain) as device:
             answer = device.CheckIn(device_pb2.CheckInRequest(), timeout=DEADLINE, wait_for_ready=True)
     assert answer.device_name == "two"
+
+
+def test_an_address_with_too_many_connections_loses_those_beyond_and_another_address_none(
+    behind: Behind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "ADDRESS_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(server, "HANDSHAKE_MILLISECONDS", 1_000 * DEADLINE)  # silence is not what ends them
+    with behind.port(connections_per_address=3) as port, ExitStack() as held:
+
+        def connect(address: str) -> socket.socket:
+            source = (address, 0)
+            return held.enter_context(socket.create_connection(("127.0.0.1", port), DEADLINE, source_address=source))
+
+        others = [connect("127.0.0.3") for _ in range(3)]
+        crowd = [connect("127.0.0.2") for _ in range(20)]
+        ended: set[socket.socket] = set()
+        while len(ended) < 17:
+            more = select.select(set(crowd) - ended, [], [], DEADLINE)[0]
+            assert [connection.recv(1) for connection in more] == [b""] * len(more) != []
+            ended.update(more)
+        assert behind.check_in(port) == "two"
+        assert select.select(others, [], [], 0)[0] == []
+        assert len(select.select(crowd, [], [], 0)[0]) == 17
 
 
 def test_who_pings_again_and_again_is_told_to_calm_down_and_hung_up_on(behind: Behind, port: int) -> None:
