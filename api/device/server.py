@@ -28,9 +28,8 @@ from keys.device_ca import ServerCertificate
 MAX_MESSAGE_LENGTH: Final = 64 * 1024  # bytes
 MAX_HEADERS_LENGTH: Final = 8 * 1024  # bytes
 MOST_CONNECTIONS: Final = 100_000  # of all callers, or three quarters of the file descriptors if those are fewer
-HANDSHAKE_MILLISECONDS: Final = (
-    10_000  # until the first frame of HTTP/2; gRPC's own two minutes let silent connections pile up
-)
+# Until the first frame of HTTP/2; gRPC's own two minutes let silent connections pile up.
+HANDSHAKE_MILLISECONDS: Final = 10_000
 IDLE_MILLISECONDS: Final = 10 * 60 * 1000  # longer than the usual time between check-ins, which then need no handshake
 CONNECTION_AGE_MILLISECONDS: Final = 30 * 60 * 1000  # ends calls that never send their message, and moves load
 RENEWAL_LOOK_SECONDS: Final = 60.0  # between looks at the age of the port's certificate, which lasts for weeks
