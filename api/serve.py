@@ -83,6 +83,7 @@ def device_server_of(installation: Installation, *, tally: Tally | None = None) 
             listen=str(settings.device_listen),
             names=_names(settings),
             workers=settings.device_threads,
+            connections_per_address=settings.device_connections_per_address,
             check_in_seconds=settings.check_in_seconds,
             certificate_days=settings.certificate_days,
         ),

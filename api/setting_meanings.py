@@ -31,6 +31,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     "device_endpoint": "`host:port` under which devices reach device gRPC; its host is in the server certificate",
     "http_threads": "requests served at once (1 to 512)",
     "device_threads": "device calls served at once (1 to 512)",
+    "device_connections_per_address": "connections to the device port from one address, those beyond are hung up on "
+    "within seconds; 0, no limit, where many devices share an address or a proxy stands in front (0 to 100000; Linux)",
     "max_artifact_bytes": "largest artifact accepted, in bytes",
     "max_body_bytes": "largest JSON body accepted, in bytes",
     "scheduler_seconds": "seconds between two looks at the rollouts (0.05 to 3600)",
@@ -82,6 +84,7 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "database_idle_seconds": (1, 3600),
     "http_threads": (1, 512),
     "device_threads": (1, 512),
+    "device_connections_per_address": (0, 100_000),
     "max_artifact_bytes": (1, 2**50),
     "max_body_bytes": (1024, 2**30),
     "scheduler_seconds": (0.05, 3600),

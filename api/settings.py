@@ -68,6 +68,7 @@ class Settings:
     database_pooler: bool = False
     http_threads: int = 16
     device_threads: int = 16
+    device_connections_per_address: int = 0
     max_artifact_bytes: int = 64 * 1024**3
     max_body_bytes: int = 1024**2
     scheduler_seconds: float = 1.0

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class DeviceServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """All that a device asks of the server; what it installs is in the signed repository.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -57,7 +58,8 @@ class DeviceServiceStub:
 
 
 class DeviceServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """All that a device asks of the server; what it installs is in the signed repository.
+    """
 
     def CheckIn(self, request, context):
         """Says what runs; answers with groups, products to look for, and when to call again.
@@ -119,7 +121,8 @@ def add_DeviceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DeviceService:
-    """Missing associated documentation comment in .proto file."""
+    """All that a device asks of the server; what it installs is in the signed repository.
+    """
 
     @staticmethod
     def CheckIn(request,

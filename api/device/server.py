@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from api.device import device_pb2, device_pb2_grpc
+from api.device.addresses import hang_up_beyond
 from api.device.heartbeats import Heartbeats
 from api.device.identity import DeviceIdentity, Tally
 from api.device.service import DevicePermits, DeviceService, ProductsOf, RecordReport
@@ -24,10 +26,15 @@ from fleet.ports import Fleet
 from keys.device_ca import ServerCertificate
 
 MAX_MESSAGE_LENGTH: Final = 64 * 1024  # bytes
-HANDSHAKE_MILLISECONDS: Final = 10_000  # gRPC's own two minutes let silent connections pile up
+MAX_HEADERS_LENGTH: Final = 8 * 1024  # bytes
+MOST_CONNECTIONS: Final = 100_000  # of all callers, or three quarters of the file descriptors if those are fewer
+# Until the first frame of HTTP/2; gRPC's own two minutes let silent connections pile up.
+HANDSHAKE_MILLISECONDS: Final = 10_000
+IDLE_MILLISECONDS: Final = 10 * 60 * 1000  # longer than the usual time between check-ins, which then need no handshake
 CONNECTION_AGE_MILLISECONDS: Final = 30 * 60 * 1000  # ends calls that never send their message, and moves load
 RENEWAL_LOOK_SECONDS: Final = 60.0  # between looks at the age of the port's certificate, which lasts for weeks
 RENEWAL_GRACE_SECONDS: Final = 30.0  # for calls under way on connections of the certificate before
+ADDRESS_LOOK_SECONDS: Final = 5.0  # between looks at who holds how many connections; 10,000 take 0.1 s
 LISTEN_AGAIN_SECONDS: Final = 10.0  # the port is free again within milliseconds
 SERVICE: Final = device_pb2.DESCRIPTOR.services_by_name["DeviceService"].full_name
 
@@ -52,6 +59,7 @@ class DeviceServerSettings:
     ``listen`` is ``host:port`` (port 0 takes a free one); ``names`` the DNS names and addresses devices dial it by,
     which its certificate holds. ``check_in_seconds`` is the heartbeat asked of devices, spread by ``jitter_percent``.
     ``workers`` threads answer; ``max_concurrent_calls`` beyond that are refused with RESOURCE_EXHAUSTED.
+    An address with more than ``connections_per_address`` loses those beyond it within seconds; 0 is no limit.
     """
 
     listen: str = "127.0.0.1:8443"
@@ -61,9 +69,16 @@ class DeviceServerSettings:
     certificate_days: int = 30
     workers: int = 16
     max_concurrent_calls: int = 256
+    connections_per_address: int = 0
 
 
 def _untold(_method: str, _status: str, _seconds: float) -> None: ...
+
+
+def _most_connections() -> int:
+    # Beyond it callers are refused; out of file descriptors, the database and the jobs of this process would be, too.
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_CONNECTIONS if descriptors == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, descriptors * 3 // 4)
 
 
 class DeviceServer:
@@ -111,6 +126,7 @@ class DeviceServer:
         self._listen = settings.listen  # with the port that was found, once there is one
         self._end = threading.Event()
         self._renewing = threading.Thread(target=self._renew_in_time, name="wavegate-device-certificate", daemon=True)
+        self._counting = threading.Thread(target=self._count_addresses, name="wavegate-device-addresses", daemon=True)
 
     @property
     def certificate_expires(self) -> datetime:
@@ -127,6 +143,8 @@ class DeviceServer:
         self._listen = f"{self._settings.listen.rpartition(':')[0]}:{port}"
         self._heartbeats.start()
         self._renewing.start()
+        if self._settings.connections_per_address:
+            self._counting.start()
         for name in ("", SERVICE):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return port
@@ -164,6 +182,17 @@ class DeviceServer:
         _LOG.info("the device port shows a new certificate until %s", self._certificate.not_after)
         return True
 
+    def _count_addresses(self) -> None:
+        port = int(self._listen.rpartition(":")[2])
+        while not self._end.wait(ADDRESS_LOOK_SECONDS):
+            try:
+                ended = hang_up_beyond(self._settings.connections_per_address, port)
+            except Exception:  # noqa: BLE001  (the outermost frame of this thread)
+                _LOG.exception("the device port's connections could not be counted; it is tried again")
+                continue
+            for address, connections in ended.items():
+                _LOG.warning("hung up on %d connections of %s, which has too many", connections, address)
+
     def _renew_in_time(self) -> None:
         # A new certificate at two thirds of its life leaves days to notice a failure.
         while not self._end.wait(RENEWAL_LOOK_SECONDS if self._server is not None else 1):
@@ -190,12 +219,16 @@ class DeviceServer:
             options=(
                 ("grpc.max_receive_message_length", MAX_MESSAGE_LENGTH),
                 ("grpc.max_send_message_length", MAX_MESSAGE_LENGTH),
-                ("grpc.max_metadata_size", 8 * 1024),
+                ("grpc.max_metadata_size", MAX_HEADERS_LENGTH),
+                ("grpc.absolute_max_metadata_size", MAX_HEADERS_LENGTH),  # or what lies between is refused by chance
                 ("grpc.max_concurrent_streams", 16),
                 ("grpc.server_handshake_timeout_ms", HANDSHAKE_MILLISECONDS),
+                ("grpc.max_connection_idle_ms", IDLE_MILLISECONDS),
                 ("grpc.max_connection_age_ms", CONNECTION_AGE_MILLISECONDS),
                 ("grpc.max_connection_age_grace_ms", 30_000),
                 ("grpc.http2.min_ping_interval_without_data_ms", 60_000),
+                ("grpc.http2.max_ping_strikes", 2),
+                ("grpc.max_allowed_incoming_connections", _most_connections()),
                 # Without this a second server on the same port starts without a word and gets half of the calls.
                 ("grpc.so_reuseport", 0),
             ),

@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -149,34 +149,45 @@ def test_what_a_device_says_is_kept_with_the_time_it_said_it(port: Port) -> None
     assert kept.last_seen_at is not None
 
 
-def test_without_a_certificate_there_is_no_connection(port: Port) -> None:
-    assert refused(lambda: check_in(port, None, None))[0] is grpc.StatusCode.UNAVAILABLE
+def self_signed(device: EnrolledDevice) -> bytes:
+    """What a device would make that certifies itself, under its own names and for the right usage."""
+    own = x509.load_pem_x509_certificate(device.chain)
+    made = x509.CertificateBuilder(
+        issuer_name=own.subject,
+        subject_name=own.subject,
+        public_key=device.key.public_key(),
+        serial_number=own.serial_number,
+        not_valid_before=own.not_valid_before_utc,
+        not_valid_after=own.not_valid_after_utc,
+        extensions=[x509.Extension(one.oid, one.critical, one.value) for one in own.extensions],
+    )
+    return made.sign(device.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def test_a_foreign_ca_with_the_same_names_is_refused_in_the_handshake(port: Port, tmp_path: Path) -> None:
-    device, foreign = port.enrol("press-1"), create_device_ca(tmp_path / "foreign", now=utc_now())
-    issued = foreign.issue(request_for(device.key), device.id, now=utc_now())
+@pytest.mark.parametrize(
+    "shown",
+    ["none", "of a foreign CA", "expired", "not yet valid", "for servers only", "self-signed", "of another key"],
+)
+def test_who_shows_no_good_certificate_gets_no_connection(port: Port, tmp_path: Path, shown: str) -> None:
+    device, now = port.enrol("press-1"), utc_now()
+    request, key = request_for(device.key), private_pem(device.key)
+    server = port.ca.server_certificate(["localhost"], now=now)
+    foreign = create_device_ca(tmp_path / "foreign", now=now)
+    callers: dict[str, tuple[bytes | None, bytes | None]] = {
+        "none": (None, None),
+        "of a foreign CA": (key, foreign.issue(request, device.id, now=now).chain_pem.encode()),
+        "expired": (key, port.ca.issue(request, device.id, now=now - timedelta(days=31), days=30).chain_pem.encode()),
+        "not yet valid": (key, port.ca.issue(request, device.id, now=now + timedelta(days=2)).chain_pem.encode()),
+        "for servers only": (server.private_key_pem, server.chain_pem),
+        "self-signed": (key, self_signed(device)),
+        "of another key": (private_pem(new_key()), device.chain),
+    }
 
-    code, _ = refused(lambda: check_in(port, private_pem(device.key), issued.chain_pem.encode()))
+    code, _ = refused(lambda: check_in(port, *callers[shown]))
 
     assert code is grpc.StatusCode.UNAVAILABLE
-
-
-def test_an_expired_certificate_is_refused_in_the_handshake(port: Port) -> None:
-    device = port.enrol("press-1", now=utc_now())
-    expired = port.ca.issue(request_for(device.key), device.id, now=utc_now() - timedelta(days=31), days=30)
-
-    code, _ = refused(lambda: check_in(port, private_pem(device.key), expired.chain_pem.encode()))
-
-    assert code is grpc.StatusCode.UNAVAILABLE
-
-
-def test_the_servers_own_certificate_is_no_devices(port: Port) -> None:
-    server = port.ca.server_certificate(["localhost"], now=utc_now())
-
-    code, _ = refused(lambda: check_in(port, server.private_key_pem, server.chain_pem))
-
-    assert code is grpc.StatusCode.UNAVAILABLE
+    assert port.calls == []
+    assert check_in(port, key, device.chain).device_name == "press-1"
 
 
 def test_a_devices_certificate_cannot_pass_for_the_server(port: Port) -> None:
