@@ -99,7 +99,8 @@ def places(openapi: Mapping[str, Any]) -> Iterator[Place]:
     for whole, operations in openapi["paths"].items():
         path = whole.removeprefix("/api/v1")
         for method, operation in operations.items():
-            found = [(one["in"], one["name"]) for one in operation.get("parameters", ()) if one.get("in", "header") != "header"]
+            named = [one for one in operation.get("parameters", ()) if one.get("in", "header") != "header"]
+            found = [(one["in"], one["name"]) for one in named]
             content = operation.get("requestBody", {}).get("content", {}).get("application/json")
             if content is not None:
                 found += [("body", name) for name in sorted(_leaves(content["schema"], schemas))]
