@@ -20,6 +20,10 @@ from api.organisations import NewAdmin, add_first_key, create_organisation
 from api.settings import Settings, read_settings
 from api.setup import initialise
 from api.webhook_round import WebhookRound
+from evidence.federation import Newcomer
+from evidence.ids import new_id
+from evidence.model import Actor, ActorKind, AuditEvent
+from evidence.publishing import PublishToken
 from evidence.webhooks.model import Outcome
 from fleet.model import CheckIn, Running
 from rollout.metrics import Reading
@@ -32,7 +36,7 @@ PASSWORD = "a long enough password"
 SBOM = {"bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1}
 
 # Tables without the organisation's column, and rows that are there for a moment only.
-WITHOUT_ORG = {"orgs", "leases", "recovery_codes"}
+WITHOUT_ORG = {"orgs", "leases", "recovery_codes", "request_counts", "spent_id_tokens"}
 PASSING = {"rollout_intents"}
 
 
@@ -147,6 +151,28 @@ class Pair:
         upload: str = self.made("PUT", "/artifacts/content", one.key, data=content)["upload_id"]
         return upload
 
+    def _meet(self, one: Organisation, publisher: str) -> None:
+        """A job that exchanged its identity, and the operator's identity at a provider."""
+        wiring, now = self.installation.organisation(one.slug), datetime.now(UTC)
+        job = Actor(ActorKind.SERVICE, publisher, "ci")
+        token = PublishToken(
+            id=new_id("ptk"),
+            publisher=publisher,
+            org=one.slug,
+            sha256=hashlib.sha256(one.slug.encode()).hexdigest(),
+            created_at=now,
+            expires_at=now + timedelta(minutes=15),
+            claims={},
+        )
+        event = AuditEvent("publish_token.issued", token.id, job, now)
+        wiring.publishers.exchange(one.slug, token.expires_at, token, event)
+        operator = wiring.accounts.user(one.slug, one.things["user"])
+        newcomer = Newcomer(
+            issuer="https://id.example", subject="1", email=operator.email, name=operator.name, role=None
+        )
+        linked = AuditEvent("user.linked", operator.id, operator.actor("ses"), now)
+        wiring.identities.link(operator, newcomer, linked)
+
     def _fill(self, one: Organisation) -> None:
         slug, wiring = one.slug, self.installation.organisation(one.slug)
         things = one.things
@@ -165,6 +191,14 @@ class Pair:
         things["api_key"] = self.made("POST", "/api-keys", one.admin, json={"name": "ci"})["id"]
         guest = {"email": f"guest@{slug}.example", "role": "viewer"}
         things["invitation"] = self.made("POST", "/invitations", one.admin, json=guest)["id"]
+        job = {
+            "name": "ci",
+            "provider": "gitlab",
+            "products": ["fw"],
+            "claims": {"project_id": "1", "namespace_id": "2"},
+        }
+        things["trusted_publisher"] = self.made("POST", "/trusted-publishers", one.admin, json=job)["id"]
+        self._meet(one, things["trusted_publisher"])
         things["group_name"] = f"{slug}-field"
         things["group"] = self.made("POST", "/groups", one.key, json={"name": f"{slug}-field"})["id"]
         self._publish(one)

@@ -27,10 +27,12 @@ OF_PATH: Final[Mapping[str, str]] = {
     "/repository/drafts/{id}": "draft",
     "/rollout-templates/{id}": "template",
     "/rollouts/{id}": "rollout",
+    "/trusted-publishers/{id}": "trusted_publisher",
     "/users/{id}": "user",
     "/webhooks/{id}": "webhook",
 }
 OF_NAME: Final[Mapping[str, str]] = {
+    "actor": "user",
     "after": "rollout",
     "attestations": "upload",
     "delivery": "delivery",
@@ -46,6 +48,7 @@ OF_NAME: Final[Mapping[str, str]] = {
     "template.groups": "group_name",
     "template.name": "template",
     "upload_id": "upload",
+    "user": "user",
 }
 # What a request says for the first time, or chooses from what is the same for everybody.
 _PLAIN_FIELDS: Final = """
@@ -59,11 +62,14 @@ _PLAIN_FIELDS: Final = """
     org_name until url version wave waves zone
 
     advance approvals deadline_seconds for_seconds max_failure_rate_percent max_failures min_reports not_before on op
+    audience claims error iss issuer lifetime_minutes next products provider redirect_uri since
     path query report_timeout_seconds silent soak_seconds source success_percent
 """
 PLAIN: Final = frozenset(_PLAIN_FIELDS.split())
 # Credentials: tried by tests of their own.
-PERSONAL: Final = frozenset({"code", "current_password", "email", "org", "password", "setup_code", "token"})
+PERSONAL: Final = frozenset(
+    {"code", "current_password", "email", "org", "password", "setup_code", "token", "handle", "id_token"}
+)
 # A product that a request publishes or claims is the organisation's own, whoever else has one of the name; and the
 # digest that closes an upload is of what was sent.
 GIVEN: Final = frozenset(

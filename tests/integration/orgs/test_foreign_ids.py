@@ -27,6 +27,8 @@ NO_ERROR = {
     "GET /devices query name",
     "DELETE /devices/{id}/pin query product",
     "GET /products/{product} path product",
+    "GET /api-keys query user",
+    "GET /audit/events query actor",
     "GET /rollouts query product",
     "GET /rollouts query group",
     "PUT /devices/{id}/pin body product",
@@ -83,7 +85,7 @@ def told(answer: Response, value: str) -> tuple[object, ...]:
     if answer.status_code < 300:
         for pattern in (TIME, NEW_ID, NEW_NAME, DIGEST):
             text = pattern.sub("<new>", text)
-    passing = {"x-request-id", "etag", "date"}
+    passing = {"x-request-id", "etag", "date", "ratelimit"}  # the last says how much the caller has asked itself
     headers = sorted((k.lower(), v.replace(value, "<asked>")) for k, v in answer.headers if k.lower() not in passing)
     return answer.status_code, headers, text
 
@@ -137,13 +139,14 @@ def test_no_list_shows_anything_of_another_organisation(pair: Pair) -> None:
 def test_a_cursor_of_another_organisation_is_any_place_in_ones_own_list(pair: Pair) -> None:
     tried = 0
     for path, operations in pair.openapi["paths"].items():
-        names = {one["name"] for one in operations.get("get", {}).get("parameters", ())}
+        names = {one.get("name") for one in operations.get("get", {}).get("parameters", ())}
         if "cursor" not in names or "{" in path:
             continue
         for theirs in pair.beta.things.values():
             answers = []
             for position in (theirs, unknown(theirs)):
-                query = {"cursor": encode_cursor(position)}
+                with pair.app.test_request_context(path):  # a cursor is of one list
+                    query = {"cursor": encode_cursor(position)}
                 answer = pair.call("GET", path.removeprefix("/api/v1"), pair.acme.admin, query_string=query)
                 answers.append((answer.status_code, answer.get_data(as_text=True).partition('"request_id"')[0]))
             assert answers[0] == answers[1], path
