@@ -32,9 +32,8 @@ from api.operator.routes import (
     shared,
 )
 from fleet import model, service
-from fleet.enrol import EnrolRequest, enrol
+from fleet.enrol import EnrolRequest, enrol, organisation_of
 from fleet.rules import online
-from fleet.token import parse_token_text
 from store.order import Order
 
 api = Routes("devices", "Devices")
@@ -51,7 +50,7 @@ class RunningNow(BaseModel):
 
 
 class Device(BaseModel):
-    """One device. `state` is what its agent says of itself, in plain words.
+    """One device. `state` is what its agent says of itself, in plain words; while pending it may have no `platform`.
 
     `held_back` are those of its groups that it is not told yet: somebody's edit put it there while a wave was open.
     """
@@ -121,7 +120,10 @@ class NewToken(Body):
 
 
 class Enrolment(Body):
-    """What a device sends to be let in: the token is the credential."""
+    """What a device sends to be let in: the token, or the code of one device, is the credential.
+
+    A code is one device's: `name` does not count then, and `platform` only where the device has none.
+    """
 
     token: str = Field(max_length=200)
     certificate_request: str = Field(max_length=16_384, description="PKCS #10, PEM")
@@ -265,7 +267,7 @@ def delete_enroll_token(path: IdPath) -> Response:
 def enroll_device(body: Enrolment) -> Response:
     """Let a device in: token and certificate request for a certificate and the trusted root"""
     # Whose token it is decides the organisation, before anything is made of it.
-    wiring = serve_as(shared().fleet.token(parse_token_text(body.token).sha256).org)
+    wiring = serve_as(organisation_of(body.token, fleet=shared().fleet))
     request = EnrolRequest(
         token=body.token,
         certificate_request=body.certificate_request.encode(),

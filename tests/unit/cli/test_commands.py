@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ TOKEN = {
     "labels": {},
     "created_at": "2026-11-21T10:00:00Z",
 }
+CODED = {**DEVICE, "status": "pending", "code": "wge_secret", "code_expires_at": "2026-12-21T10:00:00Z"}
 KEY = {
     "id": "key_01",
     "name": "ci",
@@ -151,6 +153,13 @@ def page(*items: dict[str, Any]) -> Reply:
             {"labels": {"site": "zrh"}},
         ),
         (
+            ("device", "create", "kiosk-2", "--platform", "linux-x86_64", "--group", "canary", "--label", "site=zrh"),
+            "POST",
+            "/devices",
+            {"name": "kiosk-2", "platform": "linux-x86_64", "groups": ["canary"], "labels": {"site": "zrh"}},
+        ),
+        (("device", "code", "kiosk 1"), "POST", "/devices/kiosk%201/enroll-code", {}),
+        (
             ("enroll-token", "create", "shop", "--group", "canary", "--label", "site=zrh", "--max-uses", "3"),
             "POST",
             "/enroll-tokens",
@@ -188,6 +197,8 @@ def test_a_write_sends_what_was_said(
         "/api-keys": KEY,
         "/api-keys/key_01/rotate": KEY,
         "/users": USER,
+        "/devices": CODED,
+        "/devices/kiosk%201/enroll-code": CODED,
         "/devices/kiosk%201/revoke": DEVICE,
         "/devices/kiosk%201/labels": DEVICE,
         "/repository/refresh": {"serial": 8, "roles": ["timestamp"]},
@@ -373,6 +384,38 @@ def test_secrets_are_shown_once_with_a_word_about_it(publish: Publish, server: A
     assert publish("enroll-token", "create", "shop", "-o", "table").out.splitlines()[-2:] == [
         "token     wge_secret",
         "The token is shown this once.",
+    ]
+
+
+def test_a_code_goes_into_a_file_of_its_owner_and_is_printed_nowhere(
+    publish: Publish, server: ApiServerSimulator, tmp_path: Path
+) -> None:
+    server.on("POST", "/api/v1/devices", Reply(201, CODED))
+    done = publish("device", "create", "kiosk-2", "--code-file", str(tmp_path / "code"), "-o", "table")
+    assert (done.code, "wge_" in done.out, done.out.splitlines()[-1]) == (
+        0,
+        False,
+        f"The code is in {tmp_path / 'code'}.",
+    )
+    assert (tmp_path / "code").read_text() == "wge_secret\n"
+    assert stat.S_IMODE((tmp_path / "code").stat().st_mode) == 0o600
+
+    again = publish("device", "create", "kiosk-3", "--code-file", str(tmp_path / "code"))
+    assert (again.code, len(server.requests)) == (2, 1)
+    assert (tmp_path / "code").read_text() == "wge_secret\n"
+
+
+def test_a_refused_code_leaves_no_file(publish: Publish, server: ApiServerSimulator, tmp_path: Path) -> None:
+    server.on("POST", "/api/v1/devices", refusal(409, "device_exists", "a device named kiosk-2 exists already"))
+    refused = publish("device", "create", "kiosk-2", "--code-file", str(tmp_path / "code"))
+    assert (refused.code, list(tmp_path.glob("code"))) == (5, [])
+
+
+def test_a_code_without_a_file_is_shown_once(publish: Publish, server: ApiServerSimulator) -> None:
+    server.on("POST", "/api/v1/devices/kiosk-2/enroll-code", Reply(201, CODED))
+    assert publish("device", "code", "kiosk-2", "-o", "table").out.splitlines()[-2:] == [
+        "code        wge_secret",
+        "The code is shown this once.",
     ]
 
 
