@@ -49,7 +49,6 @@ TOKEN = {
     "labels": {},
     "created_at": "2026-11-21T10:00:00Z",
 }
-CODED = {**DEVICE, "status": "pending", "code": "wge_secret", "code_expires_at": "2026-12-21T10:00:00Z"}
 KEY = {
     "id": "key_01",
     "name": "ci",
@@ -152,13 +151,6 @@ def page(*items: dict[str, Any]) -> Reply:
             {"labels": {"site": "zrh"}},
         ),
         (
-            ("device", "create", "kiosk-2", "--platform", "linux-x86_64", "--group", "canary", "--label", "site=zrh"),
-            "POST",
-            "/devices",
-            {"name": "kiosk-2", "platform": "linux-x86_64", "groups": ["canary"], "labels": {"site": "zrh"}},
-        ),
-        (("device", "code", "kiosk 1"), "POST", "/devices/kiosk%201/enroll-code", {}),
-        (
             ("enroll-token", "create", "shop", "--group", "canary", "--label", "site=zrh", "--max-uses", "3"),
             "POST",
             "/enroll-tokens",
@@ -196,8 +188,6 @@ def test_a_write_sends_what_was_said(
         "/api-keys": KEY,
         "/api-keys/key_01/rotate": KEY,
         "/users": USER,
-        "/devices": CODED,
-        "/devices/kiosk%201/enroll-code": CODED,
         "/devices/kiosk%201/revoke": DEVICE,
         "/devices/kiosk%201/labels": DEVICE,
         "/repository/refresh": {"serial": 8, "roles": ["timestamp"]},

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from tests.simulators.api_server import ApiServerSimulator, Reply, refusal
 from tests.unit.cli.conftest import Publish
-from tests.unit.cli.test_commands import CODED
+from tests.unit.cli.test_commands import DEVICE
+
+CODED = {**DEVICE, "status": "pending", "code": "wge_secret", "code_expires_at": "2026-12-21T10:00:00Z"}
 
 
 def test_a_code_goes_into_a_file_of_its_owner_and_is_printed_nowhere(
@@ -40,3 +42,11 @@ def test_a_code_without_a_file_is_shown_once(publish: Publish, server: ApiServer
         "code        wge_secret",
         "The code is shown this once.",
     ]
+
+
+def test_a_device_is_made_of_what_was_said(publish: Publish, server: ApiServerSimulator) -> None:
+    server.on("POST", "/api/v1/devices", Reply(201, CODED))
+    said = ("--platform", "linux-x86_64", "--group", "canary", "--label", "site=zrh")
+    done = publish("device", "create", "kiosk-2", *said)
+    body = {"name": "kiosk-2", "platform": "linux-x86_64", "groups": ["canary"], "labels": {"site": "zrh"}}
+    assert (done.code, server.requests[0].json, done.json) == (0, body, CODED)
