@@ -40,7 +40,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "attestation": Entry("cli.commands.attestation", "attestation", "Attach, list and fetch attestations."),
     "rollout": Entry("cli.commands.rollout", "rollout", "Carry a release to groups of devices, wave by wave."),
     "group": Entry("cli.commands.group", "group", "Name sets of devices."),
-    "device": Entry("cli.commands.device", "device", "List, show, revoke and delete devices."),
+    "device": Entry("cli.commands.device", "device", "Make, list, show, revoke and delete devices."),
     "enroll-token": Entry("cli.commands.enroll_token", "enroll_token", "Make the tokens that let devices in."),
     "audit": Entry("cli.commands.audit", "audit", "Read what happened, and who did it."),
     "key": Entry("cli.commands.key", "key", "Make, list, rotate and revoke API keys."),

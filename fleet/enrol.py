@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
 from evidence.ids import new_id
 from evidence.model import Actor, ActorKind, AuditEvent
 from fleet.errors import DeviceRevoked, EnrolmentRefused, InvalidFleetInput
-from fleet.model import Certificate, Device, DeviceStatus
+from fleet.model import Certificate, Device, DeviceCode, DeviceStatus
 from fleet.ports import Fleet
 from fleet.rules import checked_device_name, checked_platform, told
-from fleet.token import parse_token_text
+from fleet.token import TokenText, parse_token_text
 from keys.device_ca import IssuedCertificate
 from keys.errors import InvalidCertificateRequest
 
@@ -34,7 +34,10 @@ class Issuer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolRequest:
-    """What a device sends: the token's text, a PKCS #10 request (PEM or DER), and what it says of itself."""
+    """What a device sends: the token's or code's text, a PKCS #10 request (PEM or DER), and what it says of itself.
+
+    A code is one device's, whose name and platform stand already: what is sent counts only where nothing stands.
+    """
 
     token: str
     certificate_request: bytes
@@ -62,19 +65,30 @@ class Enrolled:
     root_sha256: str
 
 
+def organisation_of(token: str, *, fleet: Fleet) -> str:
+    """Whose token or code this is; raises EnrolmentRefused for one that is malformed or unknown."""
+    sha256 = parse_token_text(token).sha256
+    code = fleet.code(sha256)
+    return fleet.token(sha256).org if code is None else code.org
+
+
 def enrol(
     request: EnrolRequest, *, fleet: Fleet, issuer: Issuer, now: datetime, days: int = CERTIFICATE_DAYS
 ) -> Enrolled:
     """Take one place of a token, add the device and its certificate; one transaction, with ``device.enrolled``.
 
+    With a device's code it is that device which becomes active, with this certificate and no other.
     The token is looked at before the request is, so that strangers cannot make the server do public key work.
 
     Raises:
-        EnrolmentRefused: The token is malformed, unknown, expired or used up.
+        EnrolmentRefused: The token or code is malformed, unknown, expired or used up.
         InvalidFleetInput: Name, platform or certificate request do not do.
         DeviceExists: The name is taken. Nothing is stored in any of these cases and the token keeps its place.
     """
     text = parse_token_text(request.token)
+    code = fleet.code(text.sha256)
+    if code is not None:
+        return _enrol_by_code(request, text, code, fleet=fleet, issuer=issuer, now=now, days=days)
     token = fleet.token(text.sha256)
     if now >= token.expires_at:
         raise EnrolmentRefused(f"the enrolment token {token.name!r} expired at {token.expires_at:%Y-%m-%d %H:%M} UTC")
@@ -105,17 +119,59 @@ def enrol(
             "platform": platform,
             "token": token.id,
             "groups": list(token.groups),
-            "certificate": issued.fingerprint,
-            "not_after": issued.not_after.isoformat().replace("+00:00", "Z"),
+            **_told(issued),
         },
     )
     fleet.enrol(token.org, token.sha256, device, _certificate(issued, device_id), event, now=now)
-    return Enrolled(
-        device=fleet.device(token.org, device_id),
-        certificate_chain=issued.chain_pem,
-        device_ca=issuer.certificate_pem,
-        root_sha256=text.root_sha256,
+    return _enrolled(fleet.device(token.org, device_id), issued, issuer, text)
+
+
+def _enrol_by_code(
+    request: EnrolRequest,
+    text: TokenText,
+    code: DeviceCode,
+    *,
+    fleet: Fleet,
+    issuer: Issuer,
+    now: datetime,
+    days: int,
+) -> Enrolled:
+    known = fleet.device(code.org, code.device)
+    if code.used_at is not None:
+        raise EnrolmentRefused(
+            f"the code of device {known.name} was used at {code.used_at:%Y-%m-%d %H:%M} UTC and is good once; "
+            "if that was not this device, revoke it, and ask for a new code"
+        )
+    if now >= code.expires_at:
+        raise EnrolmentRefused(
+            f"the code of device {known.name} expired at {code.expires_at:%Y-%m-%d %H:%M} UTC; ask for a new one"
+        )
+    device = replace(
+        known,
+        status=DeviceStatus.ACTIVE,
+        platform=known.platform or checked_platform(request.platform),
+        hostname=told(request.hostname),
+        os_family=told(request.os_family),
+        os_name=told(request.os_name),
+        agent_version=told(request.agent_version),
     )
+    issued = _issue(issuer, request.certificate_request, known.id, code.org, now=now, days=days)
+    event = AuditEvent(
+        "device.enrolled",
+        known.id,
+        Actor(ActorKind.DEVICE, known.id, known.name, credential=code.id),
+        now,
+        {
+            "name": known.name,
+            "platform": device.platform,
+            "code": code.id,
+            "before": known.status.value,
+            "groups": list(known.groups),
+            **_told(issued),
+        },
+    )
+    fleet.enrol_by_code(code.org, code.sha256, device, _certificate(issued, known.id), event, now=now)
+    return _enrolled(fleet.device(code.org, known.id), issued, issuer, text)
 
 
 def renew(
@@ -137,10 +193,23 @@ def renew(
         device.id,
         Actor(ActorKind.DEVICE, device.id, device.name),
         now,
-        {"certificate": issued.fingerprint, "not_after": issued.not_after.isoformat().replace("+00:00", "Z")},
+        _told(issued),
     )
     fleet.add_certificate(_certificate(issued, device.id), event, device.org)
     return issued.chain_pem
+
+
+def _enrolled(device: Device, issued: IssuedCertificate, issuer: Issuer, text: TokenText) -> Enrolled:
+    return Enrolled(
+        device=device,
+        certificate_chain=issued.chain_pem,
+        device_ca=issuer.certificate_pem,
+        root_sha256=text.root_sha256,
+    )
+
+
+def _told(issued: IssuedCertificate) -> dict[str, str]:
+    return {"certificate": issued.fingerprint, "not_after": issued.not_after.isoformat().replace("+00:00", "Z")}
 
 
 def _issue(issuer: Issuer, request: bytes, device_id: str, org: str, *, now: datetime, days: int) -> IssuedCertificate:

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class DeviceStatus(StrEnum):
-    """``pending`` has an identity and no certificate yet; ``revoked`` credentials stop at once."""
+    """``pending`` has a name and no certificate yet, and counts in no wave; ``revoked`` credentials stop at once."""
 
     PENDING = "pending"
     ACTIVE = "active"
@@ -32,7 +32,7 @@ class Device:
     """One device. ``name`` is unique in the organisation; ``running`` maps product to what runs.
 
     ``groups`` are all it is in, ``held_back`` those of them it is not told yet, because somebody's edit put it there
-    while a wave was open: docs/adr/0095-edits-never-widen-an-open-wave.md.
+    while a wave was open: docs/adr/0095-edits-never-widen-an-open-wave.md. A pending one may have no ``platform`` yet.
     """
 
     id: str
@@ -58,8 +58,8 @@ class Group:
     """A named set of devices. ``name`` is a slug, unique, and never changes: decisions are signed under it.
 
     ``selector`` is empty for a static group; a group does not change from one kind to the other. ``revision`` counts
-    people's edits from 1: description, selector, devices put in and taken out by hand. ``devices`` counts the revoked
-    too.
+    people's edits from 1: description, selector, devices put in and taken out by hand. ``devices`` counts the pending
+    and the revoked too.
     """
 
     id: str
@@ -96,6 +96,20 @@ class EnrolToken:
     uses: int = 0
     groups: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceCode:
+    """Lets one known device, and nobody else, get an identity, once, until ``expires_at``. Kept as its SHA-256."""
+
+    id: str
+    org: str
+    device: str
+    sha256: str
+    created_by: str
+    created_at: datetime
+    expires_at: datetime
+    used_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from evidence.model import AuditEvent
-from fleet.model import Certificate, CheckIn, Device, EnrolToken, Group, Preview
+from fleet.model import Certificate, CheckIn, Device, DeviceCode, EnrolToken, Group, Preview
 from fleet.selector import Selector
 
 
@@ -27,6 +27,27 @@ class Fleet(Protocol):
         """Use up one place of the token; add the device, with the token's groups and labels, and its certificate.
 
         Raises EnrolmentRefused (unknown, expired or used-up token) or DeviceExists; nothing is stored then.
+        """
+
+    def add_devices(self, org: str, added: Sequence[tuple[Device, DeviceCode]], events: Sequence[AuditEvent]) -> None:
+        """Add pending devices, each with its code, to the static groups whose names they carry.
+
+        Raises DeviceExists, naming the first whose name is taken; nothing is stored then.
+        """
+
+    def put_code(self, code: DeviceCode, event: AuditEvent) -> None:
+        """Store a code in place of the one its device has; raises UnknownDevice."""
+
+    def code(self, sha256: str) -> DeviceCode | None:
+        """The code with this digest, used and expired ones too; None when it is no device's code (any more)."""
+
+    def enrol_by_code(
+        self, org: str, code_sha256: str, device: Device, certificate: Certificate, event: AuditEvent, *, now: datetime
+    ) -> None:
+        """Use the code up: its device gets the status, the platform and what it says of itself from ``device``, and
+        this certificate in place of all that it had.
+
+        Raises EnrolmentRefused (unknown, expired or used code, or another device's); nothing is stored then.
         """
 
     def token(self, token_sha256: str) -> EnrolToken:
@@ -57,7 +78,7 @@ class Fleet(Protocol):
         """
 
     def revoke(self, org: str, device: str, event: AuditEvent) -> None:
-        """Set the status to revoked; raises UnknownDevice."""
+        """Set the status to revoked and end the device's code; raises UnknownDevice."""
 
     def delete(self, org: str, device: str, event: AuditEvent) -> None:
         """Remove all of the device but its audit trail; raises UnknownDevice."""

@@ -46,13 +46,7 @@ def create_token(
         raise InvalidFleetInput(f"the token would live {life}, expected more than nothing and at most 366 days")
     if not 1 <= max_uses <= MAX_TOKEN_USES:
         raise InvalidFleetInput(f"max_uses is {max_uses}, expected 1 to {MAX_TOKEN_USES}")
-    found = [fleet.group(org, group) for group in groups]
-    for group in found:
-        if group.selector:
-            raise WrongGroupKind(
-                f"the group {group.name} is made by the selector {group.selector!r}; give the token labels that meet it"
-            )
-    named = tuple(dict.fromkeys(group.name for group in found))
+    named = static_groups(fleet, org, groups)
     text = new_token_text(root_sha256)
     token = EnrolToken(
         id=new_id("tok"),
@@ -69,6 +63,22 @@ def create_token(
     told = {"name": name, "max_uses": max_uses, "groups": list(named), "expires_at": token.expires_at.isoformat()}
     fleet.add_token(token, AuditEvent("enroll_token.created", token.id, by, now, told))
     return token, text.text
+
+
+def static_groups(fleet: Fleet, org: str, groups: Sequence[str]) -> tuple[str, ...]:
+    """The names of groups that devices may be put into when they are made, each once; names or ids are given.
+
+    Raises:
+        UnknownGroup: One of them does not exist.
+        WrongGroupKind: One of them is made by a selector.
+    """
+    found = [fleet.group(org, group) for group in groups]
+    for group in found:
+        if group.selector:
+            raise WrongGroupKind(
+                f"the group {group.name} is made by the selector {group.selector!r}; give labels that meet it"
+            )
+    return tuple(dict.fromkeys(group.name for group in found))
 
 
 def delete_token(fleet: Fleet, org: str, token_id: str, *, by: Actor, now: datetime) -> None:

@@ -1,4 +1,4 @@
-"""Devices and enrolment tokens at rest; groups are in ``store.groups``."""
+"""Devices and enrolment tokens at rest; groups are in ``store.groups``, how devices come in ``store.arrivals``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql import Select
 
 from evidence.model import AuditEvent
 from fleet.errors import (
-    DeviceExists,
     EnrolmentRefused,
     InvalidFleetInput,
     UnknownDevice,
@@ -22,11 +20,11 @@ from fleet.model import Certificate, CheckIn, Device, DeviceStatus, EnrolToken
 from fleet.selector import Fact
 from rollout.model import State
 from store import membership
+from store.arrivals import SqlArrivals
 from store.audit import append
 from store.callers import holder_of
 from store.fleet_rows import (
     certificate_row,
-    device_row,
     to_devices,
     to_token,
     token_row,
@@ -34,9 +32,10 @@ from store.fleet_rows import (
     write_labels,
     write_seen,
 )
-from store.groups import SqlGroups, require_device
+from store.groups import require_device
 from store.models import (
     device_certificates,
+    device_codes,
     device_labels,
     devices,
     enroll_tokens,
@@ -50,7 +49,7 @@ from store.order import Order
 DEVICE_FILTERS: Final = ("status", "platform", "group", "name", "label")
 
 
-class SqlFleet(SqlGroups):
+class SqlFleet(SqlArrivals):
     """Fulfils ``fleet.ports.Fleet``, and with what it inherits ``rollout.ports.Groups``.
 
     Every method is one transaction, events in it.
@@ -72,26 +71,6 @@ class SqlFleet(SqlGroups):
     def device_by_fingerprint(self, fingerprint: str) -> tuple[Device, Certificate]:
         """The device a certificate was issued to, whatever its status; raises UnknownDevice."""
         return holder_of(self._database, fingerprint)
-
-    def enrol(
-        self, org: str, token_sha256: str, device: Device, certificate: Certificate, event: AuditEvent, *, now: datetime
-    ) -> None:
-        """Use up one place of the token; add the device, with the token's groups and labels, and its certificate.
-
-        The token's labels win over the device's own. Groups of the token that are gone are passed over. The device also
-        joins the groups whose selectors it meets; a wave that is open counts it as a late device.
-        Raises EnrolmentRefused (unknown, expired or used-up token) or DeviceExists; nothing is stored then.
-        """
-        with self._database.write() as connection:
-            names, labels = _use_token(connection, org, token_sha256, now)
-            _insert_device(connection, device, labels)
-            connection.execute(insert(device_certificates), certificate_row(org, certificate))
-            static = (groups.c.org == org) & groups.c.name.in_(names) & groups.c.selector.is_(None)
-            found = select(groups.c.id).where(static).order_by(groups.c.id)
-            for group_id in [*connection.execute(found).scalars()]:
-                membership.put_in(connection, org, group_id, [device.id], None)
-            membership.place(connection, org, [device.id], now=now)
-            append(connection, org, [event])
 
     def add_certificate(self, certificate: Certificate, event: AuditEvent, org: str) -> None:
         """Store a renewed certificate beside the old one; raises UnknownDevice."""
@@ -150,9 +129,10 @@ class SqlFleet(SqlGroups):
             return True
 
     def revoke(self, org: str, device: str, event: AuditEvent) -> None:
-        """Set the status to revoked; raises UnknownDevice."""
+        """Set the status to revoked and end the device's code; raises UnknownDevice."""
         with self._database.write() as connection:
             require_device(connection, org, device)
+            connection.execute(delete(device_codes).where(device_codes.c.device == device))
             membership.step_down(connection, device, gone=False)
             revoked = update(devices).where(devices.c.id == device).values(status=DeviceStatus.REVOKED.value)
             connection.execute(revoked)
@@ -249,45 +229,6 @@ class SqlFleet(SqlGroups):
             if not connection.execute(gone).rowcount:
                 raise UnknownToken(f"no enrolment token {token_id}")
             append(connection, org, [event])
-
-
-def _use_token(connection: Connection, org: str, sha256: str, now: datetime) -> tuple[Sequence[str], Mapping[str, str]]:
-    # One statement decides and counts, so any number of racers make exactly ``max_uses`` winners.
-    used = connection.execute(
-        update(enroll_tokens)
-        .where(
-            enroll_tokens.c.org == org,
-            enroll_tokens.c.sha256 == sha256,
-            enroll_tokens.c.expires_at > now,
-            enroll_tokens.c.uses < enroll_tokens.c.max_uses,
-        )
-        .values(uses=enroll_tokens.c.uses + 1)
-        .returning(enroll_tokens.c.group_names, enroll_tokens.c.labels)
-    ).first()
-    if used is not None:
-        return used.group_names, used.labels
-    query = select(enroll_tokens).where(enroll_tokens.c.org == org, enroll_tokens.c.sha256 == sha256)
-    token = connection.execute(query).first()
-    if token is None:
-        raise EnrolmentRefused("this enrolment token is unknown; ask for a new one")
-    if token.expires_at <= now:
-        raise EnrolmentRefused(f"the enrolment token {token.id} expired at {token.expires_at:%Y-%m-%dT%H:%M:%SZ}")
-    raise EnrolmentRefused(f"the enrolment token {token.id} has been used {token.uses} of {token.max_uses} times")
-
-
-def _insert_device(connection: Connection, device: Device, labels: Mapping[str, str]) -> None:
-    refusal = DeviceExists(f"a device named {device.name} exists already; choose another name or delete it first")
-    taken = select(devices.c.id).where(devices.c.org == device.org, devices.c.name == device.name)
-    if connection.execute(taken).first() is not None:
-        raise refusal
-    try:
-        connection.execute(insert(devices), device_row(device, labels))
-        write_labels(connection, device.org, device.id, {**device.labels, **labels})
-    except IntegrityError as error:
-        # Only reached on PostgreSQL, when somebody else took the name between the two statements.
-        if "name" in str(error.orig):
-            raise refusal from error
-        raise
 
 
 def _store_check_ins(connection: Connection, org: str, said: Mapping[str, CheckIn]) -> int:

@@ -174,6 +174,15 @@ def step_down(connection: Connection, device: str, *, gone: bool) -> None:
         )
 
 
+def step_up(connection: Connection, device: str) -> None:
+    """Count a device in its groups that is about to become active; its row is locked."""
+    member = select(_MEMBER.group_id).where(_MEMBER.device == device).order_by(_MEMBER.group_id)
+    changes = [{"group": group_id} for group_id in connection.execute(member).scalars()]
+    if changes:
+        more = update(group_sizes).where(group_sizes.c.group_id == bindparam("group"))
+        connection.execute(more.values(active=group_sizes.c.active + 1), changes)
+
+
 def _selecting(connection: Connection, org: str, facts: frozenset[Fact]) -> list[_Selecting]:
     # The shared lock makes a check-in and an edit of the selector see each other's result, whoever comes first.
     query = (

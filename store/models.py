@@ -224,6 +224,20 @@ enroll_tokens = Table(
     Column("labels", JsonText, nullable=False),
 )
 
+# At most one a device, the newest, also when it was used: a second use is told when the first was.
+device_codes = Table(
+    "device_codes",
+    metadata,
+    Column("device", Key, ForeignKey("devices.id", ondelete="CASCADE"), primary_key=True),
+    org_column(),
+    Column("id", Key, nullable=False),
+    Column("sha256", Key, nullable=False, unique=True),
+    Column("created_by", Key, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("used_at", UtcDateTime),
+)
+
 # The document is the whole rollout; the other columns repeat what queries and compare-and-set look at.
 rollouts = Table(
     "rollouts",

@@ -23,6 +23,7 @@ class Permission(StrEnum):
     GROUPS_READ = "groups:read"
     GROUPS_WRITE = "groups:write"
     DEVICES_READ = "devices:read"
+    DEVICES_ENROLL = "devices:enroll"
     DEVICES_REVOKE = "devices:revoke"
     DEVICES_DELETE = "devices:delete"
     ENROLL_TOKENS_ADMIN = "enroll-tokens:admin"
@@ -54,6 +55,7 @@ _OPERATOR: Final = _VIEWER | {
     Permission.SBOMS_WRITE,
     Permission.ATTESTATIONS_WRITE,
     Permission.GROUPS_WRITE,
+    Permission.DEVICES_ENROLL,
     Permission.DEVICES_REVOKE,
     Permission.DEVICES_DELETE,
     Permission.ROLLOUTS_CREATE,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
 from flask import Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 
 from api.auth.permissions import Permission
 from api.auth.rates import Policy
@@ -31,13 +31,14 @@ from api.operator.routes import (
     services,
     shared,
 )
-from fleet import model, service
-from fleet.enrol import EnrolRequest, enrol
+from fleet import model, provision, service
+from fleet.enrol import EnrolRequest, enrol, organisation_of
 from fleet.rules import online
-from fleet.token import parse_token_text
 from store.order import Order
 
 api = Routes("devices", "Devices")
+
+GroupName = Annotated[str, StringConstraints(max_length=100)]
 
 
 class RunningNow(BaseModel):
@@ -51,7 +52,7 @@ class RunningNow(BaseModel):
 
 
 class Device(BaseModel):
-    """One device. `state` is what its agent says of itself, in plain words.
+    """One device. `state` is what its agent says of itself, in plain words; while pending it may have no `platform`.
 
     `held_back` are those of its groups that it is not told yet: somebody's edit put it there while a wave was open.
     """
@@ -72,6 +73,26 @@ class Device(BaseModel):
     created_at: datetime
     running: list[RunningNow]
     state: str
+
+
+class DeviceWithCode(Device):
+    """A device, and the code that enrols as it: good once, until `code_expires_at`, and shown this once."""
+
+    code: str | None = None
+    code_expires_at: datetime
+
+
+class NewDevice(Body):
+    """A device to make. Without a `platform` it has the one that its agent tells when it enrols."""
+
+    name: str = Field(min_length=1, max_length=100)
+    platform: str = Field("", max_length=100)
+    groups: list[GroupName] = Field(default_factory=list, max_length=50)
+    labels: Labels = Field(default_factory=dict)
+
+    def wanted(self) -> provision.Wanted:
+        """The same as the fleet's value."""
+        return provision.Wanted(name=self.name, platform=self.platform, groups=self.groups, labels=self.labels)
 
 
 class DeviceQuery(PageQuery):
@@ -123,7 +144,10 @@ class NewToken(Body):
 
 
 class Enrolment(Body):
-    """What a device sends to be let in: the token is the credential."""
+    """What a device sends to be let in: the token, or the code of one device, is the credential.
+
+    A code is one device's: `name` does not count then, and `platform` only where the device has none.
+    """
 
     token: str = Field(max_length=200)
     certificate_request: str = Field(max_length=16_384, description="PKCS #10, PEM")
@@ -159,6 +183,38 @@ def list_devices(query: DeviceQuery) -> Response:
     total = fleet.count_devices(org, filters=filters) if query.total else None
     shown = [device(one) for one in found]
     return reply_page(page(shown, query.limit, lambda item: order.place(item.id, item.name), total))
+
+
+@api.on(
+    "POST",
+    "/devices",
+    DeviceWithCode,
+    permission=Permission.DEVICES_ENROLL,
+    status=201,
+    shown_once="code",
+    errors=(*READS, "device_exists", "group_not_found", "invalid_fleet_input", "wrong_group_kind"),
+)
+def create_device(body: NewDevice) -> Response:
+    """Make a device that is pending until it enrols, with a code that is good once"""
+    root, by = services().repository.root_sha256(), caller().actor
+    made = provision.create_device(services().fleet, services().org, body.wanted(), root_sha256=root, by=by, now=now())
+    return reply(_with_code(made), 201)
+
+
+@api.on(
+    "POST",
+    "/devices/{id}/enroll-code",
+    DeviceWithCode,
+    permission=Permission.DEVICES_ENROLL,
+    status=201,
+    shown_once="code",
+    errors=(*READS, "device_not_found"),
+)
+def create_enroll_code(path: IdPath) -> Response:
+    """Make a code for a device that is there; its earlier code ends now, its certificates when the new one is used"""
+    root, by = services().repository.root_sha256(), caller().actor
+    made = provision.renew_code(services().fleet, services().org, path.id, root_sha256=root, by=by, now=now())
+    return reply(_with_code(made), 201)
 
 
 @api.on("GET", "/devices/{id}", Device, permission=Permission.DEVICES_READ, errors=("device_not_found",))
@@ -267,7 +323,7 @@ def delete_enroll_token(path: IdPath) -> Response:
 def enroll_device(body: Enrolment) -> Response:
     """Let a device in: token and certificate request for a certificate and the trusted root"""
     # Whose token it is decides the organisation, before anything is made of it.
-    wiring = serve_as(shared().fleet.token(parse_token_text(body.token).sha256).org)
+    wiring = serve_as(organisation_of(body.token, fleet=shared().fleet))
     request = EnrolRequest(
         token=body.token,
         certificate_request=body.certificate_request.encode(),
@@ -327,6 +383,10 @@ def device(found: model.Device) -> Device:
         ],
         state=found.state,
     )
+
+
+def _with_code(made: provision.Provisioned) -> DeviceWithCode:
+    return DeviceWithCode(**dict(device(made.device)), code=made.code, code_expires_at=made.expires_at)
 
 
 def _token(token: model.EnrolToken, text: str | None = None) -> Token:

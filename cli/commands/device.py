@@ -7,19 +7,20 @@ from typing import Any
 import click
 
 from cli.client import segment
+from cli.commands.device_codes import code, create
 from cli.commands.device_exclusions import exclude, exclusions, include, pin, unpin
 from cli.errors import UsageFault
 from cli.invocation import Invocation
 from cli.options import list_options, pairs, server_options
 from cli.text import fields, moment, table
 
-_STATUSES = ("active", "revoked")
+_STATUSES = ("pending", "active", "revoked")
 _SORTS = ("created_at", "-created_at", "name", "-name")
 
 
 @click.group()
 def device() -> None:
-    """List, show, label, revoke and delete devices. DEVICE is an id (dev_…) or a name."""
+    """Make, list, show, label, revoke and delete devices. DEVICE is an id (dev_…) or a name."""
 
 
 @device.command("list")
@@ -51,7 +52,7 @@ def list_(invocation: Invocation, limit: int | None, **wanted: str | None) -> No
                 )
                 for item in items
             ],
-            empty="no device is enrolled yet; make a token with `publish enroll-token create`",
+            empty="there is no device yet; make one with `publish device create`, or a token for many",
         ),
     )
 
@@ -106,7 +107,7 @@ def label(invocation: Invocation, device_: str, labels: dict[str, str], remove: 
     invocation.emit(changed, lambda: _describe(changed))
 
 
-for _command in (exclude, exclusions, include, pin, unpin):
+for _command in (code, create, exclude, exclusions, include, pin, unpin):
     device.add_command(_command)
 
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from agent.main import cli
 from fleet import service
+from fleet.provision import renew_code
 from rollout.cohort import bucket
 from rollout.decision import DecisionArtifact, encode_decision
 from tests.simulators.agents import a_decision
@@ -77,6 +78,40 @@ def test_a_device_enrols_installs_and_is_seen(gate: Gate, tmp_path: Path) -> Non
     status = json.loads(agent("status", "-o", "json", home=home).stdout)
     assert (status["running"]["app"]["version"], status["step"], status["reports_waiting"]) == ("1.0", "idle", 0)
     assert "app: runs 1.0; up to date" in agent("status", home=home).stdout
+
+
+def test_a_device_that_was_made_before_enrols_by_its_code_under_its_own_name(gate: Gate, tmp_path: Path) -> None:
+    home, code = tmp_path / "home", gate.code("lathe-7")
+    gate.offer(b"the release")
+
+    enrolled = enroll(gate, home, "-o", "json", token=code)
+
+    assert enrolled.exit_code == 0, enrolled.output
+    assert json.loads(enrolled.stdout)["name"] == "lathe-7"
+    assert agent("run", "--once", home=home).exit_code == 0
+    assert gate.fleet.device("acme", "lathe-7").running["app"].version == "1.0"
+
+    refused = enroll(gate, tmp_path / "other", token=code)
+    assert (refused.exit_code, (tmp_path / "other").exists()) == (1, False)
+    assert "the code of device lathe-7 was used at" in refused.stderr
+
+
+def test_a_device_with_a_new_identity_is_the_same_and_its_old_one_is_refused(gate: Gate, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    enroll(gate, old)
+    first = gate.fleet.device("acme", "press-1")
+    made = renew_code(gate.fleet, "acme", "press-1", root_sha256=gate.tree.root_sha256, by=ADMIN, now=utc_now())
+    agent("run", "--once", home=old)
+    assert json.loads(agent("status", "-o", "json", home=old).stdout)["server_trouble"] == ""
+
+    assert enroll(gate, new, token=made.code).exit_code == 0
+
+    agent("run", "--once", home=new)
+    agent("run", "--once", home=old)
+    assert gate.fleet.device("acme", "press-1").id == first.id
+    assert json.loads(agent("status", "-o", "json", home=new).stdout)["server_trouble"] == ""
+    trouble = json.loads(agent("status", "-o", "json", home=old).stdout)["server_trouble"]
+    assert trouble.startswith("not_recognised: ")
 
 
 def test_keys_stay_on_the_device_and_are_nobody_elses_to_read(gate: Gate, tmp_path: Path) -> None:

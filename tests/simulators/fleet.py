@@ -20,7 +20,7 @@ from fleet.errors import (
     WrongGroupKind,
 )
 from fleet.errors import UnknownToken as UnknownTokenError
-from fleet.model import Certificate, CheckIn, Device, DeviceStatus, EnrolToken, Group, Preview
+from fleet.model import Certificate, CheckIn, Device, DeviceCode, DeviceStatus, EnrolToken, Group, Preview
 from fleet.selector import Selector, parse
 
 T = TypeVar("T", Device, EnrolToken, Group)
@@ -39,6 +39,7 @@ class FleetSimulator:
         self._devices: dict[str, Device] = {}
         self._certificates: dict[str, Certificate] = {}
         self._tokens: dict[str, EnrolToken] = {}
+        self._codes: dict[str, DeviceCode] = {}  # by device
         self._groups: dict[str, Group] = {}
         self._members: dict[str, set[str]] = {}
         self._group_in_use = group_in_use
@@ -75,6 +76,55 @@ class FleetSimulator:
             for group in self._groups.values():
                 if group.org == org and group.name in token.groups and not group.selector:
                     self._members[group.id].add(device.id)
+            self._now = max(self._now, now)
+            self.events.append(event)
+
+    def add_devices(self, org: str, added: Sequence[tuple[Device, DeviceCode]], events: Sequence[AuditEvent]) -> None:
+        with self._lock:
+            names = [device.name for device in self._devices.values() if device.org == org]
+            for device, _ in added:
+                if device.name in names:
+                    raise DeviceExists(f"a device named {device.name!r} exists")
+                names.append(device.name)
+            for device, code in added:
+                self._devices[device.id] = replace(device, groups=())
+                self._codes[device.id] = code
+                for group in self._groups.values():
+                    if group.org == org and group.name in device.groups and not group.selector:
+                        self._members[group.id].add(device.id)
+            self.events.extend(events)
+
+    def put_code(self, code: DeviceCode, event: AuditEvent) -> None:
+        with self._lock:
+            self._owned(code.org, code.device)
+            self._codes[code.device] = code
+            self.events.append(event)
+
+    def code(self, sha256: str) -> DeviceCode | None:
+        with self._lock:
+            return next((code for code in self._codes.values() if code.sha256 == sha256), None)
+
+    def enrol_by_code(
+        self, org: str, code_sha256: str, device: Device, certificate: Certificate, event: AuditEvent, *, now: datetime
+    ) -> None:
+        with self._lock:
+            code = self.code(code_sha256)
+            if code is None or code.org != org or code.device != device.id:
+                raise EnrolmentRefused("the code is not known")
+            if code.used_at is not None or now >= code.expires_at:
+                raise EnrolmentRefused("the code is expired or used")
+            self._codes[device.id] = replace(code, used_at=now)
+            self._devices[device.id] = replace(
+                self._owned(org, device.id),
+                status=DeviceStatus.ACTIVE,
+                platform=device.platform,
+                hostname=device.hostname,
+                os_family=device.os_family,
+                os_name=device.os_name,
+                agent_version=device.agent_version,
+            )
+            self._certificates = {f: c for f, c in self._certificates.items() if c.device != device.id}
+            self._certificates[certificate.fingerprint] = certificate
             self._now = max(self._now, now)
             self.events.append(event)
 
@@ -144,12 +194,14 @@ class FleetSimulator:
     def revoke(self, org: str, device: str, event: AuditEvent) -> None:
         with self._lock:
             self._devices[device] = replace(self._owned(org, device), status=DeviceStatus.REVOKED)
+            self._codes.pop(device, None)
             self.events.append(event)
 
     def delete(self, org: str, device: str, event: AuditEvent) -> None:
         with self._lock:
             self._owned(org, device)
             del self._devices[device]
+            self._codes.pop(device, None)
             self._certificates = {f: c for f, c in self._certificates.items() if c.device != device}
             for members in self._members.values():
                 members.discard(device)

@@ -15,6 +15,7 @@ from evidence.model import Actor, ActorKind
 from fleet import service
 from fleet.enrol import EnrolRequest, enrol
 from fleet.errors import FleetError
+from fleet.provision import Wanted, create_device
 from keys.device_ca import DeviceCa, create_device_ca
 from rollout.decision import encode_decision
 from rollout.model import Report
@@ -57,6 +58,11 @@ class Gate:
             now=utc_now(),
         )
         return text
+
+    def code(self, name: str, platform: str = "") -> str:
+        wanted = Wanted(name=name, platform=platform, groups=["canary"])
+        root = self.tree.root_sha256
+        return create_device(self.fleet, "acme", wanted, root_sha256=root, by=ADMIN, now=utc_now()).code
 
     def enrol(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         request = EnrolRequest(**{**body, "certificate_request": body["certificate_request"].encode()})

@@ -169,6 +169,9 @@ class Tour:
             }
             self.devices.append(to.post("/enroll", body, token="")["device_id"])
         first = self.devices[0]
+        known = {"name": "lamp-4", "platform": "linux-arm64", "groups": ["berlin"], "labels": {"site": "berlin"}}
+        expected = to.post("/devices", known)
+        to.post(f"/devices/{expected['id']}/enroll-code")
         to.delete(f"/enroll-tokens/{token['id']}", token=self.admin)
         to.get("/devices?status=active&limit=50")
         to.get(f"/devices/{first}")
