@@ -15,46 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from api.errors import ApiError
+from api.first_start import CODE_FILE, IN_USE
 from api.installation import Installation
 from api.organisations import Founded, NewAdmin, SetupRefused, create_organisation
-from api.settings import Settings
-from api.setup import make_home
-from api.wiring import NotInitialised
 from evidence.model import Actor, ActorKind
-from keys.files import write_private
-from keys.secret import SETUP_CODE, new_secret
 
-CODE_FILE: Final = "setup-code"
-_IN_USE: Final = "setup-code.in-use"
 _BY: Final = Actor(ActorKind.SYSTEM, "system:registration", "registration")
-
-
-def prepare_home(settings: Settings, *, now: datetime) -> None:
-    """Make a home for a server that is started on none, where somebody may register; else change nothing.
-
-    A folder with anything in it is never taken for an empty home.
-
-    Raises:
-        NotInitialised: It cannot be made; the message says why.
-    """
-    home = settings.home
-    if settings.registration == "off" or (home.exists() and any(home.iterdir())):
-        return
-    try:
-        make_home(settings, now=now)
-    except SetupRefused as error:
-        raise NotInitialised(str(error)) from error
-
-
-def setup_code_file(installation: Installation) -> Path | None:
-    """The file with the code of the first registration, made if need be; None where none is waited for."""
-    if installation.settings.registration == "off" or installation.slugs():
-        return None
-    file = installation.settings.home / CODE_FILE
-    if not file.exists():
-        (file.parent / _IN_USE).unlink(missing_ok=True)  # left by a registration that was cut short
-        write_private(file, f"{new_secret(SETUP_CODE).text}\n".encode())
-    return file
 
 
 def register(
@@ -94,7 +60,7 @@ def _found(installation: Installation, org: str, name: str, admin: NewAdmin, now
 @contextmanager
 def _used_up(home: Path, code: str) -> Iterator[None]:
     """Hold the setup code while its owner registers; it is gone afterwards, and back if they could not."""
-    file, held = home / CODE_FILE, home / _IN_USE
+    file, held = home / CODE_FILE, home / IN_USE
     try:
         wanted = file.read_text("utf-8").strip()
     except FileNotFoundError:

@@ -20,10 +20,10 @@ from granian.server import Server
 
 from api.device.identity import Tally
 from api.device.server import DeviceServer, DeviceServerSettings
+from api.first_start import prepare_home, setup_code_file
 from api.installation import Installation, open_installation
 from api.jobs import Jobs
 from api.logs import fields, is_text, start_logging
-from api.registration import prepare_home, setup_code_file
 from api.settings import Address, Settings
 from api.tallies import Tallies, TallyPort
 from api.tracing import start_tracing

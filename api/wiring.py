@@ -8,10 +8,9 @@ from datetime import datetime
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from api.auth.issuers import Issuers
-from api.auth.oidc import OidcClient
 from api.guarded import Guarded
 from api.settings import Settings
 from api.traced import TracedIndex, TracedKeyring
@@ -56,6 +55,9 @@ from store.rules import SqlExclusions, SqlFreezes, SqlTemplates
 from store.second_factors import SecondFactors
 from store.webhook_deliveries import SqlDeliveries
 from store.webhooks import SqlWebhooks
+
+if TYPE_CHECKING:
+    from api.auth.oidc import OidcClient
 
 ROOT_FILE = "root.json"  # the copy of the first root to carry to devices and auditors by a way of its own
 MARKER = "initialised"  # written last by `publish init`: its absence tells a half-made home
@@ -412,6 +414,8 @@ def wire(shared: Shared, org: str) -> Wavegate:
 def _oidc(settings: Settings, issuers: Issuers) -> OidcClient | None:
     if not settings.oidc_issuer:
         return None
+    from api.auth.oidc import OidcClient  # it speaks HTTP, which the server's first process does not need
+
     return OidcClient(
         issuer=settings.oidc_issuer,
         client_id=settings.oidc_client_id,

@@ -55,9 +55,7 @@ class Body(BaseModel):
 
     @classmethod
     @cache
-    def model_json_schema(  # type: ignore[override]  # what `cache` makes takes the same arguments
-        cls, *told: Any, **more: Any
-    ) -> dict[str, Any]:
+    def model_json_schema(cls, *told: Any, **more: Any) -> dict[str, Any]:  # type: ignore[override]  # cached alike
         """Made once: the framework asks for a query's at every request, and it costs more than all else of a list."""
         return super().model_json_schema(*told, **more)
 
@@ -86,9 +84,7 @@ class Error(BaseModel):
 
     @classmethod
     @cache
-    def model_json_schema(  # type: ignore[override]  # what `cache` makes takes the same arguments
-        cls, *told: Any, **more: Any
-    ) -> dict[str, Any]:
+    def model_json_schema(cls, *told: Any, **more: Any) -> dict[str, Any]:  # type: ignore[override]  # cached alike
         """Made once: every route names it a dozen times, and that was a third of the server's start."""
         return super().model_json_schema(*told, **more)
 

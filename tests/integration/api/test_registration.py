@@ -14,8 +14,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.app import create_app
+from api.first_start import CODE_FILE, prepare_home, setup_code_file
 from api.installation import Installation, open_installation
-from api.registration import CODE_FILE, prepare_home, setup_code_file
 from api.settings import Settings, read_settings
 from api.wiring import NotInitialised
 from keys.errors import SigningFailed

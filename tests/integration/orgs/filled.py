@@ -199,6 +199,7 @@ class Pair:
         }
         things["trusted_publisher"] = self.made("POST", "/trusted-publishers", one.admin, json=job)["id"]
         self._meet(one, things["trusted_publisher"])
+        self.made("POST", "/devices", one.key, json={"name": f"{slug}-expected"})
         things["group_name"] = f"{slug}-field"
         things["group"] = self.made("POST", "/groups", one.key, json={"name": f"{slug}-field"})["id"]
         self._publish(one)

@@ -71,13 +71,14 @@ PERSONAL: Final = frozenset(
     {"code", "current_password", "email", "org", "password", "setup_code", "token", "handle", "id_token"}
 )
 # A product that a request publishes or claims is the organisation's own, whoever else has one of the name; and the
-# digest that closes an upload is of what was sent.
+# digest that closes an upload is of what was sent. Who one is at a provider is one's own.
 GIVEN: Final = frozenset(
     {
         ("POST", "/artifacts", "product"),
         ("POST", "/artifacts/drafts", "product"),
         ("POST", "/artifacts/batch", "items.[].product"),
         ("POST", "/artifacts/uploads/{id}/complete", "sha256"),
+        ("POST", "/profile/identities/unlink", "subject"),
         ("POST", "/repository/products", "product"),
         ("POST", "/repository/products/{product}/approvers", "product"),
     }
