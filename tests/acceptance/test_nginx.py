@@ -20,7 +20,8 @@ import pytest
 
 from tests.acceptance.conftest import BIN, Home, free_port
 from tests.databases import Databases
-from tests.simulators.nginx import Nginx, NotToBeHad, running_nginx
+from tests.simulators.debian import NotToBeHad
+from tests.simulators.nginx import Nginx, running_nginx
 from tests.simulators.tuf_clients import Agent, PythonTuf
 
 # What operators have in the same file and what must not reach the repository.

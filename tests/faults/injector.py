@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -19,12 +18,11 @@ from types import TracebackType
 from typing import Final, Self
 
 from tests.faults.one_shot import Order
+from tests.simulators.debian import NotToBeHad, fetched, libraries
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-CACHE: Final = ROOT / ".cache" / "strace"
 PACKAGES: Final = ("strace", "libunwind8", "liblzma5")  # Debian's strace, and what it needs beyond libc
 STOP_WITHIN_SECONDS: Final = 30
-DOWNLOAD_WITHIN_SECONDS: Final = 120
 
 # What changes a disk. Names differ between processors; strace takes those it knows (`?`).
 CHANGING: Final = (
@@ -168,7 +166,7 @@ def find_strace() -> list[str]:
         Impossible: There is none to be had, or nobody may be traced here.
     """
     found = shutil.which("strace")
-    command = [found] if found is not None else [str(_from_debian())]
+    command = [found] if found is not None else [str(_from_debian() / "usr" / "bin" / "strace")]
     ran = subprocess.run(
         [*command, "-q", "-o", "/dev/null", "-e", "trace=fsync", "true"],
         capture_output=True,
@@ -183,27 +181,13 @@ def find_strace() -> list[str]:
 
 def environment() -> dict[str, str]:
     """The environment for strace, with the libraries that came with it."""
-    libraries = sorted({str(path.parent) for path in CACHE.glob("tree/**/*.so.*")})
-    return {**os.environ, "LD_LIBRARY_PATH": ":".join(libraries)} if libraries else dict(os.environ)
+    if shutil.which("strace") is not None:
+        return dict(os.environ)
+    return {**os.environ, "LD_LIBRARY_PATH": libraries(_from_debian())}
 
 
 def _from_debian() -> Path:
-    program = CACHE / "tree" / "usr" / "bin" / "strace"
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise Impossible("strace is not installed, and without apt-get none can be fetched; install strace")
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not program.exists():
-            lists = CACHE / "lists" / "partial"
-            lists.mkdir(parents=True, exist_ok=True)
-            apt = ["apt-get", "-qq", "-o", f"Dir::State::Lists={lists.parent}", "-o", "APT::Sandbox::User="]
-            for command in ([*apt, "update"], [*apt, "download", *PACKAGES]):
-                ran = subprocess.run(
-                    command, cwd=CACHE, capture_output=True, text=True, timeout=DOWNLOAD_WITHIN_SECONDS
-                )
-                if ran.returncode != 0:
-                    raise Impossible(f"strace is not installed and cannot be fetched: {ran.stderr.strip()}")
-            for package in CACHE.glob("*.deb"):
-                subprocess.run(["dpkg-deb", "-x", str(package), str(CACHE / "tree")], check=True)
-    return program
+    try:
+        return fetched(*PACKAGES)
+    except NotToBeHad as error:
+        raise Impossible(str(error)) from error

@@ -19,7 +19,7 @@ from store.accounts import Accounts
 from store.database import Database
 from store.models import metadata
 from tests.databases import new_database
-from tests.simulators.redis_server import NotToBeHad as NoRedis
+from tests.simulators.debian import NotToBeHad
 from tests.simulators.redis_server import RedisServer, running_redis
 
 BORN = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
@@ -102,7 +102,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     try:
         with running_redis(tmp_path_factory.mktemp("redis") / "redis") as server:
             yield server
-    except NoRedis as error:
+    except NotToBeHad as error:
         if os.environ.get("WAVEGATE_TEST_REQUIRE") == "all":
             pytest.fail(str(error))
         pytest.skip(str(error))
@@ -112,7 +112,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A PKCS#11 token with EC keys 2 (P-256) and 3 (P-384)."""
     # Clients of key services take their time to import, and most tests need none.
-    from tests.simulators.key_stores import TOKEN_LABEL, TOKEN_PIN, NotToBeHad, new_token
+    from tests.simulators.key_stores import TOKEN_LABEL, TOKEN_PIN, new_token
 
     try:
         module, config = new_token(tmp_path / "softhsm")

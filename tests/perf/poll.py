@@ -21,7 +21,8 @@ from api.settings import read_settings
 from tests.acceptance.conftest import Home
 from tests.perf.load import a_home
 from tests.perf.measure import Result, cpu_of, exact_cpu_of_session, paired, session_members
-from tests.simulators.nginx import NotToBeHad, running_nginx
+from tests.simulators.debian import NotToBeHad
+from tests.simulators.nginx import running_nginx
 
 CONNECTIONS: Final = 4
 POLLS: Final = 2_000  # in one measurement of the server

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,15 +27,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.cloud import kms
 
+from tests.simulators.debian import NotToBeHad, fetched
+
 TOKEN_PIN: Final = "1234"
 TOKEN_LABEL: Final = "wavegate test"
-_CACHE: Final = Path(__file__).resolve().parents[2] / ".cache" / "softhsm2"
 _MODULE: Final = "libsofthsm2.so"
 _PLACES: Final = ("/usr/lib/softhsm", "/usr/lib/x86_64-linux-gnu/softhsm", "/usr/lib/aarch64-linux-gnu/softhsm")
-
-
-class NotToBeHad(Exception):
-    """What a test needs is not on this machine and could not be fetched; the message says why."""
 
 
 def softhsm_programs() -> tuple[Path, Path]:
@@ -45,12 +41,11 @@ def softhsm_programs() -> tuple[Path, Path]:
     for place in _PLACES:
         if util is not None and (Path(place) / _MODULE).is_file():
             return Path(place) / _MODULE, Path(util)
-    if not _CACHE.is_dir():
-        _fetch_softhsm()
-    module = next((path for path in _CACHE.rglob(_MODULE) if path.is_file()), None)
+    tree = fetched("softhsm2", "libsofthsm2")
+    module = next((path for path in tree.rglob(_MODULE) if path.is_file()), None)
     if module is None:
-        raise NotToBeHad(f"{_CACHE} holds no {_MODULE}; remove the folder to fetch it again")
-    return module, _CACHE / "usr" / "bin" / "softhsm2-util"
+        raise NotToBeHad(f"{tree} holds no {_MODULE}; remove the folder to fetch it again")
+    return module, tree / "usr" / "bin" / "softhsm2-util"
 
 
 def new_token(folder: Path) -> tuple[Path, Path]:
@@ -67,31 +62,6 @@ def new_token(folder: Path) -> tuple[Path, Path]:
         env=os.environ | {"SOFTHSM2_CONF": str(config)},
     )
     return module, config
-
-
-def _fetch_softhsm() -> None:
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise NotToBeHad("SoftHSM2 is not installed, and there is no apt to fetch it with")
-    _CACHE.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=_CACHE.parent) as scratch:
-        for part in ("lists/partial", "cache/archives/partial", "tree"):
-            (Path(scratch) / part).mkdir(parents=True)
-        own = ["-o", f"Dir::State::Lists={scratch}/lists", "-o", f"Dir::Cache={scratch}/cache"]
-        apt = ["apt-get", "-qq", *own, "-o", "APT::Sandbox::User="]
-        try:
-            for command in ([*apt, "update"], [*apt, "download", "softhsm2", "libsofthsm2"]):
-                subprocess.run(command, cwd=scratch, check=True, capture_output=True, timeout=120)
-            for package in Path(scratch).glob("*.deb"):
-                unpack = ["dpkg-deb", "-x", str(package), f"{scratch}/tree"]
-                subprocess.run(unpack, check=True, capture_output=True)
-        except (subprocess.SubprocessError, OSError) as error:
-            told = getattr(error, "stderr", b"") or b""
-            raise NotToBeHad(f"SoftHSM2 could not be fetched: {error} {told.decode(errors='replace')}") from error
-        try:
-            (Path(scratch) / "tree").rename(_CACHE)
-        except OSError:
-            if not _CACHE.is_dir():  # else another test process was faster
-                raise
 
 
 class VaultSimulator:

@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_CACHE: Final = Path(__file__).resolve().parents[2] / ".cache" / "nginx"
+from tests.simulators.debian import NotToBeHad, fetched
+
 _START_SECONDS: Final = 30
 
 _CONFIG: Final = """
@@ -32,10 +32,6 @@ http {{
   }}
 }}
 """
-
-
-class NotToBeHad(Exception):
-    """Why there is no nginx here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,33 +71,11 @@ def _program() -> Path:
     found = os.environ.get("BENCH_NGINX") or shutil.which("nginx")
     if found is not None:
         return Path(found)
-    program = _CACHE / "usr" / "sbin" / "nginx"
-    if not program.is_file():
-        _fetch()
+    program = fetched("nginx") / "usr" / "sbin" / "nginx"
+    shown = subprocess.run([program, "-v"], capture_output=True, text=True)
+    if shown.returncode != 0:
+        raise NotToBeHad(f"nginx lacks libraries that are not here: {shown.stderr.strip()}")
     return program
-
-
-def _fetch() -> None:
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise NotToBeHad("NGINX WAS NOT TESTED: there is no apt to fetch it with")
-    _CACHE.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=_CACHE.parent) as scratch:
-        try:
-            for command in (
-                ["apt-get", "-qq", "-o", "APT::Sandbox::User=", "download", "nginx"],
-                ["sh", "-c", "dpkg-deb -x nginx_*.deb tree"],
-                ["tree/usr/sbin/nginx", "-v"],  # which shows that the libraries it needs are here
-            ):
-                subprocess.run(command, cwd=scratch, check=True, capture_output=True, timeout=300)
-        except (subprocess.SubprocessError, OSError) as error:
-            told = getattr(error, "stderr", b"") or b""
-            why = f"NGINX WAS NOT TESTED: it could not be fetched: {error} {told.decode(errors='replace')}"
-            raise NotToBeHad(why) from error
-        try:
-            (Path(scratch) / "tree").rename(_CACHE)
-        except OSError:
-            if not _CACHE.is_dir():  # else another test process was faster
-                raise
 
 
 def _wait_until_listening(process: subprocess.Popen[bytes], port: int, errors: Path) -> None:

@@ -24,11 +24,11 @@ from typing import Any, Final
 import boto3
 
 from repo_signing.bucket import BucketAddress
+from tests.simulators.debian import NotToBeHad, fetched
 
 ACCESS_KEY: Final = "AKWAVEGATETEST"
 SECRET_KEY: Final = "never-a-secret"
 REGION: Final = "us-east-1"
-_CACHE: Final = Path(__file__).resolve().parents[2] / ".cache" / "ceph"
 _PATIENCE_SECONDS: Final = 120
 _STARTS: Final = 3
 
@@ -96,10 +96,6 @@ code = rados.rados_mon_command(
 rados.rados_shutdown(cluster)
 sys.exit(0 if code == 0 else 1)
 """
-
-
-class NotToBeHad(Exception):
-    """The store is not on this machine and could not be fetched or started; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,40 +210,10 @@ def _started(tree: Path, run: Path, started: list[subprocess.Popen[bytes]]) -> s
 
 def _ceph() -> Path:
     """The tree of Debian's Ceph packages with all they need; raises NotToBeHad."""
-    if not _CACHE.is_dir():
-        _fetch_ceph()
-    if not (_CACHE / "usr" / "bin" / "radosgw").is_file():
-        raise NotToBeHad(f"{_CACHE} holds no radosgw; remove the folder to fetch it again")
-    return _CACHE
-
-
-def _fetch_ceph() -> None:
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise NotToBeHad("there is no apt to fetch Ceph with")
-    _CACHE.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=_CACHE.parent) as scratch:
-        for part in ("lists/partial", "cache/archives/partial", "tree"):
-            (Path(scratch) / part).mkdir(parents=True)
-        own = ["-o", f"Dir::State::Lists={scratch}/lists", "-o", f"Dir::Cache={scratch}/cache"]
-        apt = ["apt-get", "-qq", *own, "-o", "APT::Sandbox::User=", "-o", "Debug::NoLocking=1"]
-        wanted = ["radosgw", "ceph-mon", "ceph-osd"]
-        try:
-            for command in (
-                [*apt, "update"],
-                [*apt, "--yes", "--no-install-recommends", "--download-only", "install", *wanted],
-            ):
-                subprocess.run(command, cwd=scratch, check=True, capture_output=True, timeout=300)
-            for package in Path(scratch).glob("cache/archives/*.deb"):
-                unpack = ["dpkg-deb", "-x", str(package), f"{scratch}/tree"]
-                subprocess.run(unpack, check=True, capture_output=True)
-        except (subprocess.SubprocessError, OSError) as error:
-            told = getattr(error, "stderr", b"") or b""
-            raise NotToBeHad(f"Ceph could not be fetched: {error} {told.decode(errors='replace')}") from error
-        try:
-            (Path(scratch) / "tree").rename(_CACHE)
-        except OSError:
-            if not _CACHE.is_dir():  # else another test process was faster
-                raise
+    tree = fetched("radosgw", "ceph-mon", "ceph-osd", with_needed=True)
+    if not (tree / "usr" / "bin" / "radosgw").is_file():
+        raise NotToBeHad(f"{tree} holds no radosgw; remove the folder to fetch it again")
+    return tree
 
 
 def _free_port() -> int:

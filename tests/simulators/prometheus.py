@@ -6,7 +6,6 @@ import json
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 import urllib.parse
 import urllib.request
@@ -15,12 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-_CACHE: Final = Path(__file__).resolve().parents[2] / ".cache" / "prometheus"
+from tests.simulators.debian import NotToBeHad, fetched
+
 _START_SECONDS: Final = 60
-
-
-class NotToBeHad(Exception):
-    """Why there is no Prometheus here."""
 
 
 @contextmanager
@@ -60,31 +56,7 @@ def _program() -> Path:
     found = shutil.which("prometheus")
     if found is not None:
         return Path(found)
-    program = _CACHE / "usr" / "bin" / "prometheus"
-    if not program.is_file():
-        _fetch()
-    return program
-
-
-def _fetch() -> None:
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise NotToBeHad("there is no apt to fetch Prometheus with")
-    _CACHE.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=_CACHE.parent) as scratch:
-        try:
-            for command in (
-                ["apt-get", "-qq", "-o", "APT::Sandbox::User=", "download", "prometheus"],
-                ["sh", "-c", "dpkg-deb -x prometheus_*.deb tree"],
-            ):
-                subprocess.run(command, cwd=scratch, check=True, capture_output=True, timeout=300)
-        except (subprocess.SubprocessError, OSError) as error:
-            told = getattr(error, "stderr", b"") or b""
-            raise NotToBeHad(f"Prometheus could not be fetched: {error} {told.decode(errors='replace')}") from error
-        try:
-            (Path(scratch) / "tree").rename(_CACHE)
-        except OSError:
-            if not _CACHE.is_dir():  # else another test process was faster
-                raise
+    return fetched("prometheus") / "usr" / "bin" / "prometheus"
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:

@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,15 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_CACHE: Final = Path(__file__).resolve().parents[2] / ".cache" / "redis"
+from tests.simulators.debian import fetched, libraries
+
 # The server is in the package of its tools, under the name of one of them.
 _PROGRAM: Final = Path("usr/bin/redis-check-rdb")
 _PACKAGES: Final = ("redis-tools", "libjemalloc2", "liblzf1")
 _START_SECONDS: Final = 30
-
-
-class NotToBeHad(Exception):
-    """Why there is no Redis here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,33 +68,8 @@ def _program() -> tuple[Path, str]:
     found = shutil.which("redis-server")
     if found is not None:
         return Path(found), os.environ.get("LD_LIBRARY_PATH", "")
-    if not _CACHE.is_dir():
-        _fetch()
-    return _CACHE / _PROGRAM, ":".join(sorted({str(one.parent) for one in _CACHE.glob("usr/lib/*/*.so*")}))
-
-
-def _fetch() -> None:
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise NotToBeHad("REDIS WAS NOT TESTED: there is no apt to fetch it with")
-    _CACHE.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=_CACHE.parent) as scratch:
-        for part in ("lists/partial", "cache/archives/partial"):
-            (Path(scratch) / part).mkdir(parents=True)
-        own = ["-o", f"Dir::State::Lists={scratch}/lists", "-o", f"Dir::Cache={scratch}/cache"]
-        apt = ["apt-get", "-qq", *own, "-o", "APT::Sandbox::User="]
-        unpack = ["sh", "-c", 'for package in *.deb; do dpkg-deb -x "$package" tree; done']
-        try:
-            for command in ([*apt, "update"], [*apt, "download", *_PACKAGES], unpack):
-                subprocess.run(command, cwd=scratch, check=True, capture_output=True, timeout=120)
-        except (subprocess.SubprocessError, OSError) as error:
-            told = getattr(error, "stderr", b"") or b""
-            why = f"REDIS WAS NOT TESTED: it could not be fetched: {error} {told.decode(errors='replace')}"
-            raise NotToBeHad(why) from error
-        try:
-            (Path(scratch) / "tree").rename(_CACHE)
-        except OSError:
-            if not _CACHE.is_dir():  # else another test process was faster
-                raise
+    tree = fetched(*_PACKAGES)
+    return tree / _PROGRAM, libraries(tree)
 
 
 def _wait_until_listening(server: RedisServer) -> None:

@@ -32,7 +32,8 @@ from sqlalchemy import make_url
 
 from tests.acceptance.conftest import BIN, START_SECONDS, free_port
 from tests.integration.api.test_deployment_files import DEPLOY, compose, container_environment
-from tests.simulators.nginx import NotToBeHad, running_nginx
+from tests.simulators.debian import NotToBeHad
+from tests.simulators.nginx import running_nginx
 from tests.simulators.object_stores import ACCESS_KEY, REGION, running_moto
 
 DATABASE_PASSWORD: Final = "canary-of-the-database"

@@ -20,7 +20,8 @@ from api.metrics import Measurer, NotMeasured, fetch, pointed, prometheus_sample
 from api.settings import InvalidSettings, MetricSource, read_settings
 from rollout.model import State
 from tests.integration.api.conftest import Home
-from tests.simulators.prometheus import NotToBeHad, ask, prometheus
+from tests.simulators.debian import NotToBeHad
+from tests.simulators.prometheus import ask, prometheus
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 

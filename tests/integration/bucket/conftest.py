@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.simulators.bucket_home import BucketHome
+from tests.simulators.debian import NotToBeHad
 from tests.simulators.object_stores import (
     ACCESS_KEY,
     SECRET_KEY,
-    NotToBeHad,
     S3Server,
     running_moto,
     running_radosgw,
