@@ -66,8 +66,8 @@ def test_rollouts_are_sorted_by_product_and_paged_across_equal_ones(rollouts: Sq
 
     assert found("product") == ["rol_3", "rol_0", "rol_2", "rol_1"]
     assert found("-product") == ["rol_1", "rol_2", "rol_0", "rol_3"]
-    assert found("product", after="player rol_0") == ["rol_2", "rol_1"]
-    assert found("-product", after="player rol_2") == ["rol_0", "rol_3"]
+    assert found("product", after="rol_0 player") == ["rol_2", "rol_1"]
+    assert found("-product", after="rol_2 player") == ["rol_0", "rol_3"]
     assert found("created_at", after="rol_1") == ["rol_2", "rol_3"]
 
 
