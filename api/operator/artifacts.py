@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, BinaryIO, Literal, cast
 
-from flask import Response, request
+from flask import Response, request, send_file
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.auth.permissions import Permission
@@ -30,7 +30,7 @@ from api.operator.routes import (
 )
 from evidence.ids import is_id
 from evidence.model import AuditEvent
-from repo_signing.model import ArtifactRecord, NewArtifact, SbomRecord, SbomUpload, StagedBlob
+from repo_signing.model import ArtifactRecord, AttestationRecord, NewArtifact, SbomRecord, SbomUpload, StagedBlob
 from repo_signing.offline import OfflineDraft
 from repo_signing.team_drafts import amend, take_out, yank
 from sbom.read import read_sbom
@@ -394,6 +394,13 @@ def artifact_named(id_or_path: str) -> ArtifactRecord:
     if products is not None and found.product not in products:
         raise UnknownArtifact(f"no artifact {id_or_path}")
     return found
+
+
+def as_it_was_sent(record: SbomRecord | AttestationRecord) -> Response:
+    """The stored bytes of what lies beside an artifact, in their own content type."""
+    blob = services().repository.blob_path(record.sha256)
+    name = record.path.rsplit("/", 1)[-1]
+    return send_file(blob, mimetype=record.media_type, as_attachment=True, download_name=name, etag=record.sha256)
 
 
 def examined(staged: StagedBlob) -> SbomUpload:

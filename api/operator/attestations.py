@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import BinaryIO, cast
 
-from flask import Response, request, send_file
+from flask import Response, request
 from pydantic import BaseModel
 
 from api.auth.permissions import Permission
 from api.codes import AMENDS, EXAMINES, READS, TAKES_IN
-from api.operator.artifacts import DraftedArtifact, artifact_named, drafted_edit, is_claimed
+from api.operator.artifacts import DraftedArtifact, artifact_named, as_it_was_sent, drafted_edit, is_claimed
 from api.operator.attestation_schemas import Attestation, attestation, attested
 from api.operator.routes import BYTES, IdPath, Routes, caller, now, reply, services
 from repo_signing.team_drafts import attach
@@ -77,7 +77,4 @@ def list_attestations(path: IdPath) -> Response:
 )
 def get_attestation(path: IdPath) -> Response:
     """Download an attestation as it was sent, in its own content type"""
-    record = services().artifacts.attestation(path.id)
-    blob = services().repository.blob_path(record.sha256)
-    name = record.path.rsplit("/", 1)[-1]
-    return send_file(blob, mimetype=record.media_type, as_attachment=True, download_name=name, etag=record.sha256)
+    return as_it_was_sent(services().artifacts.attestation(path.id))

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import BinaryIO, cast
 
-from flask import Response, request, send_file
+from flask import Response, request
 from pydantic import BaseModel
 
 from api.auth.permissions import Permission
 from api.codes import AMENDS, EXAMINES, READS, TAKES_IN
-from api.operator.artifacts import DraftedArtifact, Sbom, artifact_named, drafted_edit, examined, is_claimed, shown_sbom
+from api.operator.artifacts import (
+    DraftedArtifact,
+    Sbom,
+    artifact_named,
+    as_it_was_sent,
+    drafted_edit,
+    examined,
+    is_claimed,
+    shown_sbom,
+)
 from api.operator.routes import BYTES, IdPath, Routes, caller, now, reply, services
 from repo_signing.team_drafts import attach
 from sbom.model import SbomLimits
@@ -71,7 +80,4 @@ def list_sboms(path: IdPath) -> Response:
 )
 def get_sbom(path: IdPath) -> Response:
     """Download an SBOM as it was sent, in its own content type"""
-    record = services().artifacts.sbom(path.id)
-    blob = services().repository.blob_path(record.sha256)
-    name = record.path.rsplit("/", 1)[-1]
-    return send_file(blob, mimetype=record.media_type, as_attachment=True, download_name=name, etag=record.sha256)
+    return as_it_was_sent(services().artifacts.sbom(path.id))

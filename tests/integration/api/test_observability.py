@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.app import create_app
 from api.installation import Installation
 from api.jobs import Jobs
 from api.logs import fields_of, keep_fields
-from api.settings import read_settings
-from api.setup import initialise
 from api.tallies import Tallies, TallyPort, tallies_at
-from api.wiring import open_wavegate
 from store.errors import DatabaseUnreachable
-from tests.integration.api.conftest import Home
+from tests.integration.api.conftest import Home, made_home
 
 HOSTILE_METHODS = [f"BREW{number}" for number in range(40)] + ["get", "PROPFIND", "A" * 500]
 HOSTILE_PATHS = [f"/tuf/acme/metadata/{number}.root.json" for number in range(5, 45)] + [
@@ -30,13 +25,8 @@ HOSTILE_PATHS = [f"/tuf/acme/metadata/{number}.root.json" for number in range(5,
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """One for all tests here: what they count, they count from where they begin."""
-    environ = {"WAVEGATE_HOME": str(tmp_path_factory.mktemp("told") / "home"), "WAVEGATE_PASSWORD_MEMORY_KIB": "8192"}
-    settings = read_settings(environ)
-    made = initialise(settings, org="acme", admin="admin@example.com", now=datetime.now(UTC))
-    wiring = open_wavegate(settings)
-    app = create_app(wiring)
-    yield Home(made, wiring, app, app.test_client())
-    wiring.close()
+    with made_home(tmp_path_factory.mktemp("told")) as made:
+        yield made
 
 
 def samples(text: str) -> dict[str, float]:

@@ -11,13 +11,9 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from werkzeug.test import TestResponse
 
-from api.app import create_app
 from api.auth.federation import account_of, admission_of
-from api.settings import read_settings
-from api.setup import initialise
-from api.wiring import open_wavegate
 from evidence.federation import introduce
-from tests.integration.api.conftest import Home, ShiftedClock
+from tests.integration.api.conftest import Home, ShiftedClock, made_home
 from tests.simulators.oidc_issuer import OidcIssuer, new_key, oidc_issuer
 
 US = "wavegate-at-the-provider"
@@ -69,22 +65,16 @@ def provider() -> Iterator[OidcIssuer]:
 @pytest.fixture(scope="module")
 def house(provider: OidcIssuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     environ = {
-        "WAVEGATE_HOME": str(tmp_path_factory.mktemp("oidc") / "home"),
-        "WAVEGATE_PASSWORD_MEMORY_KIB": "8192",
         "WAVEGATE_OIDC_ISSUER": provider.url,
         "WAVEGATE_OIDC_CLIENT_ID": US,
         "WAVEGATE_OIDC_ALLOW": "127.0.0.1",
         "WAVEGATE_OIDC_EMAIL_DOMAINS": "example.com",
         "WAVEGATE_OIDC_DEFAULT_ROLE": "viewer",
     }
-    settings = read_settings(environ)
-    made = initialise(settings, org="acme", admin="admin@example.com", now=datetime.now(UTC))
-    wiring = open_wavegate(settings)
-    app = create_app(wiring)
-    door = Door(made, wiring, app, app.test_client(use_cookies=False))
-    door.provider = provider
-    yield door
-    wiring.close()
+    with made_home(tmp_path_factory.mktemp("oidc"), **environ) as home:
+        door = Door(home.made, home.wiring, home.app, home.app.test_client(use_cookies=False))
+        door.provider = provider
+        yield door
 
 
 @pytest.fixture

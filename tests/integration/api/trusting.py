@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from werkzeug.test import TestResponse
 
-from api.app import create_app
-from api.settings import read_settings
-from api.setup import initialise
-from api.wiring import open_wavegate
-from tests.integration.api.conftest import Home
+from tests.integration.api.conftest import Home, made_home
 from tests.simulators.oidc_issuer import OidcIssuer, oidc_issuer
 
 US = "http://127.0.0.1:8080"  # the default of public_url
@@ -23,18 +18,8 @@ GITHUB = {"repository_id": "74", "repository_owner_id": "65", "workflow": "relea
 @pytest.fixture(scope="module")
 def ci_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """A home whose operator allows issuers on loopback, without TLS."""
-    folder = tmp_path_factory.mktemp("ci") / "home"
-    environ = {
-        "WAVEGATE_HOME": str(folder),
-        "WAVEGATE_PASSWORD_MEMORY_KIB": "8192",
-        "WAVEGATE_OIDC_ALLOW": "127.0.0.1",
-    }
-    settings = read_settings(environ)
-    made = initialise(settings, org="acme", admin="admin@example.com", now=datetime.now(UTC))
-    wiring = open_wavegate(settings)
-    app = create_app(wiring)
-    yield Home(made, wiring, app, app.test_client())
-    wiring.close()
+    with made_home(tmp_path_factory.mktemp("ci"), WAVEGATE_OIDC_ALLOW="127.0.0.1") as home:
+        yield home
 
 
 @pytest.fixture(scope="module")
