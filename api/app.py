@@ -13,6 +13,7 @@ from flask.globals import request_ctx
 from flask_openapi import OpenAPI
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.routing import MapAdapter
 
 from api import access, docs, probes, rate_limits, tuf
 from api.auth.gate import check_password_changed, check_permission, check_person, identify
@@ -160,6 +161,13 @@ class Application(OpenAPI):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """The function itself: none here is a coroutine, which Flask would look for at every call."""
         return func
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """What finds the route: by path and method alone, so the Host header is not taken apart at every call."""
+        if request is None:
+            return super().create_url_adapter(None)
+        query = request.environ.get("QUERY_STRING", "")
+        return MapAdapter(self.url_map, "", "/", "", request.scheme, request.path, request.method, query)
 
     def dispatch_request(self) -> Any:
         """Run the view behind the gate."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from typing import Final
 
@@ -11,7 +12,6 @@ from flask.globals import app_ctx
 
 from api.logs import without_secrets
 from evidence import errors as evidence
-from evidence.ids import new_id
 from fleet import errors as fleet
 from keys import errors as custody
 from repo_signing import errors as repository
@@ -214,5 +214,6 @@ def request_id() -> str:
     held = app_ctx.g
     name: str | None = held.get("request_id")
     if name is None:
-        name = held.request_id = new_id("req")
+        # At every request, and nobody sorts by it: random alone is made in a tenth of a ULID's time.
+        name = held.request_id = f"req_{secrets.token_hex(13).upper()}"
     return name

@@ -6,8 +6,8 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from typing import Any, Final, TypeVar, cast
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -16,10 +16,11 @@ from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from store.asking import Ask, AskPostgresql, AskSqlite
 from store.errors import (
     DatabaseBusy,
     DatabaseNotMigrated,
@@ -65,10 +66,6 @@ class Database:
         self._writing = threading.local()
         # SQLite lets one writer in and has the others sleep and poll; threads of one process queue here instead.
         self._sqlite_writer = threading.Lock()
-        # Idle connections of look-ups on SQLite: taking one from SQLAlchemy's pool costs more than the statement.
-        self._drivers: list[sqlite3.Connection] = []
-        # One statement sees one moment without a transaction around it; a pooler's limits, though, need one.
-        self._look_up: dict[str, Any] = _SNAPSHOT if limits.pooler else {"isolation_level": "AUTOCOMMIT"}
         self._together = Together(self.write, self._translated)
         self._engine = create_engine(
             parsed,
@@ -78,10 +75,13 @@ class Database:
             hide_parameters=True,  # statements carry password hashes and digests of secrets
             connect_args={"timeout": WRITER_PATIENCE_SECONDS} if self.is_sqlite else limits.connect_args(),
         )
+        self._ask: Ask
         if self.is_sqlite:
             _prepare_sqlite(self._engine)
+            self._ask = AskSqlite(self._engine)
         else:
             prepare_postgresql(self._engine, limits)
+            self._ask = AskPostgresql(self._engine)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -114,18 +114,11 @@ class Database:
         Raises:
             DatabaseBusy, DatabaseUnreachable: As any transaction.
         """
-        if not self.is_sqlite:
-            with self._transaction(self._look_up) as connection:
+        if self._limits.pooler and not self.is_sqlite:  # its limits need a transaction around the statement
+            with self._transaction(_SNAPSHOT) as connection:
                 return lookup.run(connection, *values)
-        try:
-            found = self._ask_driver(lookup.sql, lookup.bound(*values))
-        except sqlite3.OperationalError as error:
-            with self._translated():
-                raise OperationalError(None, None, error) from error
-        except (SQLAlchemyError, UnicodeEncodeError, OverflowError):
-            with self._translated():
-                raise
-        return None if found is None else lookup.row(found)
+        with self._translated():
+            return self._ask.one(lookup, *values)
 
     def write_together(self, work: Callable[[Connection], T]) -> T:
         """The result of ``work`` in a write transaction, which on SQLite it may share with those of other threads.
@@ -193,7 +186,7 @@ class Database:
     def observe(self, told: Callable[[str, float], None]) -> None:
         """Have every statement told from now on, with the seconds it took; its values are never in it.
 
-        What :meth:`look_up` asks of SQLite is not: it goes to the driver itself.
+        What :meth:`look_up` asks is not: it goes to the driver itself.
         """
 
         def begin(_connection: object, _cursor: object, _text: str, _values: object, context: Any, _many: bool) -> None:
@@ -213,24 +206,7 @@ class Database:
     def close(self) -> None:
         """Close all idle connections; the object can be used again afterwards."""
         self._engine.dispose()
-        while self._drivers:
-            self._drivers.pop().close()
-
-    def _ask_driver(self, sql: str, values: tuple[Any, ...]) -> Any:
-        try:
-            driver = self._drivers.pop()
-        except IndexError:
-            pooled = self._engine.raw_connection()
-            driver = cast("sqlite3.Connection", pooled.driver_connection)
-            pooled.detach()
-        try:
-            with closing(driver.execute(sql, values)) as cursor:  # without BEGIN it is a transaction of its own
-                found = cursor.fetchone()
-        except BaseException:
-            driver.close()
-            raise
-        self._drivers.append(driver)
-        return found
+        self._ask.close()
 
     def _refuse_nested(self) -> None:
         if getattr(self._writing, "now", False):
