@@ -40,6 +40,7 @@ _MIGRATION_LOCK: Final = 0x57617665  # any constant; PostgreSQL's advisory locks
 _IS_WRITE: Final = "wavegate_write"
 _CANCELLED: Final = "57014"  # PostgreSQL's query_canceled: a statement that took too long
 _DEFAULT: Final = Limits()
+_WAL_PAGES: Final = 8_000  # of 4 KiB, written back together
 
 
 class Database:
@@ -299,6 +300,9 @@ def _prepare_sqlite(engine: Engine) -> None:
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
+        # The heartbeats of a large fleet are some thousand pages a second; by SQLite's own 1,000 each batch of them
+        # would end with a checkpoint of its own.
+        cursor.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
         cursor.close()
 
     def begun(connection: Connection) -> None:
