@@ -298,7 +298,7 @@ def _failed(error: Exception) -> Response:
     known = error if isinstance(error, ApiError) else from_domain(error)
     if known is not None:
         if known.status == 503:  # nothing the caller did
-            log.error("%s: %s", known.code, known.message)
+            log.error("%s: %s", known.code, error)
         return known.response()
     if isinstance(error, OrganisationUnavailable):
         return ApiError(503, error.code, str(error), headers={"Retry-After": "5"}).response()

@@ -196,6 +196,10 @@ STATUS: Final[Mapping[type[Exception], int]] = {
 OURS: Final = frozenset({store.NestedWrite, store.NaiveTime, rollouts.BrokenHistory})
 
 _RETRY_AFTER: Final = "5"  # seconds
+# Without the database nobody knows who asks; where it is stands in the log alone.
+_NOT_FOR_STRANGERS: Final[Mapping[type[Exception], str]] = {
+    store.DatabaseUnreachable: "the database does not answer; try again in a few seconds",
+}
 
 
 def from_domain(error: Exception) -> ApiError | None:
@@ -206,7 +210,8 @@ def from_domain(error: Exception) -> ApiError | None:
     headers = {"Retry-After": _RETRY_AFTER} if status == 503 else {}
     code: str = getattr(error, "code", "error")
     details: list[tuple[str, str]] = list(getattr(error, "details", ()))
-    return ApiError(status, code, str(error), details=details, headers=headers)
+    message = _NOT_FOR_STRANGERS.get(type(error), str(error))
+    return ApiError(status, code, message, details=details, headers=headers)
 
 
 def request_id() -> str:

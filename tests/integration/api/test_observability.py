@@ -110,6 +110,23 @@ def test_the_gauges_count_devices_rollouts_and_what_waits_and_survive_without_th
     assert "wavegate_devices[('org', 'acme'), ('status', 'active')]" not in without
 
 
+def test_where_the_database_is_stands_in_the_log_and_in_no_answer(
+    home: Home, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: object) -> None:
+        raise DatabaseUnreachable("the database postgresql://db.inside/wavegate does not answer")
+
+    monkeypatch.setattr(type(home.wiring.accounts), "key_by_sha256", away)
+    answer = home.client.get("/api/v1/groups", headers={"Authorization": f"Bearer {home.made.api_key}"})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    told = answer.get_json()["error"]
+    assert (told["code"], told["message"]) == (
+        "database_unreachable",
+        "the database does not answer; try again in a few seconds",
+    )
+    assert "postgresql://db.inside/wavegate does not answer" in caplog.text
+
+
 def test_one_scrape_has_the_jobs_and_device_calls_of_the_first_process_too(home: Home, tmp_path: Path) -> None:
     tallies = Tallies()
     jobs = Jobs(Installation(home.wiring, home.wiring), tallies)
