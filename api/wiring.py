@@ -282,7 +282,10 @@ def organisation_of(settings: Settings, named: str | None = None) -> str:
     Raises:
         NotInitialised: There is no home, no such organisation in it, or several and none is named.
     """
-    known = organisations_of(settings)
+    return _one_of(organisations_of(settings), named, settings)
+
+
+def _one_of(known: Sequence[str], named: str | None, settings: Settings) -> str:
     if named is None and len(known) == 1:
         return known[0]
     if named in known:
@@ -298,10 +301,10 @@ def open_wavegate(settings: Settings, org: str | None = None) -> Wavegate:
     Raises:
         NotInitialised: There is no home, its making was cut short, or its organisation is not the only one.
     """
-    org = organisation_of(settings, org)
     shared = open_shared(settings)
     try:
-        return wire(shared, org)
+        known = [one.slug for one in Organisations(shared.db).all()]
+        return wire(shared, _one_of(known, org, settings))
     except BaseException:
         shared.close()
         raise

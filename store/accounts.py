@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from evidence.model import ActorKind, AuditEvent
 from evidence.people import ApiKey, Role, Session, SessionKind, User
-from store.account_models import api_keys, orgs, sessions, users
+from store.account_models import api_keys, sessions, users
 from store.audit import append
 from store.chosen_accounts import Chosen, conditions, email_key, others_hold
 from store.database import Database
@@ -40,11 +40,6 @@ class Accounts:
         """Add an organisation; everything else needs one to belong to. Raises OrgExists."""
         with self._database.write() as connection:
             insert_org(connection, slug, name, now)
-
-    def orgs(self) -> Sequence[str]:
-        """The slugs of all organisations, oldest first."""
-        with self._database.read() as connection:
-            return list(connection.execute(select(orgs.c.slug).order_by(orgs.c.created_at, orgs.c.slug)).scalars())
 
     # Accounts
 

@@ -18,6 +18,7 @@ from api.settings import Settings
 from api.wiring import NotInitialised, Wavegate, open_wavegate
 from keys.files import write_private
 from repo_signing.errors import BackupRefused, IndexAhead, RepositoryDamaged
+from store.organisations import Organisations
 from tests.databases import POSTGRESQL, SQLITE
 from tests.integration.api.conftest import Home, settings_of
 from tests.simulators.repository import StockClient
@@ -83,7 +84,7 @@ def test_a_client_that_saw_later_states_accepts_what_was_restored(home: Home, tm
         assert [row.path for row in wiring.artifacts.list()] == [FIRST]
         told = [event.event.tag for event in wiring.audit.events("acme")]
         assert told[-1] == "repository.restored"
-        assert wiring.accounts.orgs() == ["acme"]
+        assert [one.slug for one in Organisations(wiring.db).all()] == ["acme"]
     assert (tmp_path / "new" / "root.json").read_bytes() == home.made.root.read_bytes()
     assert not (tmp_path / "new" / "orgs" / "acme" / "offline-keys").exists()
 
