@@ -22,7 +22,7 @@ from tuf.api.metadata import Metadata, Root
 from agent.config import AgentConfig, write_config
 from agent.errors import AlreadyEnrolled, BadConfig, EnrolmentBusy, EnrolmentFailed, UntrustedRoot
 from agent.home import Home
-from agent.identity import Credentials, Identity, Keypair, is_enrolled, save_identity
+from agent.identity import Credentials, Identity, Keypair, is_enrolled, issued_by, save_identity
 from agent.link import Facts
 from agent.web import Limits, Web, WebError
 
@@ -188,9 +188,7 @@ def _checked_root(answer: Mapping[str, Any], promised: str) -> bytes:
 def _check_certificate(chain: bytes, device_ca: bytes, key: Keypair, device_id: str) -> None:
     try:
         certificate = x509.load_pem_x509_certificates(chain)[0]
-        authority = x509.load_pem_x509_certificate(device_ca)
-        certificate.verify_directly_issued_by(authority)
-        fits = key.fits(chain)
+        fits = key.fits(chain) and issued_by(device_ca, chain)
         named = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names = named.get_values_for_type(x509.UniformResourceIdentifier)
     except Exception as error:

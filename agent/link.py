@@ -67,6 +67,14 @@ class PermitAnswer:
     ask_again_seconds: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal:
+    """A new certificate with its issuer, and the CAs to trust the device port by, PEM; none: those before stay."""
+
+    chain: bytes
+    device_ca: bytes = b""
+
+
 class Link(Protocol):
     """The server. Every method raises ServerAway, NotRecognised or CallRefused."""
 
@@ -82,8 +90,8 @@ class Link(Protocol):
     def give_permit_back(self, rollout: str) -> None:
         """Say that the device does not install, or has gone back."""
 
-    def renew(self, request: bytes) -> bytes:
-        """Have a key certified (PKCS #10, DER); the chain, PEM."""
+    def renew(self, request: bytes) -> Renewal:
+        """Have a key certified (PKCS #10, DER)."""
 
     def dial_again(self) -> None:
         """Use the home's present credentials from the next call on."""
@@ -148,11 +156,11 @@ class GrpcLink:
         request = device_pb2.PermitRequest(rollout_id=rollout, give_back=True)
         self._call(lambda stub: stub.Permit(request, timeout=CALL_SECONDS))
 
-    def renew(self, request: bytes) -> bytes:
+    def renew(self, request: bytes) -> Renewal:
         """As ``Link``."""
         asked = device_pb2.RenewCertificateRequest(certificate_request=request)
         answer = self._call(lambda stub: stub.RenewCertificate(asked, timeout=CALL_SECONDS))
-        return str(answer.certificate_chain).encode()
+        return Renewal(chain=str(answer.certificate_chain).encode(), device_ca=str(answer.device_ca).encode())
 
     def dial_again(self) -> None:
         """As ``Link``. gRPC reads credentials only when a channel is made."""

@@ -151,7 +151,9 @@ def other_device(answer: dict[str, Any]) -> None:
 
 
 def foreign_ca(answer: dict[str, Any]) -> None:
-    answer["device_ca"] = answer["certificate_chain"]
+    answer["device_ca"] = answer["certificate_chain"].partition("-----END CERTIFICATE-----\n")[0] + (
+        "-----END CERTIFICATE-----\n"
+    )
 
 
 def no_endpoint(answer: dict[str, Any]) -> None:
