@@ -78,7 +78,7 @@ def finish(settings: Settings, *, anyway: bool, now: datetime) -> Custody:
         if custody.behind and not anyway:
             named = ", ".join(custody.behind_named)
             raise DeviceCaRotationRefused(
-                f"{custody.behind} devices hold no certificate of the new device CA yet: {named}"
+                f"devices hold no certificate of the new device CA yet: {custody.behind}, {named}"
                 f"{', …' if custody.behind > len(custody.behind_named) else ''}; they renew by themselves when they "
                 "call, at two thirds of a certificate's life. --anyway shuts them out: they enrol again"
             )

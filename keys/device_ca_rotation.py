@@ -55,7 +55,8 @@ def rotate(folder: Path, *, now: datetime, after: timedelta, key: str = "") -> A
             made = new_authority(
                 folder,
                 now=now,
-                issues_from=now + after,
+                # Certificates tell whole seconds, and are told from older ones by when they begin.
+                issues_from=(now + after).replace(microsecond=0),
                 organisation=str(names[0].value) if names else "Wavegate",
                 key=key,
                 file=file,

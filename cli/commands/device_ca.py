@@ -46,7 +46,7 @@ def show(invocation: Invocation, config: Path | None) -> None:
 @click.option(
     "--after",
     "minutes",
-    type=click.IntRange(0, 43_200),
+    type=click.IntRange(1, 43_200),
     default=10,
     show_default=True,
     metavar="MINUTES",
@@ -98,16 +98,7 @@ def _emit(invocation: Invocation, custody: Custody) -> None:
 
 def _told(answer: dict[str, Any]) -> str:
     rows = [
-        (
-            one["sha256"][:16],
-            one["key"],
-            moment(one["not_after"]),
-            "now"
-            if one["certifies"]
-            else moment(one["issues_from"])
-            if one is answer["authorities"][-1]
-            else "no more",
-        )
+        (one["sha256"][:16], one["key"], moment(one["not_after"]), _when(one, answer["authorities"][-1]))
         for one in answer["authorities"]
     ]
     lines = [table(("SHA-256", "KEY", "ENDS", "CERTIFIES DEVICES"), rows)]
@@ -115,11 +106,17 @@ def _told(answer: dict[str, Any]) -> str:
         named = ", ".join(answer["behind_named"])
         more = ", …" if answer["behind"] > len(answer["behind_named"]) else ""
         lines.append(
-            f"{answer['behind']} devices have not renewed: {named}{more}"
+            f"Not renewed: {answer['behind']}, {named}{more}"
             if answer["behind"]
             else "All devices have renewed: publish device-ca rotate --finish"
         )
     return "\n".join(lines)
+
+
+def _when(one: dict[str, Any], newest: dict[str, Any]) -> str:
+    if one["certifies"]:
+        return "now"
+    return f"from {moment(one['issues_from'])}" if one is newest else "no more"
 
 
 def _done(action: Any, config: Path | None) -> Custody:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.x509.verification import PolicyBuilder, Store
 
 from keys.authorities import read_authorities
 from keys.device_ca import DeviceCa, create_device_ca
@@ -41,9 +40,6 @@ def check(ca: DeviceCa, folder: Path) -> None:
     leaf, authority = x509.load_pem_x509_certificates(issued)
     leaf.verify_directly_issued_by(authority)
     authority.verify_directly_issued_by(authority)
-    store = Store(x509.load_pem_x509_certificates(ca.certificate_pem.encode()))
-    verified = PolicyBuilder().store(store).time(utc_now()).build_client_verifier().verify(leaf, [])
-    assert verified.chain == [leaf, authority]
     assert openssl_accepts(folder, issued, ca.certificate_pem, "sslclient")
     assert not openssl_accepts(folder, issued, ca.certificate_pem, "sslserver")
     shown = ca.server_certificate(["localhost"], now=utc_now()).chain_pem
@@ -103,7 +99,6 @@ def test_a_key_service_that_is_away_is_told_and_used_again_when_it_is_back(
 ) -> None:
     key = aws.create_key(KeyUsage="SIGN_VERIFY", KeySpec="ECC_NIST_P256")["KeyMetadata"]["KeyId"]
     ca = create_device_ca(tmp_path / "ca", now=utc_now(), key=f"awskms:{key}")
-    aws.disable_key(KeyId=key)
     with monkeypatch.context() as away:
         away.setattr("moto.kms.models.KmsBackend.sign", _refuse)
         with pytest.raises(DeviceCaUnusable, match="awskms: store did not sign"):
