@@ -91,7 +91,7 @@ def save_identity(home: Home, identity: Identity, credentials: Credentials, *, d
     write_durably(new / "credentials.pem", _joined(credentials))
     write_durably(new / "device-ca.pem", device_ca)
     write_durably(new / "root.json", root)
-    write_durably(new / "identity.json", json.dumps(asdict(identity), indent=2, sort_keys=True).encode())
+    write_durably(new / "identity.json", _text(identity))
     try:
         new.rename(home.identity)
     except OSError as error:
@@ -141,9 +141,19 @@ def replace_credentials(home: Home, credentials: Credentials, *, device_ca: byte
     write_durably(home.identity / "credentials.pem", _joined(credentials))
 
 
+def replace_identity(home: Home, identity: Identity, credentials: Credentials, *, device_ca: bytes) -> None:
+    """Take the same device's new identity; the root that was pinned first stays, with all that was verified since."""
+    write_durably(home.identity / "identity.json", _text(identity))
+    replace_credentials(home, credentials, device_ca=device_ca)
+
+
 def device_ca_of(home: Home) -> bytes:
     """The CAs that the device port is trusted by, PEM."""
     return Path(home.identity / "device-ca.pem").read_bytes()
+
+
+def _text(identity: Identity) -> bytes:
+    return json.dumps(asdict(identity), indent=2, sort_keys=True).encode()
 
 
 def _joined(credentials: Credentials) -> bytes:
