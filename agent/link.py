@@ -25,6 +25,7 @@ _PROGRESS: Final = {
     Progress.FAILED: device_pb2.PROGRESS_FAILED,
     Progress.ROLLED_BACK: device_pb2.PROGRESS_ROLLED_BACK,
 }
+_BY_THE_CLOCK: Final = ("certificate is not yet valid", "certificate has expired")  # what the TLS library says
 # What is wrong with the call itself stays wrong; everything else may pass.
 _REFUSED: Final = frozenset(
     {
@@ -181,6 +182,11 @@ class GrpcLink:
                 raise NotRecognised(f"the server does not know this device any more: {why}") from error
             if code in _REFUSED:
                 raise CallRefused(why) from error
+            if any(words in why for words in _BY_THE_CLOCK):
+                raise ServerAway(
+                    f"no answer from {self._endpoint}: by this device's clock the server's certificate is not valid "
+                    "now; the clock here or there is wrong"
+                ) from error
             raise ServerAway(f"no answer from {self._endpoint}: {code.name.lower()} {why}".rstrip()) from error
 
     def _stub(self) -> Any:

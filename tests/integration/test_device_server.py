@@ -28,7 +28,7 @@ from keys.device_ca import DeviceCa, create_device_ca
 from rollout.errors import ReportRefused, UnknownRollout
 from rollout.model import Progress, Report
 from rollout.permits import PermitAnswer
-from tests.simulators.devices import EnrolledDevice, enrol_device, new_key, private_pem, request_for, stub, utc_now
+from tests.simulators.devices import EnrolledDevice, Key, enrol_device, new_key, private_pem, request_for, stub, utc_now
 from tests.simulators.fleet import FleetSimulator
 from tests.simulators.permits import DevicePermitsSimulator
 
@@ -149,37 +149,54 @@ def test_what_a_device_says_is_kept_with_the_time_it_said_it(port: Port) -> None
     assert kept.last_seen_at is not None
 
 
-def self_signed(device: EnrolledDevice) -> bytes:
-    """What a device would make that certifies itself, under its own names and for the right usage."""
-    own = x509.load_pem_x509_certificate(device.chain)
+def forged(
+    device: EnrolledDevice, *, issuer: x509.Name | None = None, by: Key | None = None, key: Key | None = None
+) -> bytes:
+    """A certificate like the device's in all but what is given; signed by the device itself unless told."""
+    own, key = x509.load_pem_x509_certificate(device.chain), key or device.key
     made = x509.CertificateBuilder(
-        issuer_name=own.subject,
+        issuer_name=own.subject if issuer is None else issuer,
         subject_name=own.subject,
-        public_key=device.key.public_key(),
+        public_key=key.public_key(),
         serial_number=own.serial_number,
         not_valid_before=own.not_valid_before_utc,
         not_valid_after=own.not_valid_after_utc,
         extensions=[x509.Extension(one.oid, one.critical, one.value) for one in own.extensions],
     )
-    return made.sign(device.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    return made.sign(by or device.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 @pytest.mark.parametrize(
     "shown",
-    ["none", "of a foreign CA", "expired", "not yet valid", "for servers only", "self-signed", "of another key"],
+    [
+        "none",
+        "of a foreign CA",
+        "of a foreign CA of the same name",
+        "expired",
+        "not yet valid",
+        "for servers only",
+        "self-signed",
+        "self-signed in the CA's name",
+        "certified by another device",
+        "of another key",
+    ],
 )
 def test_who_shows_no_good_certificate_gets_no_connection(port: Port, tmp_path: Path, shown: str) -> None:
     device, now = port.enrol("press-1"), utc_now()
     request, key = request_for(device.key), private_pem(device.key)
     server = port.ca.server_certificate(["localhost"], now=now)
-    foreign = create_device_ca(tmp_path / "foreign", now=now)
+    foreign, another = create_device_ca(tmp_path / "foreign", now=now), new_key()
+    ca = x509.load_pem_x509_certificate(device.chain).issuer
     callers: dict[str, tuple[bytes | None, bytes | None]] = {
         "none": (None, None),
         "of a foreign CA": (key, foreign.issue(request, device.id, now=now).chain_pem.encode()),
         "expired": (key, port.ca.issue(request, device.id, now=now - timedelta(days=31), days=30).chain_pem.encode()),
         "not yet valid": (key, port.ca.issue(request, device.id, now=now + timedelta(days=2)).chain_pem.encode()),
         "for servers only": (server.private_key_pem, server.chain_pem),
-        "self-signed": (key, self_signed(device)),
+        "of a foreign CA of the same name": (key, forged(device, issuer=ca, by=new_key())),
+        "self-signed": (key, forged(device)),
+        "self-signed in the CA's name": (key, forged(device, issuer=ca)),
+        "certified by another device": (private_pem(another), forged(device, key=another) + device.chain),
         "of another key": (private_pem(new_key()), device.chain),
     }
 
