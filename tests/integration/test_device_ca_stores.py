@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from agent.identity import Keypair
+from api.device import device_pb2
+from api.device.errors import refusal_of
+from api.device.server import DeviceServer, DeviceServerSettings
+from evidence.model import Actor, ActorKind
+from fleet.service import create_token
 from keys.authorities import read_authorities
 from keys.device_ca import DeviceCa, create_device_ca
 from keys.device_ca_rotation import finish, rotate
-from keys.errors import DeviceCaUnusable, KeyUnsuitable
-from tests.simulators.devices import new_key, request_for, utc_now
+from keys.errors import DeviceCaUnusable, KeyExists, KeyUnsuitable, SigningRefused
+from keys.ring_file import read_ring
+from keys.signerd.ca_key import new_ca_key
+from keys.stores import import_key, open_store
+from tests.simulators.devices import enrol_device, new_key, private_pem, request_for, stub, utc_now
+from tests.simulators.fleet import FleetSimulator
 from tests.simulators.key_stores import TOKEN_PIN, VaultSimulator, running_vault
+from tests.simulators.permits import DevicePermitsSimulator
+from tests.simulators.signer_process import signer_process
 
 LABEL = "label=wavegate+test"
 
@@ -55,6 +71,48 @@ def test_a_ca_whose_key_is_on_a_token_certifies(number: int, token: None, tmp_pa
     check(DeviceCa.open(tmp_path / "ca"), tmp_path)
     assert {one.name for one in (tmp_path / "ca").iterdir()} == {"authorities.json", "passphrase", "device-ca.pin"}
     assert TOKEN_PIN not in (tmp_path / "ca" / "authorities.json").read_text()
+
+
+@pytest.mark.parametrize("number", [2, 3], ids=["P-256", "P-384"])
+def test_devices_and_port_of_a_ca_on_a_token_take_each_other_for_what_they_are(
+    number: int, token: None, tmp_path: Path
+) -> None:
+    ca = create_device_ca(tmp_path / "ca", now=utc_now(), key=f"hsm:{number}?{LABEL}", pin=TOKEN_PIN)
+    foreign = create_device_ca(tmp_path / "foreign", now=utc_now())
+    fleet, permits = FleetSimulator(), DevicePermitsSimulator()
+    _, enrolment = create_token(
+        fleet,
+        "acme",
+        name="lab",
+        root_sha256="5f" * 32,
+        life=timedelta(days=1),
+        max_uses=1,
+        groups=[],
+        labels={},
+        by=Actor(ActorKind.USER, "usr_admin", "Ada"),
+        now=utc_now(),
+    )
+    device = enrol_device(fleet, ca, enrolment, "press-1", now=utc_now())
+    settings = DeviceServerSettings(listen="127.0.0.1:0", workers=2)
+    server = DeviceServer(fleet, ca, lambda *_: True, lambda *_: [], permits, settings, utc_now)
+    port, key = server.start(), private_pem(device.key)
+    try:
+        with stub(port, ca.certificate_pem.encode(), key, device.chain) as caller:
+            assert caller.CheckIn(device_pb2.CheckInRequest(), timeout=10).device_name == "press-1"
+            renewal = device_pb2.RenewCertificateRequest(certificate_request=Keypair().request(Encoding.DER))
+            assert caller.RenewCertificate(renewal, timeout=10).device_ca == ca.certificate_pem
+        with stub(port, foreign.certificate_pem.encode(), key, device.chain) as caller, pytest.raises(grpc.RpcError):
+            caller.CheckIn(device_pb2.CheckInRequest(), timeout=10)
+    finally:
+        server.stop(0)
+
+
+def test_a_renewal_is_unavailable_while_the_key_is_not_in_reach(token: None, tmp_path: Path) -> None:
+    ca = create_device_ca(tmp_path / "ca", now=utc_now(), key=f"hsm:2?{LABEL}", pin=TOKEN_PIN)
+    (tmp_path / "ca" / "device-ca.pin").unlink()
+    with pytest.raises(DeviceCaUnusable) as refused:
+        ca.issue(request_for(new_key()), "dev_1", now=utc_now())
+    assert refusal_of(refused.value).status is grpc.StatusCode.UNAVAILABLE
 
 
 def test_without_the_tokens_pin_or_with_another_nothing_is_certified(token: None, tmp_path: Path) -> None:
@@ -130,3 +188,47 @@ def test_keys_that_tls_does_not_take_everywhere_are_refused_and_nothing_is_left(
         with pytest.raises(KeyUnsuitable, match=rf"is an? {kind} key of scheme .* make one of EC P-256 or P-384"):
             create_device_ca(tmp_path / "ca", now=utc_now(), key=address(aws, vault))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def signer_home() -> Iterator[Path]:
+    # Not below pytest's folders: the path of a socket has at most 107 characters.
+    with tempfile.TemporaryDirectory(prefix="wg-signer-") as folder:
+        yield Path(folder) / "home"
+
+
+def test_a_ca_whose_key_the_signer_process_holds_certifies_and_nothing_else_is_signed_with_it(
+    signer_home: Path, tmp_path: Path
+) -> None:
+    new_ca_key(signer_home, "device-ca")
+    socket = signer_home.parent / "run" / "socket"
+    uri = f"wavegate-signer:{socket}?key=device-ca"
+    with signer_process(signer_home, socket):
+        ca = create_device_ca(tmp_path / "ca", now=utc_now(), key=uri)
+        check(ca, tmp_path)
+        with pytest.raises(DeviceCaUnusable, match="at most 398 days are"):
+            ca.issue(request_for(new_key()), "dev_1", now=utc_now(), days=400)
+        with pytest.raises(SigningRefused, match="no part of a certificate"):
+            open_store("timestamp", uri, import_key(uri).public, lambda _: "").sign(b'{"_type":"timestamp"}')
+
+    record = [json.loads(line) for line in (signer_home / "signatures.jsonl").read_text().splitlines()]
+    assert [(one["event"], one.get("subject", "")[:9]) for one in record] == [
+        ("certified", "CN=Wavega"),
+        ("certified", "CN=dev_1,"),
+        ("certified", "CN=Wavega"),
+        ("refused", ""),
+        ("refused", ""),
+    ]
+    assert {one.name for one in (tmp_path / "ca").iterdir()} == {"authorities.json", "passphrase"}
+    with pytest.raises(DeviceCaUnusable, match=r"the signer at .* does not answer"):
+        ca.issue(request_for(new_key()), "dev_1", now=utc_now())
+
+
+def test_a_key_of_a_ca_is_made_once_and_under_a_name_of_a_ca(signer_home: Path) -> None:
+    new_ca_key(signer_home, "device-ca")
+    with pytest.raises(KeyExists):
+        new_ca_key(signer_home, "device-ca")
+    with pytest.raises(KeyUnsuitable, match="expected device-ca, or device-ca-2027"):
+        new_ca_key(signer_home, "timestamp")
+    new_ca_key(signer_home, "device-ca-2027")
+    assert set(read_ring(signer_home / "keyring.json")) == {"device-ca", "device-ca-2027"}
