@@ -9,7 +9,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
@@ -22,7 +22,16 @@ from tuf.api.metadata import Metadata, Root
 from agent.config import AgentConfig, write_config
 from agent.errors import AlreadyEnrolled, BadConfig, EnrolmentBusy, EnrolmentFailed, UntrustedRoot
 from agent.home import Home
-from agent.identity import Credentials, Identity, Keypair, is_enrolled, save_identity
+from agent.identity import (
+    Credentials,
+    Identity,
+    Keypair,
+    is_enrolled,
+    issued_by,
+    load_identity,
+    replace_identity,
+    save_identity,
+)
 from agent.link import Facts
 from agent.web import Limits, Web, WebError
 
@@ -62,7 +71,48 @@ def enroll(home: Home, asked: Enrolment, config: AgentConfig, facts: Facts, *, n
         UntrustedRoot: The root is not the one that was promised.
     """
     if is_enrolled(home):
-        raise AlreadyEnrolled(f"{home.folder} has an identity already; use another --home for another device")
+        raise AlreadyEnrolled(
+            f"{home.folder} has an identity already; use another --home for another device, or --again with a new code "
+            "of this one"
+        )
+    got = _exchange(asked, config, facts, now)
+    home.create()
+    write_config(home.config, config)
+    save_identity(home, got.identity, got.credentials, device_ca=got.device_ca, root=got.root)
+    return got.identity
+
+
+def enroll_again(home: Home, asked: Enrolment, config: AgentConfig, facts: Facts, *, now: datetime) -> Identity:
+    """Get a new certificate for the device that the home is, by a new code of it; all else in the home stays.
+
+    For a device whose certificate expired, or that was revoked and is to come back. The agent must not run.
+
+    Raises:
+        NotEnrolled, StateUnreadable: The home has no identity.
+        EnrolmentFailed: As :func:`enroll`, or the code is another device's; nothing was written.
+        BadConfig, EnrolmentBusy, UntrustedRoot: As :func:`enroll`.
+    """
+    known = load_identity(home)
+    got = _exchange(asked, config, facts, now)
+    if (got.identity.org, got.identity.device_id) != (known.org, known.device_id):
+        raise EnrolmentFailed(
+            f"the code is of {got.identity.name} ({got.identity.device_id}), this home is {known.name} "
+            f"({known.device_id}); ask for a code of this device, or use another --home. Nothing was written"
+        )
+    identity = replace(got.identity, root_sha256=known.root_sha256)
+    replace_identity(home, identity, got.credentials, device_ca=got.device_ca)
+    return identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Got:
+    identity: Identity
+    credentials: Credentials
+    device_ca: bytes
+    root: bytes
+
+
+def _exchange(asked: Enrolment, config: AgentConfig, facts: Facts, now: datetime) -> _Got:
     promised = _promised_root(asked)
     key = Keypair()
     answer = _ask(asked, config, facts, key)
@@ -80,10 +130,7 @@ def enroll(home: Home, asked: Enrolment, config: AgentConfig, facts: Facts, *, n
         root_sha256=hashlib.sha256(root).hexdigest(),
         enrolled_at=now.isoformat().replace("+00:00", "Z"),
     )
-    home.create()
-    write_config(home.config, config)
-    save_identity(home, identity, Credentials(key.private_pem, chain), device_ca=device_ca, root=root)
-    return identity
+    return _Got(identity=identity, credentials=Credentials(key.private_pem, chain), device_ca=device_ca, root=root)
 
 
 def _promised_root(asked: Enrolment) -> str:
@@ -188,9 +235,7 @@ def _checked_root(answer: Mapping[str, Any], promised: str) -> bytes:
 def _check_certificate(chain: bytes, device_ca: bytes, key: Keypair, device_id: str) -> None:
     try:
         certificate = x509.load_pem_x509_certificates(chain)[0]
-        authority = x509.load_pem_x509_certificate(device_ca)
-        certificate.verify_directly_issued_by(authority)
-        fits = key.fits(chain)
+        fits = key.fits(chain) and issued_by(device_ca, chain)
         named = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names = named.get_values_for_type(x509.UniformResourceIdentifier)
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from dataclasses import asdict, dataclass
@@ -9,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -89,7 +91,7 @@ def save_identity(home: Home, identity: Identity, credentials: Credentials, *, d
     write_durably(new / "credentials.pem", _joined(credentials))
     write_durably(new / "device-ca.pem", device_ca)
     write_durably(new / "root.json", root)
-    write_durably(new / "identity.json", json.dumps(asdict(identity), indent=2, sort_keys=True).encode())
+    write_durably(new / "identity.json", _text(identity))
     try:
         new.rename(home.identity)
     except OSError as error:
@@ -121,14 +123,37 @@ def load_credentials(home: Home) -> Credentials:
     return Credentials(key, marker + chain)
 
 
-def replace_credentials(home: Home, credentials: Credentials) -> None:
-    """Take renewed ones; the old stand until the new are safe."""
+def issued_by(device_ca: bytes, chain: bytes) -> bool:
+    """Whether one of the CAs issued the first certificate of the chain; raises ValueError for what is no PEM."""
+    certificate = x509.load_pem_x509_certificates(chain)[0]
+    for authority in x509.load_pem_x509_certificates(device_ca):
+        with contextlib.suppress(ValueError, TypeError, InvalidSignature):
+            certificate.verify_directly_issued_by(authority)
+            return True
+    return False
+
+
+def replace_credentials(home: Home, credentials: Credentials, *, device_ca: bytes = b"") -> None:
+    """Take renewed ones, and other CAs to trust the device port by; the old stand until the new are safe."""
+    if device_ca:
+        # First: what is trusted now goes on being trusted while the server's certificate is of it.
+        write_durably(home.identity / "device-ca.pem", device_ca)
     write_durably(home.identity / "credentials.pem", _joined(credentials))
 
 
+def replace_identity(home: Home, identity: Identity, credentials: Credentials, *, device_ca: bytes) -> None:
+    """Take the same device's new identity; the root that was pinned first stays, with all that was verified since."""
+    write_durably(home.identity / "identity.json", _text(identity))
+    replace_credentials(home, credentials, device_ca=device_ca)
+
+
 def device_ca_of(home: Home) -> bytes:
-    """The CA that the device port is trusted by, PEM."""
+    """The CAs that the device port is trusted by, PEM."""
     return Path(home.identity / "device-ca.pem").read_bytes()
+
+
+def _text(identity: Identity) -> bytes:
+    return json.dumps(asdict(identity), indent=2, sort_keys=True).encode()
 
 
 def _joined(credentials: Credentials) -> bytes:

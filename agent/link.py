@@ -25,6 +25,7 @@ _PROGRESS: Final = {
     Progress.FAILED: device_pb2.PROGRESS_FAILED,
     Progress.ROLLED_BACK: device_pb2.PROGRESS_ROLLED_BACK,
 }
+_BY_THE_CLOCK: Final = ("certificate is not yet valid", "certificate has expired")  # what the TLS library says
 # What is wrong with the call itself stays wrong; everything else may pass.
 _REFUSED: Final = frozenset(
     {
@@ -67,6 +68,14 @@ class PermitAnswer:
     ask_again_seconds: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal:
+    """A new certificate with its issuer, and the CAs to trust the device port by, PEM; none: those before stay."""
+
+    chain: bytes
+    device_ca: bytes = b""
+
+
 class Link(Protocol):
     """The server. Every method raises ServerAway, NotRecognised or CallRefused."""
 
@@ -82,8 +91,8 @@ class Link(Protocol):
     def give_permit_back(self, rollout: str) -> None:
         """Say that the device does not install, or has gone back."""
 
-    def renew(self, request: bytes) -> bytes:
-        """Have a key certified (PKCS #10, DER); the chain, PEM."""
+    def renew(self, request: bytes) -> Renewal:
+        """Have a key certified (PKCS #10, DER)."""
 
     def dial_again(self) -> None:
         """Use the home's present credentials from the next call on."""
@@ -148,11 +157,11 @@ class GrpcLink:
         request = device_pb2.PermitRequest(rollout_id=rollout, give_back=True)
         self._call(lambda stub: stub.Permit(request, timeout=CALL_SECONDS))
 
-    def renew(self, request: bytes) -> bytes:
+    def renew(self, request: bytes) -> Renewal:
         """As ``Link``."""
         asked = device_pb2.RenewCertificateRequest(certificate_request=request)
         answer = self._call(lambda stub: stub.RenewCertificate(asked, timeout=CALL_SECONDS))
-        return str(answer.certificate_chain).encode()
+        return Renewal(chain=str(answer.certificate_chain).encode(), device_ca=str(answer.device_ca).encode())
 
     def dial_again(self) -> None:
         """As ``Link``. gRPC reads credentials only when a channel is made."""
@@ -173,6 +182,11 @@ class GrpcLink:
                 raise NotRecognised(f"the server does not know this device any more: {why}") from error
             if code in _REFUSED:
                 raise CallRefused(why) from error
+            if any(words in why for words in _BY_THE_CLOCK):
+                raise ServerAway(
+                    f"no answer from {self._endpoint}: by this device's clock the server's certificate is not valid "
+                    "now; the clock here or there is wrong"
+                ) from error
             raise ServerAway(f"no answer from {self._endpoint}: {code.name.lower()} {why}".rstrip()) from error
 
     def _stub(self) -> Any:

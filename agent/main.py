@@ -25,7 +25,7 @@ import click
 
 from agent.config import AgentConfig, read_config, this_platform
 from agent.core import Agent
-from agent.enrol import Enrolment, enroll
+from agent.enrol import Enrolment, enroll, enroll_again
 from agent.errors import AgentError, BadConfig
 from agent.home import Home
 from agent.hooks import CommandHooks
@@ -197,6 +197,11 @@ def cli() -> None:
     help="A root.json, or the folder of a bundle, that the server's root must equal, beside the token's word.",
 )
 @click.option("--tls-ca", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CAs to trust for https.")
+@click.option(
+    "--again",
+    is_flag=True,
+    help="A new certificate for the device that the home is, by a new code of it; its settings stay.",
+)
 @click.option("--allow-http", is_flag=True, help="Enrol over plain http with another host than this one.")
 @click.option("-o", "output", type=click.Choice(["text", "json"]), default="text")
 @_home_option
@@ -217,6 +222,7 @@ def enroll_command(  # one parameter an option
     interval: float | None,
     root_file: Path | None,
     tls_ca: Path | None,
+    again: bool,
     allow_http: bool,
     output: str,
     home: Path | None,
@@ -248,7 +254,13 @@ def enroll_command(  # one parameter an option
         allow_http=allow_http,
     )
     where = _home(home)
-    identity = enroll(where, asked, config, gather_facts(platform_name), now=datetime.now(UTC))
+    facts, now = gather_facts(platform_name), datetime.now(UTC)
+    if again:
+        load_identity(where)
+        with where.locked():
+            identity = enroll_again(where, asked, read_config(where.config), facts, now=now)
+    else:
+        identity = enroll(where, asked, config, facts, now=now)
     if output == "json":
         click.echo(
             json.dumps(

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from agent.choice import NOTED_AT_MOST
 from agent.errors import CallRefused, NotRecognised, ServerAway
 from agent.home import Home
-from agent.identity import Credentials, Keypair, load_credentials, replace_credentials
-from agent.link import Facts, Link
+from agent.identity import Credentials, Keypair, issued_by, load_credentials, replace_credentials
+from agent.link import Facts, Link, Renewal
 from agent.state import Memory, PermitWait, Release
 
 UNANSWERED_SECONDS: Final = 60  # before a permit is asked for again of a server that is away
@@ -135,14 +135,15 @@ class Talk:
             return
         key = Keypair()
         try:
-            chain = self._link.renew(key.request(Encoding.DER))
+            renewal = self._link.renew(key.request(Encoding.DER))
         except (ServerAway, NotRecognised, CallRefused) as error:
             self._fall_silent(error)
             return
-        if not key.fits(chain):
-            _LOG.warning("the server answered with a certificate of another key; the old one stays")
+        if not _fits_together(renewal, key):
+            _LOG.warning("the server answered with a certificate of another key or CA; the old one stays")
             return
-        replace_credentials(self._home, Credentials(key.private_pem, chain))
+        renewed = Credentials(key.private_pem, renewal.chain)
+        replace_credentials(self._home, renewed, device_ca=renewal.device_ca)
         self._link.dial_again()
 
     def _fall_silent(self, error: ServerAway | NotRecognised | CallRefused) -> None:
@@ -151,7 +152,8 @@ class Talk:
         if self._clock() >= ends:
             trouble += (
                 f"; by this device's clock its certificate expired at {ends:%Y-%m-%d %H:%M} UTC: signed releases are "
-                "followed all the same, and reports wait; set the clock if it is wrong, else enrol again in a new home"
+                "followed all the same, and reports wait; set the clock if it is wrong, else ask for a "
+                "code and give it to wavegate-agent enroll --again"
             )
         self._memory.write(replace(self._memory.state, server_trouble=trouble))
 
@@ -161,6 +163,13 @@ class Talk:
         if state.repository_trouble:
             lines.append(state.repository_trouble)
         return tuple(state.running.values()), "; ".join(lines)
+
+
+def _fits_together(renewal: Renewal, key: Keypair) -> bool:
+    try:
+        return key.fits(renewal.chain) and (not renewal.device_ca or issued_by(renewal.device_ca, renewal.chain))
+    except ValueError:
+        return False
 
 
 def text_of(moment: datetime) -> str:

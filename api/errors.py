@@ -161,6 +161,7 @@ STATUS: Final[Mapping[type[Exception], int]] = {
     custody.IdTokenKeyUnknown: 403,
     custody.DeviceCaExists: 409,
     custody.DeviceCaUnusable: 503,
+    custody.DeviceCaRotationRefused: 409,
     custody.InvalidCertificateRequest: 400,
     store.InvalidDatabaseUrl: 503,
     store.DatabaseUnreachable: 503,

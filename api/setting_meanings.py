@@ -40,6 +40,9 @@ MEANINGS: Final[Mapping[str, str]] = {
     "refresh_seconds": "seconds between two looks at what must be re-signed (1 to 3600)",
     "canary_seconds": "seconds between two looks whether the canary has a new state to read (0.2 to 3600)",
     "canary_url": "URL where the canary reads the repository; empty: `public_url`; `off`: no canary",
+    "device_ca_key": "address of the key that the device CA of a new home signs with, such as `hsm:2?label=ca`; "
+    "empty: an encrypted file in the home",
+    "device_ca_pin_file": "file with the PIN of the token that holds that key; read once, when the home is made",
     "check_in_seconds": "seconds a device waits between two heartbeats (1 to 86400)",
     "session_hours": "hours after which a console session ends (1 to 720)",
     "session_idle_minutes": "minutes without a request after which a console session ends (1 to 43200)",

@@ -81,6 +81,8 @@ class Settings:
     session_idle_minutes: int = 60
     token_hours: int = 24
     certificate_days: int = 30
+    device_ca_key: str = ""
+    device_ca_pin_file: Path | None = None
     password_memory_kib: int = 65_536
     log_level: str = "info"
     log_format: str = ""
@@ -214,6 +216,8 @@ def _build(found: Mapping[str, object]) -> Settings:
         device_listen=device_listen,
         public_url=_public_url(str(found.get("public_url", f"http://{listen}"))),
         device_endpoint=str(_address("device_endpoint", str(found.get("device_endpoint", device_listen)))),
+        device_ca_key=str(found.get("device_ca_key", "")),
+        device_ca_pin_file=_file_or_nothing("device_ca_pin_file", str(found.get("device_ca_pin_file", ""))),
         canary_url=_canary_url(str(found.get("canary_url", ""))),
         log_level=level,
         otlp_endpoint=_url_or_nothing("otlp_endpoint", str(found.get("otlp_endpoint", ""))),
@@ -296,6 +300,13 @@ def _folder(text: str) -> Path:
     if not folder.is_absolute():
         raise InvalidSettings(f"attestation_keys is {text!r}, expected an absolute path")
     return folder
+
+
+def _file_or_nothing(name: str, text: str) -> Path | None:
+    file = Path(text).expanduser() if text else None
+    if file is not None and not file.is_absolute():
+        raise InvalidSettings(f"{name} is {text!r}, expected an absolute path")
+    return file
 
 
 def _storage(url: str, home: Path) -> tuple[Path, str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from api.organisations import Holders, NewAdmin, SetupRefused, add_first_key, check_founding, create_organisation
 from api.settings import Settings
-from api.wiring import MARKER, open_database
+from api.wiring import MARKER, device_ca_folder, open_database
 from keys.device_ca import create_device_ca
+from keys.errors import CustodyError
 from keys.files import make_private_folder, write_private
 from repo_signing.roles import BINS
 from store.database import Database
@@ -91,8 +92,24 @@ def _begin(settings: Settings, *, now: datetime) -> Database:
         db.migrate()
         if Organisations(db).all():
             raise SetupRefused("the database belongs to another home already; nothing was changed in it")
-        create_device_ca(home / "device-ca", now=now)
+        _create_device_ca(settings, now=now)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _create_device_ca(settings: Settings, *, now: datetime) -> None:
+    try:
+        pin = None
+        if settings.device_ca_pin_file is not None:
+            pin = settings.device_ca_pin_file.read_text("utf-8").strip()
+        create_device_ca(device_ca_folder(settings), now=now, key=settings.device_ca_key, pin=pin)
+    except OSError as error:
+        raise SetupRefused(
+            f"the device CA cannot be made: {error.strerror}: {error.filename}; remove {settings.home} and begin again"
+        ) from error
+    except CustodyError as error:
+        raise SetupRefused(
+            f"the device CA cannot be made: {error}; mend it, remove {settings.home} and begin again"
+        ) from error

@@ -228,6 +228,11 @@ def keys_folder(settings: Settings, org: str) -> Path:
     return settings.home / "orgs" / org / "keys"
 
 
+def device_ca_folder(settings: Settings) -> Path:
+    """Where the CA of device certificates is kept, one for all organisations."""
+    return settings.home / "device-ca"
+
+
 def root_file(settings: Settings, org: str) -> Path:
     """Where the copy of an organisation's first root is: in the home that was made with it, else in its own folder."""
     marker, own = settings.home / MARKER, settings.home / "orgs" / org / ROOT_FILE
@@ -351,7 +356,7 @@ def open_shared(settings: Settings) -> Shared:
             allowed=settings.webhook_allow,
         ),
         deliveries=deliveries,
-        device_ca=DeviceCa.open(settings.home / "device-ca"),
+        device_ca=DeviceCa.open(device_ca_folder(settings)),
         passwords=Passwords(PasswordSettings(memory_kib=settings.password_memory_kib)),
         seal=_seal(settings, "second factors"),
     )
@@ -431,4 +436,4 @@ def _oidc(settings: Settings, issuers: Issuers) -> OidcClient | None:
 
 def _seal(settings: Settings, purpose: str) -> Seal:
     # Derived from a secret that every server of an installation and every backup with keys has anyhow.
-    return Seal((settings.home / "device-ca" / "passphrase").read_bytes().strip(), purpose=purpose)
+    return Seal((device_ca_folder(settings) / "passphrase").read_bytes().strip(), purpose=purpose)

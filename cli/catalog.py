@@ -41,6 +41,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "rollout": Entry("cli.commands.rollout", "rollout", "Carry a release to groups of devices, wave by wave."),
     "group": Entry("cli.commands.group", "group", "Name sets of devices."),
     "device": Entry("cli.commands.device", "device", "Make, list, show, revoke and delete devices."),
+    "device-ca": Entry("cli.commands.device_ca", "device_ca", "Show and rotate the CA of device certificates."),
     "enroll-token": Entry("cli.commands.enroll_token", "enroll_token", "Make the tokens that let devices in."),
     "audit": Entry("cli.commands.audit", "audit", "Read what happened, and who did it."),
     "key": Entry("cli.commands.key", "key", "Make, list, rotate and revoke API keys."),

@@ -195,6 +195,7 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "id_token_key_unknown": NOT_AUTHENTICATED,
     "device_ca_exists": CONFLICT,
     "device_ca_unusable": FAILURE,
+    "device_ca_rotation_refused": CONFLICT,
     "invalid_certificate_request": USAGE,
     # store
     "store_error": FAILURE,

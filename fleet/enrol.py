@@ -65,6 +65,14 @@ class Enrolled:
     root_sha256: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewed:
+    """A device's next certificate with its issuer, and whom to trust the device port by, PEM."""
+
+    certificate_chain: str
+    device_ca: str
+
+
 def organisation_of(token: str, *, fleet: Fleet) -> str:
     """Whose token or code this is; raises EnrolmentRefused for one that is malformed or unknown."""
     sha256 = parse_token_text(token).sha256
@@ -176,8 +184,8 @@ def _enrol_by_code(
 
 def renew(
     device: Device, request: bytes, *, fleet: Fleet, issuer: Issuer, now: datetime, days: int = CERTIFICATE_DAYS
-) -> str:
-    """Certify a new key of a known device; the chain (PEM). The old certificate lives on until it expires.
+) -> Renewed:
+    """Certify a new key of a known device. The old certificate lives on until it expires.
 
     Writes ``device.certificate.renewed``.
 
@@ -196,7 +204,7 @@ def renew(
         _told(issued),
     )
     fleet.add_certificate(_certificate(issued, device.id), event, device.org)
-    return issued.chain_pem
+    return Renewed(certificate_chain=issued.chain_pem, device_ca=issuer.certificate_pem)
 
 
 def _enrolled(device: Device, issued: IssuedCertificate, issuer: Issuer, text: TokenText) -> Enrolled:

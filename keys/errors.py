@@ -15,7 +15,8 @@ CustodyError
 ├── IdTokenInvalid              an identity token is not one, or not for us, or not for now
 ├── IdTokenKeyUnknown           it is signed by a key that its issuer does not publish
 ├── DeviceCaExists              there is a device CA in this folder already
-├── DeviceCaUnusable            its files are missing, damaged, or do not belong together
+├── DeviceCaUnusable            its files are missing, damaged, or do not belong together; its key does not sign
+├── DeviceCaRotationRefused     one is under way, none is, or it is too early to finish it
 └── InvalidCertificateRequest   a device asks for a certificate in a form that is not signed
 """
 
@@ -88,6 +89,10 @@ class DeviceCaExists(CustodyError):
 
 class DeviceCaUnusable(CustodyError):
     code = "device_ca_unusable"
+
+
+class DeviceCaRotationRefused(CustodyError):
+    code = "device_ca_rotation_refused"
 
 
 class InvalidCertificateRequest(CustodyError):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -32,7 +33,7 @@ _OWNER_ONLY_FOLDER: Final = 0o700
 
 
 class SealedFileSigner(CryptoSigner):
-    """Signs with an Ed25519 key from a PKCS#8 PEM file that is encrypted with a passphrase."""
+    """Signs with an Ed25519 or EC key from a PKCS#8 PEM file that is encrypted with a passphrase."""
 
     SCHEME = SCHEME
 
@@ -51,7 +52,7 @@ class SealedFileSigner(CryptoSigner):
             ValueError: The URI is of another scheme or its path is not absolute.
             KeyNotHere: There is no such file.
             KeyLocked: There is no secrets handler, or its passphrase does not open the file.
-            KeyDamaged: The file is no encrypted Ed25519 key, or not the one that ``public_key`` belongs to.
+            KeyDamaged: The file is no encrypted key of these kinds, or not the one that ``public_key`` belongs to.
         """
         scheme, _, text = priv_key_uri.partition(":")
         path = Path(text)
@@ -77,7 +78,7 @@ def _read(path: Path) -> bytes:
         raise KeyNotHere(f"{path} could not be read: {error.strerror or error}; look at the disk") from error
 
 
-def _unseal(path: Path, pem: bytes, passphrase: str) -> Ed25519PrivateKey:
+def _unseal(path: Path, pem: bytes, passphrase: str) -> Ed25519PrivateKey | ec.EllipticCurvePrivateKey:
     if not passphrase:
         raise KeyLocked(f"{path} is encrypted and no passphrase was given")
     try:
@@ -87,19 +88,19 @@ def _unseal(path: Path, pem: bytes, passphrase: str) -> Ed25519PrivateKey:
         raise KeyDamaged(f"{path} is not encrypted; encrypt it with the passphrase of its folder") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise KeyLocked(f"the passphrase does not open {path}, or the file is damaged") from error
-    if not isinstance(private, Ed25519PrivateKey):
-        raise KeyDamaged(f"{path} holds a {type(private).__name__}, expected an Ed25519 key")
+    if not isinstance(private, Ed25519PrivateKey | ec.EllipticCurvePrivateKey):
+        raise KeyDamaged(f"{path} holds a {type(private).__name__}, expected an Ed25519 or an EC key")
     return private
 
 
-def new_sealed_key(path: Path, passphrase: str) -> SSlibKey:
-    """Make an Ed25519 key, write it encrypted to ``path`` (mode 0600) and return its public half.
+def new_sealed_key(path: Path, passphrase: str, *, curve: ec.EllipticCurve | None = None) -> SSlibKey:
+    """Make an Ed25519 key, or one of ``curve``, write it encrypted to ``path`` (0600) and return its public half.
 
     Raises:
         KeyExists: There is a file already; it is left as it is.
         OSError: It could not be written; no file is left behind.
     """
-    private = Ed25519PrivateKey.generate()
+    private = Ed25519PrivateKey.generate() if curve is None else ec.generate_private_key(curve)
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase.encode()))
     write_private(path, pem)
     return SSlibKey.from_crypto(private.public_key())
@@ -111,7 +112,7 @@ def public_of(path: Path, passphrase: str) -> SSlibKey:
     Raises:
         KeyNotHere: There is no such file.
         KeyLocked: The passphrase does not open it.
-        KeyDamaged: It is no encrypted Ed25519 key.
+        KeyDamaged: It is no encrypted Ed25519 or EC key.
     """
     return SSlibKey.from_crypto(_unseal(path, _read(path), passphrase).public_key())
 

@@ -13,7 +13,7 @@ from agent.core import Agent
 from agent.errors import CallRefused, NotRecognised, RepositoryAway, RepositoryRefused, ServerAway
 from agent.home import Home
 from agent.identity import Identity
-from agent.link import Answer, Facts, GrpcLink, Link, PermitAnswer
+from agent.link import Answer, Facts, GrpcLink, Link, PermitAnswer, Renewal
 from agent.partial import Terms
 from agent.simulation.profiles import Nature, Network
 from agent.simulation.tally import Tally
@@ -76,7 +76,7 @@ class CountedLink:
         with self._network.calling(), self._counted():
             self._link.give_permit_back(rollout)
 
-    def renew(self, request: bytes) -> bytes:
+    def renew(self, request: bytes) -> Renewal:
         """As ``Link``."""
         with self._network.calling(), self._counted():
             return self._link.renew(request)

@@ -119,7 +119,9 @@ class RenewCertificateRequest(_message.Message):
     def __init__(self, certificate_request: _Optional[bytes] = ...) -> None: ...
 
 class RenewCertificateResponse(_message.Message):
-    __slots__ = ("certificate_chain",)
+    __slots__ = ("certificate_chain", "device_ca")
     CERTIFICATE_CHAIN_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_CA_FIELD_NUMBER: _ClassVar[int]
     certificate_chain: str
-    def __init__(self, certificate_chain: _Optional[str] = ...) -> None: ...
+    device_ca: str
+    def __init__(self, certificate_chain: _Optional[str] = ..., device_ca: _Optional[str] = ...) -> None: ...

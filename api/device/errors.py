@@ -15,6 +15,7 @@ import grpc
 from api.installation import OrganisationUnavailable
 from evidence.ids import new_id
 from fleet import errors as fleet
+from keys.errors import DeviceCaUnusable
 from rollout import errors as rollout
 from store.errors import DatabaseBusy, DatabaseUnreachable
 
@@ -85,6 +86,7 @@ STATUS: Final[dict[type[Exception], grpc.StatusCode]] = {
     rollout.InvalidCommand: Status.INVALID_ARGUMENT,
     rollout.BrokenHistory: Status.DATA_LOSS,
     NotImplementedError: Status.UNIMPLEMENTED,  # what the health service's stub says of a method that it only names
+    DeviceCaUnusable: Status.UNAVAILABLE,  # its store may be away; the device renews days before it must
     OrganisationUnavailable: Status.UNAVAILABLE,
     DatabaseBusy: Status.UNAVAILABLE,  # the device keeps its report and tries again
     DatabaseUnreachable: Status.UNAVAILABLE,

@@ -12,6 +12,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from functools import lru_cache
@@ -26,7 +27,8 @@ from fleet.errors import UnknownDevice
 from fleet.model import Device, DeviceStatus
 from fleet.ports import Fleet
 
-STREAM_SECONDS: Final = 60  # reflection and health watches end by then, so that a revoked device holds none for long
+STREAM_SECONDS: Final = 60  # reflection and health watches end by then, so that nobody holds one for long
+LOOK_SECONDS: Final = 0.5  # between looks at whether the device of an open stream may still call
 MAX_STREAMS: Final = 4  # each holds a worker thread
 MOST_FINGERPRINTS: Final = 4_096  # kept, with certificates of about 1 KB; whose they are is never kept
 
@@ -68,6 +70,37 @@ class DeviceIdentity(grpc.ServerInterceptor):
         ):
             raise NotAuthenticated("the certificate is not one of an active device; enrol it again")
         return device
+
+    @contextmanager
+    def while_active(self, context: grpc.ServicerContext, seconds: float) -> Iterator[None]:
+        """End the call (CANCELLED) within a second of its device being revoked or deleted, and in ``seconds``.
+
+        For calls that stay open: who calls was looked up when they began. While the database does not answer nobody is
+        known to be revoked, and the call goes on.
+        """
+        over, deadline = threading.Event(), time.monotonic() + seconds
+
+        def look() -> None:
+            while not over.wait(LOOK_SECONDS):
+                if time.monotonic() >= deadline or not self._may_go_on(context):
+                    context.cancel()
+                    return
+
+        looking = threading.Thread(target=look, name="wavegate-device-stream", daemon=True)
+        looking.start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def _may_go_on(self, context: grpc.ServicerContext) -> bool:
+        try:
+            self.caller(context)
+        except NotAuthenticated:
+            return False
+        except Exception:  # noqa: BLE001  (the outermost frame of this thread)
+            _LOG.warning("who holds a stream could not be looked up; it is tried again", exc_info=True)
+        return True
 
     def intercept_service(
         self,
@@ -135,13 +168,10 @@ class DeviceIdentity(grpc.ServerInterceptor):
             if refusal is not None:
                 self._tell(method, refusal, began)
                 _abort(context, refusal)
-            end = threading.Timer(STREAM_SECONDS, context.cancel)
-            end.daemon = True
-            end.start()
             try:
-                yield from answer(request, context)
+                with self.while_active(context, STREAM_SECONDS):
+                    yield from answer(request, context)
             finally:
-                end.cancel()
                 self._streams.release()
                 self._tell(method, None, began)
 

@@ -104,6 +104,7 @@ class DeviceServer:
         self._ca = ca
         self._settings = settings
         self._clock = clock
+        self._trusted = ca.certificate_pem  # what the listener lets in
         self._certificate = ca.server_certificate(settings.names, now=clock())
         self._health = health.HealthServicer()
         self._heartbeats = Heartbeats(fleet)
@@ -160,7 +161,7 @@ class DeviceServer:
         self._calls.shutdown(wait=False)
 
     def renew_certificate(self) -> bool:
-        """Show a new certificate if two thirds of this one's life are over; whether it was time.
+        """Show a new certificate if two thirds of this one's life are over or the CAs are others; whether it was time.
 
         Devices' connections are closed once their calls have ended, and dialled again. Calls that begin in the
         milliseconds between the two listeners are refused (UNAVAILABLE).
@@ -170,11 +171,13 @@ class DeviceServer:
         """
         with self._changing:
             shown, now = self._certificate, self._clock()
-            is_time = now >= shown.not_before + (shown.not_after - shown.not_before) * 2 / 3
+            trusted = self._ca.certificate_pem
+            is_time = trusted != self._trusted or now >= shown.not_before + (shown.not_after - shown.not_before) * 2 / 3
             if self._end.is_set() or (self._server is not None and not is_time):
                 return False
             if is_time:
                 self._certificate = self._ca.server_certificate(self._settings.names, now=now)
+                self._trusted = trusted
             before, self._server = self._server, None
             if before is not None:
                 before.stop(RENEWAL_GRACE_SECONDS)  # the listener ends now, calls under way later
@@ -239,7 +242,7 @@ class DeviceServer:
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         credentials = grpc.ssl_server_credentials(
             [(shown.private_key_pem, shown.chain_pem)],
-            root_certificates=self._ca.certificate_pem.encode(),
+            root_certificates=self._trusted.encode(),
             require_client_auth=True,
         )
         try:

@@ -147,7 +147,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> device_pb2.RenewCertificateResponse:
         """Certify the request's key as the calling device's."""
-        chain = renew(
+        renewed = renew(
             CALLER.get(),
             request.certificate_request,
             fleet=self._fleet,
@@ -155,7 +155,9 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
             now=self._clock(),
             days=self._certificate_days,
         )
-        return device_pb2.RenewCertificateResponse(certificate_chain=chain)
+        return device_pb2.RenewCertificateResponse(
+            certificate_chain=renewed.certificate_chain, device_ca=renewed.device_ca
+        )
 
     def _products_of(self, org: str, groups: frozenset[str], now: datetime) -> Sequence[str]:
         known = self._known.get((org, groups))

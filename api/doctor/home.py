@@ -6,13 +6,13 @@ import os
 import shutil
 import stat
 import tempfile
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from api.doctor.model import Check, Looks, certificate, fail, unknown, warn, well
 from api.settings import Settings
-from api.wiring import MARKER, bucket_address, keys_folder, repository_folder
+from api.wiring import MARKER, bucket_address, device_ca_folder, keys_folder, repository_folder
 from keys.device_ca import DeviceCa
 from keys.errors import CustodyError
 from keys.keyring import Keyring
@@ -24,6 +24,7 @@ _LEAST_FREE: Final = 256 * 1024**2  # bytes; below, a commit may not find room f
 _FREE_PERCENT: Final = 10
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _MOST_NAMED: Final = 3
+_ROTATION_SPAN: Final = timedelta(days=45)  # by then every certificate of the usual 30 days was renewed or is over
 _TRIAL: Final = "doctor/trial"
 
 
@@ -97,12 +98,16 @@ def custody(settings: Settings, org: str) -> Looks:
 def device_ca(settings: Settings, now: datetime) -> Looks:
     """Whether the CA of device certificates opens, and how long it lasts."""
     try:
-        authority = DeviceCa.open(settings.home / "device-ca")
+        authority = DeviceCa.open(device_ca_folder(settings))
     except CustodyError as error:
         yield fail("device CA", str(error), "put device-ca back from a backup; devices know no other")
         return
-    todo = "plan its replacement now: every device enrols again under a new one"
+    todo = "`publish device-ca rotate`, and finish it once all devices have renewed"
     yield certificate("device CA", authority.not_after, now, todo)
+    *_, newest = authority.authorities
+    if len(authority.authorities) > 1 and now - newest.issues_from > _ROTATION_SPAN:
+        began = f"it is being rotated since {newest.certificate.not_valid_before_utc:%Y-%m-%d}"
+        yield warn("device CA rotation", began, "`publish device-ca rotate --finish`; until then the old key counts")
 
 
 def disk(settings: Settings) -> Looks:

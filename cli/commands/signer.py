@@ -90,6 +90,25 @@ def hand_over(invocation: Invocation, home: Path, path: Path, config: Path | Non
     invocation.emit(answer, lambda: f"{home} holds {', '.join(moved) or 'all keys already'}; ask at {path}")
 
 
+@signer.command("device-ca-key")
+@_home
+@click.option("--name", default="device-ca", show_default=True, help="device-ca, or device-ca- and a word of your own.")
+@output_option
+def device_ca_key(invocation: Invocation, home: Path, name: str) -> None:
+    """Make a key for the device CA in the signer's folder; a signer that runs has it once it was restarted.
+
+    Then, on the server: `publish device-ca rotate --key 'wavegate-signer:SOCKET?key=device-ca'`.
+    """
+    from keys.signerd.ca_key import new_ca_key
+
+    try:
+        made = new_ca_key(home.absolute(), name)
+    except OSError as error:
+        raise click.ClickException(f"the key could not be made: {error.strerror or error}; try again") from error
+    answer = {"home": str(home.absolute()), "name": name, "keyid": made.keyid}
+    invocation.emit(answer, lambda: f"{home} holds the key {name}; restart the signer, then publish device-ca rotate")
+
+
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
         raise click.UsageError(f"--socket is {str(path)!r}; give an absolute path, the keyring notes it")

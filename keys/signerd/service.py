@@ -21,8 +21,10 @@ from keys.files import SCHEME, make_private_folder, set_aside, write_private
 from keys.keyring import OFFLINE, SNAPSHOT, TIMESTAMP, Keyring
 from keys.ring_file import RoleKey
 from keys.signer_wire import BrokenFrame, peer_of, receive_frame, send_frame
+from keys.signerd.certificates import CA_KEY, judge_certificate
 from keys.signerd.memory import Memory
 from keys.signerd.policy import RULES, Rule, judge
+from keys.store_key import ec_public
 
 STATE_FILE: Final = "signed.db"
 LOG_FILE: Final = "signatures.jsonl"
@@ -206,6 +208,8 @@ class Desk:
     ) -> dict[str, Any]:
         if keyid not in self._held(key):
             raise UnknownKey(f"the signer holds no {key} key with the id {keyid}; its keyring and the server's differ")
+        if CA_KEY.fullmatch(key):
+            return self._certify(question, key, keyid, payload, pid, uid)
         approval = judge(
             key,
             keyid,
@@ -224,6 +228,24 @@ class Desk:
         )
         return {"signature": signature.to_dict()}
 
+    def _certify(
+        self, question: Mapping[str, Any], key: str, keyid: str, payload: bytes, pid: int, uid: int
+    ) -> dict[str, Any]:
+        certified = judge_certificate(payload, ec_public(self._held(key)[keyid].public), now=self._clock())
+        signature = self._keyring.signer(key, {keyid}).sign(payload)
+        self._write(
+            "certified",
+            question,
+            payload,
+            pid,
+            uid,
+            subject=certified.subject,
+            serial=certified.serial,
+            not_after=certified.not_after.isoformat(),
+            sha256=certified.sha256,
+        )
+        return {"signature": signature.to_dict()}
+
     def _make(self, question: Mapping[str, Any], key: str, known: Sequence[Any], pid: int, uid: int) -> Key:
         """A key for the next rotation: made beside the others, and signing as they do. Nobody goes by it yet.
 
@@ -231,6 +253,8 @@ class Desk:
         into the keyring by hand.
         """
         held = self._held(key)
+        if CA_KEY.fullmatch(key):
+            raise SigningRefused(f"the next {key} key is made by hand: publish signer device-ca-key --name NAME")
         if lost := [one for keyid, one in held.items() if keyid not in known]:
             return lost[0].public
         if any(not (one.uri or "").startswith(f"{SCHEME}:") for one in held.values()):

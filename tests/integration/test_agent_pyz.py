@@ -157,6 +157,35 @@ def test_it_writes_to_its_home_and_its_cache_and_nowhere_else(
     assert {path for path in touched if not path.startswith(allowed)} == set()
 
 
+ALL_READ_ONLY = """
+mount --make-rprivate / && mount --bind "$0" "$0" || exit 99
+for place in / /tmp; do if mountpoint -q "$place"; then mount -o remount,ro,bind "$place" || exit 99; fi; done
+! touch "$0/../written" 2>/dev/null && ! touch /written 2>/dev/null || exit 98
+exec "$@"
+"""
+
+
+@pytest.mark.nightly
+def test_it_runs_where_nothing_but_its_home_can_be_written(gate: Gate, bare: Path, file: Path, tmp_path: Path) -> None:
+    home, command = tmp_path / "home", ["unshare", "--map-root-user", "--mount", "sh", "-c", ALL_READ_ONLY]
+    home.mkdir(mode=0o700)
+    gate.offer(b"the release" * 5000)
+    variables = {"PATH": os.environ["PATH"], "WAVEGATE_AGENT_CACHE": str(home / "unpacked")}
+    enrolment = ["enroll", "--url", gate.mirror.url, "--token", gate.token(), "--name", "press-1"]
+    installs = ["--platform", "linux-x86_64", "--install-command", f"cp {{file}} {home / 'slot'}"]
+    for arguments in ([*enrolment, *installs], ["run", "--once"], ["status"], ["verify"]):
+        words = [*command, str(home), str(bare), str(file), *arguments, "--home", str(home)]
+        ran = subprocess.run(words, env=variables, cwd="/", capture_output=True, text=True)
+        if ran.returncode in {1, 99} and ("unshare" in ran.stderr or "mount:" in ran.stderr):
+            why = f"file systems cannot be mounted read-only for one process here: {ran.stderr}"
+            if os.environ.get("WAVEGATE_TEST_REQUIRE") == "all":
+                pytest.fail(why)
+            pytest.skip(why)
+        assert ran.returncode == 0, ran.stderr
+    assert (home / "slot").read_bytes() == b"the release" * 5000
+    assert gate.fleet.device("acme", "press-1").running["app"].version == "1.0"
+
+
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("health", "ends_with"), [("true", "2.0"), ("false", "1.0")])

@@ -6,116 +6,33 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import grpc
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from api.device import device_pb2
 from api.device.server import DevicePortTaken, DeviceServer, DeviceServerSettings
 from api.logs import fields_of, keep_fields
-from evidence.model import Actor, ActorKind
 from fleet import service
 from fleet.errors import EnrolmentRefused
-from keys.device_ca import DeviceCa, create_device_ca
-from rollout.errors import ReportRefused, UnknownRollout
-from rollout.model import Progress, Report
+from rollout.model import Progress
 from rollout.permits import PermitAnswer
-from tests.simulators.devices import EnrolledDevice, enrol_device, new_key, private_pem, request_for, stub, utc_now
-from tests.simulators.fleet import FleetSimulator
+from tests.simulators.device_port import ADMIN, DEADLINE, ROOT_SHA256, Port, check_in, open_port, refused
+from tests.simulators.devices import enrol_device, new_key, private_pem, request_for, stub, utc_now
 from tests.simulators.permits import DevicePermitsSimulator
-
-ADMIN = Actor(ActorKind.USER, "usr_admin", "Ada")
-ROOT_SHA256 = "5f" * 32
-DEADLINE = 10  # seconds; a call that needs longer on loopback has hung
-
-
-@dataclass
-class Port:
-    """A running device port and everything behind it."""
-
-    fleet: FleetSimulator
-    ca: DeviceCa
-    port: int
-    token: str
-    reports: list[tuple[str, str, Report]] = field(default_factory=list)
-    late_by: timedelta = timedelta(0)
-    permits: DevicePermitsSimulator = field(default_factory=DevicePermitsSimulator)
-    calls: list[tuple[str, str]] = field(default_factory=list)
-
-    def now(self) -> datetime:
-        return utc_now() + self.late_by
-
-    @property
-    def trusted(self) -> bytes:
-        return self.ca.certificate_pem.encode()
-
-    def enrol(self, name: str, *, now: datetime | None = None) -> EnrolledDevice:
-        return enrol_device(self.fleet, self.ca, self.token, name, now=now or self.now())
-
-    def report(self, org: str, device: str, report: Report, groups: frozenset[str]) -> bool:
-        if report.rollout == "rol_unknown":
-            raise UnknownRollout("no rollout rol_unknown in acme")
-        if report.rollout == "rol_of_others":
-            raise ReportRefused(f"device {device} is in no open wave of rol_of_others")
-        if report.rollout == "rol_boom":
-            raise ZeroDivisionError("the secret is 1234")
-        self.reports.append((org, device, report))
-        return True
-
-    def revoke(self, device: str) -> None:
-        service.revoke_device(self.fleet, "acme", device, "stolen", by=ADMIN, now=self.now())
 
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[Port]:
-    fleet, ca = FleetSimulator(), create_device_ca(tmp_path / "device-ca", now=utc_now())
-    service.create_group(fleet, "acme", name="canary", description="", by=ADMIN, now=utc_now())
-    _, token = service.create_token(
-        fleet,
-        "acme",
-        name="lab",
-        root_sha256=ROOT_SHA256,
-        life=timedelta(days=1),
-        max_uses=20,
-        groups=["canary"],
-        labels={},
-        by=ADMIN,
-        now=utc_now(),
-    )
-    running = Port(fleet=fleet, ca=ca, port=0, token=token)
-    server = DeviceServer(
-        fleet,
-        ca,
-        running.report,
-        lambda org, device: ["app"],
-        running.permits,
-        DeviceServerSettings(listen="127.0.0.1:0", check_in_seconds=100, jitter_percent=20),
-        running.now,
-        lambda method, status, seconds: running.calls.append((method, status)),
-    )
-    running.port = server.start()
-    yield running
-    server.stop(0)
-
-
-def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
-    with pytest.raises(grpc.RpcError) as raised:
-        call()
-    return raised.value.code(), str(raised.value.details())
-
-
-def check_in(port: Port, key: bytes | None, chain: bytes | None) -> device_pb2.CheckInResponse:
-    with stub(port.port, port.trusted, key, chain) as device:
-        answer: device_pb2.CheckInResponse = device.CheckIn(device_pb2.CheckInRequest(state="idle"), timeout=DEADLINE)
-        return answer
+    with open_port(tmp_path) as running:
+        yield running
 
 
 def test_a_device_learns_its_name_groups_and_products_from_its_certificate_alone(port: Port) -> None:
@@ -147,63 +64,6 @@ def test_what_a_device_says_is_kept_with_the_time_it_said_it(port: Port) -> None
     assert kept.running["app"].rollout == "rol_1"
     assert kept.hostname == "press-1" + "x" * 248
     assert kept.last_seen_at is not None
-
-
-def self_signed(device: EnrolledDevice) -> bytes:
-    """What a device would make that certifies itself, under its own names and for the right usage."""
-    own = x509.load_pem_x509_certificate(device.chain)
-    made = x509.CertificateBuilder(
-        issuer_name=own.subject,
-        subject_name=own.subject,
-        public_key=device.key.public_key(),
-        serial_number=own.serial_number,
-        not_valid_before=own.not_valid_before_utc,
-        not_valid_after=own.not_valid_after_utc,
-        extensions=[x509.Extension(one.oid, one.critical, one.value) for one in own.extensions],
-    )
-    return made.sign(device.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
-@pytest.mark.parametrize(
-    "shown",
-    ["none", "of a foreign CA", "expired", "not yet valid", "for servers only", "self-signed", "of another key"],
-)
-def test_who_shows_no_good_certificate_gets_no_connection(port: Port, tmp_path: Path, shown: str) -> None:
-    device, now = port.enrol("press-1"), utc_now()
-    request, key = request_for(device.key), private_pem(device.key)
-    server = port.ca.server_certificate(["localhost"], now=now)
-    foreign = create_device_ca(tmp_path / "foreign", now=now)
-    callers: dict[str, tuple[bytes | None, bytes | None]] = {
-        "none": (None, None),
-        "of a foreign CA": (key, foreign.issue(request, device.id, now=now).chain_pem.encode()),
-        "expired": (key, port.ca.issue(request, device.id, now=now - timedelta(days=31), days=30).chain_pem.encode()),
-        "not yet valid": (key, port.ca.issue(request, device.id, now=now + timedelta(days=2)).chain_pem.encode()),
-        "for servers only": (server.private_key_pem, server.chain_pem),
-        "self-signed": (key, self_signed(device)),
-        "of another key": (private_pem(new_key()), device.chain),
-    }
-
-    code, _ = refused(lambda: check_in(port, *callers[shown]))
-
-    assert code is grpc.StatusCode.UNAVAILABLE
-    assert port.calls == []
-    assert check_in(port, key, device.chain).device_name == "press-1"
-
-
-def test_a_devices_certificate_cannot_pass_for_the_server(port: Port) -> None:
-    device = port.enrol("localhost")
-    impostor = grpc.server(ThreadPoolExecutor(1))
-    credentials = grpc.ssl_server_credentials([(private_pem(device.key), device.chain)])
-    number = impostor.add_secure_port("127.0.0.1:0", credentials)
-    impostor.start()
-    try:
-        other = port.enrol("press-2")
-        with stub(number, port.trusted, private_pem(other.key), other.chain) as caller:
-            code, _ = refused(lambda: caller.CheckIn(device_pb2.CheckInRequest(), timeout=DEADLINE))
-    finally:
-        impostor.stop(0).wait()
-
-    assert code is grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_genuine_certificate_that_was_never_recorded_is_refused(port: Port) -> None:

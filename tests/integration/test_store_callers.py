@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from api.device import device_pb2
 from api.device.server import DeviceServer, DeviceServerSettings
@@ -19,10 +20,11 @@ from keys.device_ca import DeviceCa, create_device_ca
 from store.database import Database
 from store.errors import DatabaseUnreachable
 from store.fleet import SqlFleet
-from tests.simulators.devices import EnrolledDevice, enrol_device, private_pem, stub, utc_now
+from tests.simulators.devices import EnrolledDevice, channel, enrol_device, private_pem, stub, utc_now
 from tests.simulators.permits import DevicePermitsSimulator
 
 ADMIN = Actor(ActorKind.USER, "usr_admin", "Ada")
+STREAM_DEADLINE = 40  # seconds; less than any stream may last without being revoked
 DEADLINE = 10  # seconds; a call that needs longer on loopback has hung
 
 
@@ -99,6 +101,22 @@ def test_a_device_ended_by_another_process_is_refused_at_its_next_call_on_its_op
             with pytest.raises(grpc.RpcError) as refused:
                 caller.CheckIn(device_pb2.CheckInRequest(state="idle"), timeout=DEADLINE)
             assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_an_open_stream_ends_when_another_process_revokes_its_device(port: Port, database_url: str) -> None:
+    trusted, key = port.ca.certificate_pem.encode(), private_pem(port.device.key)
+    with channel(port.number, trusted, key, port.device.chain) as line:
+        watched = health_pb2_grpc.HealthStub(line).Watch(health_pb2.HealthCheckRequest(), timeout=STREAM_DEADLINE)
+        assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+        in_another_process(database_url, "revoke")
+
+        with pytest.raises(grpc.RpcError) as ended:
+            next(watched)
+        assert ended.value.code() is grpc.StatusCode.CANCELLED
+
+        with pytest.raises(grpc.RpcError) as refused:
+            next(health_pb2_grpc.HealthStub(line).Watch(health_pb2.HealthCheckRequest(), timeout=DEADLINE))
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_a_group_that_another_process_puts_a_device_into_is_told_at_its_next_call(

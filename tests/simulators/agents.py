@@ -21,7 +21,7 @@ from agent.errors import CallRefused, NotRecognised, ServerAway
 from agent.home import Home
 from agent.hooks import Outcome
 from agent.identity import Credentials, Identity, Keypair, load_identity, save_identity
-from agent.link import Answer, Facts, PermitAnswer
+from agent.link import Answer, Facts, PermitAnswer, Renewal
 from agent.partial import Terms
 from agent.state import PendingReport, Progress, Release, State, StateFile
 from agent.steps import Surroundings
@@ -165,11 +165,12 @@ class Server:
         self._answer()
         self.permits_back.append(rollout)
 
-    def renew(self, request: bytes) -> bytes:
+    def renew(self, request: bytes) -> Renewal:
         self._answer()
         assert self.issuer is not None
         self.renewals += 1
-        return self.issuer.issue(request, DEVICE, now=self.clock()).chain_pem.encode()
+        issued = self.issuer.issue(request, DEVICE, now=self.clock())
+        return Renewal(chain=issued.chain_pem.encode(), device_ca=self.issuer.certificate_pem.encode())
 
     def dial_again(self) -> None:
         self.dials += 1

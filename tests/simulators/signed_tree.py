@@ -56,7 +56,8 @@ class SignedTree:
         for name in self.bins.get_roles():
             self._signer_of[name] = self.signers["releases"]
         self._versions: dict[str, int] = {}
-        self.root = self._make_root()
+        self.root_version = 1
+        self.root = self._make_root(self.signers["root"])
         self.files["metadata/1.root.json"] = self.root
         self.commit(*self._roles)
 
@@ -113,12 +114,22 @@ class SignedTree:
         folder, _, name = path.rpartition("/")
         self.files[f"targets/{folder}/{hashlib.sha256(content).hexdigest()}.{name}"] = content
 
-    def _make_root(self) -> bytes:
-        root = Root(version=1, expires=self.expires, consistent_snapshot=True)
+    def rotate_root(self) -> None:
+        """The next root, with new keys of root, snapshot and timestamp, signed by the root key before it as well."""
+        before = self.signers["root"]
+        for role in ("root", "snapshot", "timestamp"):
+            self.signers[role] = self._signer_of[role] = CryptoSigner.generate_ed25519()
+        self.root_version += 1
+        self.files[f"metadata/{self.root_version}.root.json"] = self._make_root(before, self.signers["root"])
+        self.commit()
+
+    def _make_root(self, *signers: CryptoSigner) -> bytes:
+        root = Root(version=self.root_version, expires=self.expires, consistent_snapshot=True)
         for role in ("root", "targets", "snapshot", "timestamp"):
             root.add_key(self.signers[role].public_key, role)
         metadata: Metadata[Root] = Metadata(root)
-        metadata.sign(self.signers["root"])
+        for signer in signers:
+            metadata.sign(signer, append=True)
         return metadata.to_bytes()
 
     def _delegate(self) -> None:

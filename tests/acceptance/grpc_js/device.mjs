@@ -103,7 +103,8 @@ function dial({ device_endpoint, device_ca, key, certificate_chain }) {
 async function renew() {
   const { keyPem, request } = await newKeyAndRequest();
   const answer = await call('RenewCertificate', { certificate_request: Buffer.from(request.rawData) });
-  keep({ ...kept(), key: keyPem, certificate_chain: answer.certificate_chain });
+  const { device_ca } = answer.device_ca ? answer : kept();
+  keep({ ...kept(), key: keyPem, certificate_chain: answer.certificate_chain, device_ca });
   connection.close();
   connection = undefined;
   return { certificate: answer.certificate_chain };

@@ -22,6 +22,7 @@ from api.settings import Address, Settings, read_settings
 from api.setup import initialise
 from api.wiring import open_wavegate
 from cli.main import run
+from keys.device_ca_rotation import rotate
 from tests.integration.api.conftest import Home
 
 FREE = Address("127.0.0.1", 1)
@@ -169,6 +170,21 @@ def test_a_fault_is_found_under_its_name_and_says_what_to_do(
 def test_time_is_told_before_it_runs_out(patient: Home, ahead: timedelta, name: str, level: Level, words: str) -> None:
     checks = [one for one in examine(patient.wiring.settings, datetime.now(UTC) + ahead) if one.name == name]
     assert [one for one in checks if one.level is level and words in one.found] != [], checks
+
+
+def test_a_rotation_of_the_device_ca_that_nobody_finishes_is_told(patient: Home) -> None:
+    custody = patient.made.home / "device-ca"
+    made = rotate(custody, now=datetime.now(UTC), after=timedelta(minutes=10))
+    try:
+        assert "device CA rotation" not in found(patient.wiring.settings, ahead=timedelta(days=30))
+        told = found(patient.wiring.settings, ahead=timedelta(days=50))["device CA rotation"]
+    finally:
+        (custody / "authorities.json").unlink()
+        (custody / made.key.removeprefix("sealed:")).unlink()
+    assert (told.level, told.todo) == (
+        Level.WARN,
+        "`publish device-ca rotate --finish`; until then the old key counts",
+    )
 
 
 def test_a_backup_quiets_the_warning_for_a_week(patient: Home, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def test_help_names_every_command_with_a_line() -> None:
         "rollout",
         "group",
         "device",
+        "device-ca",
         "enroll-token",
         "audit",
         "key",

@@ -9,7 +9,7 @@ import pytest
 
 from evidence.model import Actor, ActorKind
 from fleet import service
-from fleet.enrol import EnrolRequest, enrol, renew
+from fleet.enrol import EnrolRequest, Renewed, enrol, renew
 from fleet.errors import (
     DeviceExists,
     DeviceRevoked,
@@ -149,7 +149,8 @@ def test_a_strangers_request_costs_no_public_key_work(fleet: FleetSimulator) -> 
 def test_a_revoked_device_gets_no_new_certificate(fleet: FleetSimulator) -> None:
     issuer = PaperIssuer()
     device = enrol(asking(a_token(fleet)), fleet=fleet, issuer=issuer, now=NOON).device
-    assert renew(device, b"csr", fleet=fleet, issuer=issuer, now=NOON) == f"certificate 2 of {device.id}"
+    renewed = renew(device, b"csr", fleet=fleet, issuer=issuer, now=NOON)
+    assert renewed == Renewed(certificate_chain=f"certificate 2 of {device.id}", device_ca="the CA")
 
     revoked = service.revoke_device(fleet, "acme", "press-1", "stolen", by=ADA, now=NOON)
 
