@@ -42,6 +42,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "group": Entry("cli.commands.group", "group", "Name sets of devices."),
     "device": Entry("cli.commands.device", "device", "Make, list, show, revoke and delete devices."),
     "enroll-token": Entry("cli.commands.enroll_token", "enroll_token", "Make the tokens that let devices in."),
+    "metering": Entry("cli.commands.metering", "metering", "Show how many devices were active, night by night."),
     "audit": Entry("cli.commands.audit", "audit", "Read what happened, and who did it."),
     "key": Entry("cli.commands.key", "key", "Make, list, rotate and revoke API keys."),
     "trusted-publisher": Entry(
