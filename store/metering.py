@@ -34,7 +34,7 @@ class SqlMeter:
         rows = metered_nights.c
         query = (
             select(rows.night, rows.active, rows.counted_at)
-            .where(rows.org == org, rows.night.between(first.isoformat(), last.isoformat()))
+            .where(rows.org == org, rows.night >= first.isoformat(), rows.night <= last.isoformat())
             .order_by(rows.night)
         )
         with self._database.read() as connection:
