@@ -72,8 +72,8 @@ def words(entry: Entry) -> str:
 
 def _period(told: Mapping[str, Any]) -> str:
     silent = told["silent_since"]
-    before = "its first call" if silent is None else f"back, silent since {silent}"
-    return f"online ({before}); last call {told['last_at']}"
+    before = "" if silent is None else f" again, silent since {silent}"
+    return f"online{before}; last call {told['last_at']}"
 
 
 def _step(progress: str, told: Mapping[str, Any]) -> str:

@@ -144,7 +144,7 @@ def test_a_device_s_life_is_told_from_the_newest_back_and_its_changes_to_receive
         "made, waits to enrol",
     ]
     (online,) = [one for one in told if one["kind"] == "device.online"]
-    assert online["text"].startswith("online (its first call); last call ")
+    assert online["text"].startswith("online; last call ")
     artifact = lab.made("GET", "/artifacts")["items"][0]
     failed = next(one for one in told if one["kind"] == "device.update.failed")
     assert failed["by"] is None
@@ -182,7 +182,7 @@ def test_heartbeats_are_no_events_and_a_return_after_a_silence_is_one(lab: Lab) 
     first, back = [one["data"]["details"] for one in lab.tell()]
     assert (first["silent_seconds"], back["silent_seconds"]) == (None, 41 * 60)
     later, earlier = lab.history(device, "?kind=device.online")
-    assert later["text"].startswith("online (back, silent since ")
+    assert later["text"].startswith("online again, silent since ")
     assert earlier["details"]["last_at"] == later["details"]["silent_since"]
 
 

@@ -58,6 +58,7 @@ def test_help_names_every_command_with_a_line() -> None:
         "group",
         "device",
         "enroll-token",
+        "metering",
         "audit",
         "key",
         "trusted-publisher",

@@ -45,7 +45,12 @@ STEP = {"product": "app", "version": "1.3", "wave": 2, "attempt": 1, "code": "",
         (
             "device.online",
             {"silent_since": None, "last_at": "2026-11-21T12:00:00Z"},
-            "online (its first call); last call 2026-11-21T12:00:00Z",
+            "online; last call 2026-11-21T12:00:00Z",
+        ),
+        (
+            "device.online",
+            {"silent_since": "2026-11-20T12:00:00Z", "last_at": "2026-11-21T12:00:00Z"},
+            "online again, silent since 2026-11-20T12:00:00Z; last call 2026-11-21T12:00:00Z",
         ),
         ("device.danced", {"with": "wolves"}, "device.danced"),
     ],
