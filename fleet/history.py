@@ -59,12 +59,17 @@ class Histories(Protocol):
         """How many entries there are."""
 
 
+def is_step(entry: Entry) -> bool:
+    """Whether it is a step of an update, and not an event that somebody named like one."""
+    return entry.kind.startswith(f"{STEP}.") and "rollout_id" in entry.details and entry.by is None
+
+
 def words(entry: Entry) -> str:
     """The entry in one line for people; a kind that nobody here knows stands as it is."""
     told = entry.details
     if entry.kind == PERIOD:
         return _period(told)
-    if entry.kind.startswith(f"{STEP}."):
+    if is_step(entry):
         return _step(entry.kind.removeprefix(f"{STEP}."), told)
     make = _WORDS.get(entry.kind)
     return entry.kind if make is None else make(told)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, literal, or_, select, tuple_
 
-from fleet.history import PERIOD, STEP, Entry, Place, Wanted
+from fleet.history import PERIOD, STEP, Entry, Place, Wanted, is_step
 from rollout.model import ArtifactRef, Plan, Progress
 from rollout.stored import rollout_from_dict
 from store.audit import decode_body
@@ -151,7 +151,7 @@ def _steps(
 
 def _with_releases(connection: Connection, org: str, entries: Sequence[Entry]) -> list[Entry]:
     """Steps with what their rollouts carry: a plan does not change, so it is read now and not kept with each step."""
-    named = sorted({entry.details["rollout_id"] for entry in entries if entry.kind.startswith(f"{STEP}.")})
+    named = sorted({entry.details["rollout_id"] for entry in entries if is_step(entry)})
     if not named:
         return [*entries]
     query = select(rollouts.c.id, rollouts.c.document).where(rollouts.c.org == org, rollouts.c.id.in_(named))
@@ -161,7 +161,7 @@ def _with_releases(connection: Connection, org: str, entries: Sequence[Entry]) -
     serials = {row.id: int(row.serial) for row in connection.execute(published)}
     return [
         Entry(id=one.id, at=one.at, kind=one.kind, details=_release(plans[one.details["rollout_id"]], serials, one))
-        if one.kind.startswith(f"{STEP}.")
+        if is_step(one)
         else one
         for one in entries
     ]

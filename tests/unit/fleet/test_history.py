@@ -13,7 +13,7 @@ from fleet.history import Entry, Wanted, words
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 ADA = Actor(ActorKind.USER, "usr_ADA", "Ada")
-STEP = {"product": "app", "version": "1.3", "wave": 2, "attempt": 1, "code": "", "detail": ""}
+STEP = {"rollout_id": "rol_1", "product": "app", "version": "1.3", "wave": 2, "attempt": 1, "code": "", "detail": ""}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,11 @@ def test_an_entry_is_said_in_plain_words_and_an_unknown_one_as_it_is(
     kind: str, details: dict[str, Any], said: str
 ) -> None:
     assert words(Entry(id="evt_1", at=NOON, kind=kind, details=details)) == said
+
+
+def test_an_event_that_is_named_like_a_step_is_none() -> None:
+    named = Entry(id="evt_1", at=NOON, kind="device.update.dreamt", by=ADA, details={"rollout_id": "rol_1"})
+    assert words(named) == "device.update.dreamt"
 
 
 def test_an_event_stands_in_the_history_of_its_subject_or_of_the_device_it_tells_of() -> None:
