@@ -27,6 +27,8 @@ _HOUSEKEEPING_SECONDS: Final = 3600
 _SWEEP_SECONDS: Final = (
     300  # how late a group notices that a device has been silent for longer than its selector allows
 )
+_TIDINGS_SECONDS: Final = 10  # how late an event tells that a device came back, or failed an update
+_METERING_SECONDS: Final = 600  # how late a night is counted, behind what must have been written by then
 _LOOK_SECONDS: Final = 5.0  # between two looks whether there is another organisation, for jobs that turn less often
 _PATIENCE_SECONDS: Final = 30  # for a turn under way when the server stops
 _LONGEST_PAUSE_SECONDS: Final = 60  # after failures
@@ -52,6 +54,8 @@ class Jobs:
             _Round("groups", _SWEEP_SECONDS, OrganisationJobs.sweep, tallies),
             _Round("metrics", often, OrganisationJobs.measure, tallies),
             _Round("webhooks", often, OrganisationJobs.tell, tallies),
+            _Round("tidings", _TIDINGS_SECONDS, OrganisationJobs.announce, tallies),
+            _Round("metering", _METERING_SECONDS, OrganisationJobs.meter, tallies),
         ]
         if settings.canary_url != OFF:
             self._rounds.append(_Round("canary", settings.canary_seconds, OrganisationJobs.probe, tallies))

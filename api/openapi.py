@@ -17,6 +17,7 @@ TAGS: Final[Mapping[str, str]] = {
     "Approvals": "Products whose waves are opened by their approvers' own keys.",
     "Artifacts": "Bytes taken in, signed into the repository and looked up; their SBOMs and attestations.",
     "Audit": "What happened, by whom, in order and without a gap.",
+    "Metering": "How many devices were active, night by night.",
     "Devices": "The fleet: enrolment, what each device runs, its labels, and the end of it.",
     "Drafts": "Changes that holders of offline keys sign: root, targets, products of teams, new online keys.",
     "Exclusions": "What is kept away from devices, and the one version that a device is pinned to.",

@@ -12,9 +12,12 @@ from api.life import COLLECT_EVERY, FIRST_COLLECTION, Alarm, canary_job, collect
 from api.metrics import Measurer
 from api.webhook_round import KEEP_DELIVERIES, WebhookRound
 from api.wiring import Wavegate
+from fleet.metering import count_nights
+from fleet.tidings import Tidings
 from repo_signing.roles import BINS
 from store.leases import Leases
 from store.request_counts import SqlRequestCounts
+from store.returns import SqlTidings
 
 log: Final = logging.getLogger("wavegate.jobs")
 
@@ -33,6 +36,7 @@ class OrganisationJobs:
         self._leader: Final = Leader(wiring, Leases(wiring.db))
         self._measurer: Final = Measurer(wiring.settings.metric_sources, wiring.rollout_store, wiring.readings)
         self._round: Final = WebhookRound(wiring)
+        self._tidings: Final = Tidings(wiring.org, SqlTidings(wiring.db))
         self._alarm: Final = Alarm()
         began = datetime.now(UTC)
         self.collect_at = began + FIRST_COLLECTION
@@ -65,6 +69,17 @@ class OrganisationJobs:
         """Send webhooks, if this process leads."""
         if self._leader.leads:
             self._round.turn(clock=lambda: datetime.now(UTC), stop=self._stop)
+
+    def announce(self) -> None:
+        """Tell of devices that came back or failed an update, if this process leads."""
+        if self._leader.leads:
+            self._tidings.turn(datetime.now(UTC))
+
+    def meter(self) -> None:
+        """Count the active devices of the nights that are over, if this process leads."""
+        if self._leader.leads:
+            for night in count_nights(self._wiring.meter, self._wiring.org, datetime.now(UTC)):
+                log.info("%s: %s devices were active at the end of %s", self._wiring.org, night.active, night.night)
 
     def refresh(self) -> None:
         """Sign anew what does not last; tell of what will not."""

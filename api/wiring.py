@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ from api.traced import TracedIndex, TracedKeyring
 from api.tracing import is_on, statement
 from evidence.errors import SecretUnreadable
 from evidence.webhooks.service import Webhooks
+from fleet.rules import online_within
 from keys.device_ca import DeviceCa
 from keys.errors import SealBroken
 from keys.password import Passwords, PasswordSettings
@@ -39,11 +40,13 @@ from store.artifacts import ArtifactIndex, SqlReleases
 from store.audit import AuditLog
 from store.database import Database
 from store.fleet import SqlFleet
+from store.history import SqlHistories
 from store.idempotency import IdempotencyKeys
 from store.identities import Identities
 from store.inventory import SqlInventory
 from store.invitations import Invitations
 from store.login_failures import LoginFailures
+from store.metering import SqlMeter
 from store.organisations import Organisations
 from store.permits import SqlPermits
 from store.pool import Limits
@@ -80,6 +83,8 @@ class Shared:
     freezes: Freezes
     templates: SqlTemplates
     fleet: SqlFleet
+    histories: SqlHistories
+    meter: SqlMeter
     organisations: Organisations
     accounts: Accounts
     invitations: Invitations
@@ -337,7 +342,9 @@ def open_shared(settings: Settings) -> Shared:
         readings=SqlReadings(db),
         freezes=Freezes(rows=SqlFreezes(db)),
         templates=SqlTemplates(db),
-        fleet=SqlFleet(db),
+        fleet=SqlFleet(db, online_within=online_within(timedelta(seconds=settings.check_in_seconds))),
+        histories=SqlHistories(db),
+        meter=SqlMeter(db),
         organisations=Organisations(db),
         accounts=Accounts(db),
         invitations=Invitations(db),

@@ -43,6 +43,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "device": Entry("cli.commands.device", "device", "Make, list, show, revoke and delete devices."),
     "device-ca": Entry("cli.commands.device_ca", "device_ca", "Show and rotate the CA of device certificates."),
     "enroll-token": Entry("cli.commands.enroll_token", "enroll_token", "Make the tokens that let devices in."),
+    "metering": Entry("cli.commands.metering", "metering", "Show how many devices were active, night by night."),
     "audit": Entry("cli.commands.audit", "audit", "Read what happened, and who did it."),
     "key": Entry("cli.commands.key", "key", "Make, list, rotate and revoke API keys."),
     "trusted-publisher": Entry(

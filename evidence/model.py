@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from evidence.ids import is_id
+
 
 class ActorKind(StrEnum):
     """Who can do something: a person, an automation account, a device, or the product itself."""
@@ -65,3 +67,15 @@ class AuditEvent:
     by: Actor
     at: datetime
     data: Mapping[str, object] = field(default_factory=dict)
+
+
+# A device's history has these from what it keeps of calls and of steps, where nothing is summed up.
+_KEPT_ELSEWHERE: Final = frozenset({"device.online", "device.update.failed"})
+
+
+def device_of(event: AuditEvent) -> str | None:
+    """The device in whose history the event stands: its subject, or the ``device`` it tells of; None for no device."""
+    if event.tag in _KEPT_ELSEWHERE:
+        return None
+    named = (event.subject, event.data.get("device"))
+    return next((one for one in named if isinstance(one, str) and is_id(one, "dev")), None)

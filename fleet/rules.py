@@ -13,6 +13,7 @@ from fleet.errors import InvalidFleetInput
 from fleet.model import Device
 
 ONLINE_WITHIN: Final = timedelta(minutes=15)  # three heartbeats of the default five minutes: two may get lost
+_LEAST_ONLINE: Final = timedelta(seconds=15)  # heartbeats are written together, up to some seconds after they came
 MAX_FACT: Final = 255  # characters of what a device tells of itself (host name, system, versions)
 MAX_STATE: Final = 1_000  # characters of the one line for people
 MAX_LABELS: Final = 32
@@ -126,6 +127,16 @@ def told(text: str, limit: int = MAX_FACT) -> str:
 def online(device: Device, now: datetime, *, within: timedelta = ONLINE_WITHIN) -> bool:
     """Whether the device called within the span; one that never called is not."""
     return device.last_seen_at is not None and now - device.last_seen_at <= within
+
+
+def online_within(check_in: timedelta) -> timedelta:
+    """How long a device that is asked to call this often counts as online after a call: two calls may get lost."""
+    return max(3 * check_in, _LEAST_ONLINE)
+
+
+def is_back(last_seen_at: datetime | None, at: datetime, within: timedelta) -> bool:
+    """Whether a call at ``at`` ends a silence: the device was offline until then, or has never called."""
+    return last_seen_at is None or at - last_seen_at > within
 
 
 def _shown(text: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 
 from evidence.ids import new_id
-from evidence.model import Actor, AuditEvent
+from evidence.model import Actor, AuditEvent, device_of
 from store.database import Database
 from store.errors import NaiveTime, UnknownOrg
 from store.models import audit_events, audit_heads
@@ -97,6 +97,7 @@ def append(connection: Connection, org: str, events: Sequence[AuditEvent]) -> No
                 "at": event.at,
                 "body": body,
                 "leaf_hash": leaf_hash(body),
+                "device": device_of(event),
             }
         )
     connection.execute(insert(audit_events), rows)

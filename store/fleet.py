@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select, update
@@ -17,12 +17,14 @@ from fleet.errors import (
     UnknownToken,
 )
 from fleet.model import Certificate, CheckIn, Device, DeviceStatus, EnrolToken
+from fleet.rules import ONLINE_WITHIN
 from fleet.selector import Fact
 from rollout.model import State
 from store import membership
 from store.arrivals import SqlArrivals
 from store.audit import append
 from store.callers import holder_of
+from store.database import Database
 from store.fleet_rows import (
     certificate_row,
     to_devices,
@@ -53,7 +55,14 @@ class SqlFleet(SqlArrivals):
     """Fulfils ``fleet.ports.Fleet``, and with what it inherits ``rollout.ports.Groups``.
 
     Every method is one transaction, events in it.
+
+    Args:
+        online_within: How long after its last call a device counts as online; one that calls later is back.
     """
+
+    def __init__(self, database: Database, *, online_within: timedelta = ONLINE_WITHIN) -> None:
+        super().__init__(database)
+        self._online_within = online_within
 
     # Devices
 
@@ -82,7 +91,7 @@ class SqlFleet(SqlArrivals):
     def check_in(self, org: str, device: str, what: CheckIn) -> None:
         """Store what a device said and when; no audit event, it is a heartbeat. Raises UnknownDevice."""
         said = {device: what}
-        if not self._database.write_together(lambda connection: _store_check_ins(connection, org, said)):
+        if not self._database.write_together(lambda connection: self._store_check_ins(connection, org, said)):
             raise UnknownDevice(f"no device {device}")
 
     def check_in_many(self, org: str, said: Mapping[str, CheckIn]) -> int:
@@ -93,7 +102,7 @@ class SqlFleet(SqlArrivals):
         if not said:
             return 0
         with self._database.write() as connection:
-            return _store_check_ins(connection, org, said)
+            return self._store_check_ins(connection, org, said)
 
     def seen_many(self, org: str, seen: Mapping[str, datetime]) -> int:
         """Store when devices, by id, last called, and nothing else of them, in one transaction; those that are gone
@@ -230,12 +239,11 @@ class SqlFleet(SqlArrivals):
                 raise UnknownToken(f"no enrolment token {token_id}")
             append(connection, org, [event])
 
-
-def _store_check_ins(connection: Connection, org: str, said: Mapping[str, CheckIn]) -> int:
-    moved, stored = write_check_ins(connection, org, said)
-    now = max(what.at for what in said.values())
-    membership.place_after_calls(connection, org, sorted(said), moved, now=now)
-    return stored
+    def _store_check_ins(self, connection: Connection, org: str, said: Mapping[str, CheckIn]) -> int:
+        moved, stored = write_check_ins(connection, org, said, online_within=self._online_within)
+        now = max(what.at for what in said.values())
+        membership.place_after_calls(connection, org, sorted(said), moved, now=now)
+        return stored
 
 
 def _filtered(query: Select[Any], org: str, filters: Mapping[str, str]) -> Select[Any]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Select, Update, bindparam, delete, insert, select, update
 
 from fleet.model import Certificate, CheckIn, Device, DeviceStatus, EnrolToken, Group, Running
+from fleet.rules import is_back
 from fleet.version_order import order_key
 from store.columns import AnyRow, among_given, given, is_sqlite, upsert
 from store.held import HELD
 from store.models import device_labels, device_running, devices, group_devices, groups
+from store.returns import write_returns
 
 _BATCH: Final = 500  # ids in one IN (…)
 
@@ -70,22 +72,27 @@ def device_row(device: Device, labels: Mapping[str, str]) -> dict[str, object]:
     }
 
 
-def write_check_ins(connection: Connection, org: str, said: Mapping[str, CheckIn]) -> tuple[frozenset[str], int]:
+def write_check_ins(
+    connection: Connection, org: str, said: Mapping[str, CheckIn], *, online_within: timedelta
+) -> tuple[frozenset[str], int]:
     """Store the check-ins of devices that exist; answers whose platform or programs changed, and how many there were.
 
     Only what changed is written, and what a fleet says is nearly always the same: those devices get the time they said
-    it, one statement for each time. An empty platform leaves the one the device enrolled with.
+    it, one statement for each time. An empty platform leaves the one the device enrolled with. Whoever was silent for
+    longer than ``online_within`` is back, which is kept.
     """
     there = _present(connection, org, list(said))
     # In order of id, so that two batches on PostgreSQL that share devices cannot lock each other out.
     kept = {device: said[device] for device in sorted(said) if device in there}
+    back = {device: what.at for device, what in kept.items() if is_back(there[device][0], what.at, online_within)}
+    write_returns(connection, org, back, online_within=online_within)
     seen: dict[str, datetime] = {}
     told: list[dict[str, object]] = []
     put: list[dict[str, object]] = []
     gone: list[dict[str, object]] = []
     moved: set[str] = set()
     for device, what in kept.items():
-        facts, programs = there[device]
+        _, facts, programs = there[device]
         platform = what.platform or facts[0]
         if (platform, *_facts(what)) == facts:
             seen[device] = what.at
@@ -165,7 +172,7 @@ def _statements(is_sqlite: bool) -> _Statements:
     runs = select(running.device, running.product, running.version, running.path, running.sha256, running.rollout)
     return _Statements(
         # By the primary key alone: given the organisation too, SQLite reads all of its devices through another index.
-        facts=select(own.id, own.org, own.platform, *(own[name] for name in _SAID)).where(
+        facts=select(own.id, own.org, own.last_seen_at, own.platform, *(own[name] for name in _SAID)).where(
             among_given(is_sqlite, own.id)
         ),
         programs=runs.where(among_given(is_sqlite, running.device)),
@@ -176,21 +183,22 @@ def _statements(is_sqlite: bool) -> _Statements:
     )
 
 
-_Present = tuple[tuple[str, ...], dict[str, tuple[str, str, str, str]]]
+_Present = tuple[datetime | None, tuple[str, ...], dict[str, tuple[str, str, str, str]]]
 
 
 def _present(connection: Connection, org: str, ids: Sequence[str]) -> dict[str, _Present]:
-    """Of the devices that are the organisation's: platform and what it says of itself; and by product what it runs."""
+    """Of the devices that are the organisation's: the last call; platform and what it says of itself; and by product
+    what it runs."""
     present: dict[str, _Present] = {}
     made = _statements(is_sqlite(connection))
     for start in range(0, len(ids), _BATCH):
         these = {"ids": given(connection, ids[start : start + _BATCH])}
-        for device, owner, *facts in connection.execute(made.facts, these).all():
+        for device, owner, last_seen_at, *facts in connection.execute(made.facts, these).all():
             if owner == org:
-                present[device] = (tuple(facts), {})
+                present[device] = (last_seen_at, tuple(facts), {})
         for device, product, *release in connection.execute(made.programs, these):
             if device in present:
-                present[device][1][product] = tuple(release)
+                present[device][2][product] = tuple(release)
     return present
 
 

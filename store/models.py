@@ -23,6 +23,9 @@ from sqlalchemy import (
 from store import account_models
 from store.account_models import org_column
 from store.columns import JsonText, Key, UtcDateTime
+from store.history_models import device_returns as device_returns
+from store.history_models import device_steps as device_steps
+from store.history_models import metered_nights as metered_nights
 from store.metric_models import metric_readings as metric_readings
 from store.permit_models import permit_places as permit_places
 from store.permit_models import permits as permits
@@ -345,7 +348,8 @@ audit_heads = Table(
     Column("seq", BigInteger, nullable=False),
 )
 
-# ``body`` holds the exact bytes that ``leaf_hash`` is over; the other columns repeat what queries look at.
+# ``body`` holds the exact bytes that ``leaf_hash`` is over; the other columns repeat what queries look at. ``device``:
+# in whose history the event stands, ``evidence.model.device_of``.
 audit_events = Table(
     "audit_events",
     metadata,
@@ -361,8 +365,18 @@ audit_events = Table(
     Column("at", UtcDateTime, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("leaf_hash", LargeBinary, nullable=False),
+    Column("device", Key),
     Index("ix_audit_events_org_subject_seq", "org", "subject", "seq"),
     Index("ix_audit_events_org_tag_seq", "org", "tag", "seq"),
+)
+Index(
+    "ix_audit_events_device",
+    audit_events.c.org,
+    audit_events.c.device,
+    audit_events.c.at,
+    audit_events.c.id,
+    sqlite_where=audit_events.c.device.is_not(None),
+    postgresql_where=audit_events.c.device.is_not(None),
 )
 
 # ``status`` is NULL while the first request with the key is at work; ``claim`` says which attempt may answer for it.

@@ -8,15 +8,16 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Insert, bindparam, case, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Insert, bindparam, case, delete, func, insert, select, update
 from sqlalchemy.sql.dml import ReturningInsert
 
+from evidence.ids import new_id
 from rollout.model import Counters, DeviceProgress, Progress, Rollout
 from rollout.permits import RETURNED_BY
 from rollout.ports import ProgressChange
 from rollout.progress import moved
 from store.columns import AnyRow, is_sqlite, upsert_for
-from store.models import permits, rollout_counters, rollout_devices
+from store.models import device_steps, devices, permits, rollout_counters, rollout_devices
 
 _COUNTERS: Final = (
     select(rollout_counters).where(rollout_counters.c.rollout == bindparam("of")).order_by(rollout_counters.c.wave)
@@ -31,9 +32,22 @@ _MOVING: Final = (
 )
 _MOVE: Final = update(rollout_devices).where(_PLACE).values({name: bindparam(f"new_{name}") for name in _MOVING})
 
+_STEP: Final = ("at", "id", "org", "rollout", "wave", "attempt", "progress", "code", "detail", "untold")
+# From the device's own row: its platform now, and nothing of a device that was deleted meanwhile.
+_KEEP: Final = insert(device_steps).from_select(
+    ["device", "platform", *_STEP],
+    select(
+        devices.c.id,
+        devices.c.platform,
+        *(bindparam(f"kept_{name}", type_=device_steps.c[name].type) for name in _STEP),
+    ).where(devices.c.id == bindparam("on")),
+)
+
 
 def step(connection: Connection, rollout: Rollout, device: str, change: ProgressChange) -> bool:
     """Move one device as ``change`` says, and its wave's counters by the difference; False when nothing moves.
+
+    The step is kept for the device's history, a failure to be told of by an event.
 
     A device stays in the wave it first reported in.
     """
@@ -52,6 +66,9 @@ def step(connection: Connection, rollout: Rollout, device: str, change: Progress
             break
         # PostgreSQL only: another report of the device was first; its row is visible now, so look at it and ask again.
     _move_counters(connection, rollout, before, after)
+    failures = 0 if before is None else before.failures
+    kept = columns | {"id": new_id("stp"), "untold": after.failures > failures}
+    connection.execute(_KEEP, {"on": device} | {f"kept_{name}": kept[name] for name in _STEP})
     if rollout.plan.budget is not None and after.progress in RETURNED_BY:
         gone = delete(permits).where(permits.c.rollout == rollout.id, permits.c.device == device)
         connection.execute(gone)

@@ -38,6 +38,7 @@ class Permission(StrEnum):
     EXCLUSIONS_WRITE = "exclusions:write"
     FREEZES_WRITE = "freezes:write"
     AUDIT_READ = "audit:read"
+    METERING_READ = "metering:read"
     REPOSITORY_READ = "repository:read"
     REPOSITORY_WRITE = "repository:write"
     REPOSITORY_SIGN = "repository:sign"

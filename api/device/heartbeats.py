@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from fleet.model import CheckIn, Device
@@ -24,12 +24,13 @@ MOST: Final = 5_000  # held back; more than that are written at once, in a tenth
 log: Final = logging.getLogger(__name__)
 
 
-def is_news(device: Device, what: CheckIn) -> bool:
-    """Whether a call changes what selectors look at: it must then be stored before it is answered."""
+def is_news(device: Device, what: CheckIn, online_within: timedelta = ONLINE_WITHIN) -> bool:
+    """Whether a call changes what selectors look at, or ends a silence: it must then be stored before it is
+    answered."""
     seen = device.last_seen_at
     return (
         seen is None
-        or what.at - seen > ONLINE_WITHIN
+        or what.at - seen > min(ONLINE_WITHIN, online_within)
         or (what.platform or device.platform) != device.platform
         or {one.product: one for one in what.running} != device.running
     )
@@ -49,8 +50,9 @@ def is_the_same(device: Device, what: CheckIn) -> bool:
 class Heartbeats:
     """Takes check-ins; a thread writes those that can wait. Times of these are kept to the second."""
 
-    def __init__(self, fleet: Fleet, *, every: float = FLUSH_SECONDS) -> None:
+    def __init__(self, fleet: Fleet, *, every: float = FLUSH_SECONDS, online_within: timedelta = ONLINE_WITHIN) -> None:
         self._fleet = fleet
+        self._online_within = online_within
         self._every = every
         self._lock = threading.Lock()  # of what waits
         self._writing = threading.Lock()  # of a batch under way
@@ -74,7 +76,7 @@ class Heartbeats:
 
     def take(self, device: Device, what: CheckIn) -> bool:
         """Store now what is news, else within a second; whether it was news. Raises what the fleet raises."""
-        if self._ended or is_news(device, what):
+        if self._ended or is_news(device, what, self._online_within):
             # An older call of the device, still waiting or being written, must not overwrite this one.
             if self._forget(device):
                 with self._writing:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 import grpc
@@ -23,6 +23,7 @@ from api.device.identity import DeviceIdentity, Tally
 from api.device.service import DevicePermits, DeviceService, ProductsOf, RecordReport
 from fleet.enrol import Issuer
 from fleet.ports import Fleet
+from fleet.rules import online_within
 from keys.device_ca import ServerCertificate
 
 MAX_MESSAGE_LENGTH: Final = 64 * 1024  # bytes
@@ -107,7 +108,7 @@ class DeviceServer:
         self._trusted = ca.certificate_pem  # what the listener lets in
         self._certificate = ca.server_certificate(settings.names, now=clock())
         self._health = health.HealthServicer()
-        self._heartbeats = Heartbeats(fleet)
+        self._heartbeats = Heartbeats(fleet, online_within=online_within(timedelta(seconds=settings.check_in_seconds)))
         self._calls = futures.ThreadPoolExecutor(settings.workers, thread_name_prefix="device-call")
         self._identity = DeviceIdentity(fleet, clock, tally or _untold)
         self._service = DeviceService(

@@ -33,7 +33,7 @@ from api.operator.routes import (
 )
 from fleet import model, provision, service
 from fleet.enrol import EnrolRequest, enrol, organisation_of
-from fleet.rules import online
+from fleet.rules import online, online_within
 from store.order import Order
 
 api = Routes("devices", "Devices")
@@ -372,7 +372,7 @@ def device(found: model.Device) -> Device:
         labels=dict(found.labels),
         groups=list(found.groups),
         held_back=list(found.held_back),
-        online=online(found, now(), within=3 * timedelta(seconds=services().settings.check_in_seconds)),
+        online=online(found, now(), within=online_within(timedelta(seconds=services().settings.check_in_seconds))),
         last_seen_at=found.last_seen_at,
         created_at=found.created_at,
         running=[

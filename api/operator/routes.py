@@ -386,7 +386,7 @@ def decode_cursor(cursor: str | None) -> str | None:
     except (binascii.Error, UnicodeDecodeError, ValueError):
         position = ""
     if not position or encode_cursor(position) != cursor:
-        raise _no_cursor()
+        raise no_cursor()
     return position
 
 
@@ -394,11 +394,12 @@ def decode_seq(cursor: str | None) -> int | None:
     """As :func:`decode_cursor`, where places are numbers of events."""
     position = decode_cursor(cursor)
     if position is not None and not position.isdecimal():
-        raise _no_cursor()
+        raise no_cursor()
     return None if position is None else int(position)
 
 
-def _no_cursor() -> ApiError:
+def no_cursor() -> ApiError:
+    """The refusal of a cursor that is none of this list."""
     message = "the cursor is not one of this list with these filters and this order; begin again without a cursor"
     return ApiError(400, "invalid_cursor", message)
 

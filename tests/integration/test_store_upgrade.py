@@ -14,13 +14,26 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Boolean, Column, Connection, DateTime, Engine, LargeBinary, MetaData, create_engine, insert, text
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    DateTime,
+    Engine,
+    LargeBinary,
+    MetaData,
+    create_engine,
+    insert,
+    select,
+    text,
+)
 
 from api.app import create_app
 from api.settings import read_settings
 from api.setup import initialise
 from api.wiring import open_wavegate
 from evidence.people import Role
+from fleet.history import Wanted, words
 from rollout.machine import replay
 from rollout.model import Counters, Progress, State
 from store.accounts import Accounts
@@ -29,6 +42,8 @@ from store.audit import AuditLog, leaf_hash
 from store.database import Database
 from store.errors import DatabaseNotMigrated, DatabaseTooNew
 from store.fleet import SqlFleet
+from store.history import SqlHistories
+from store.models import device_returns
 from store.organisations import Organisations
 from store.rollouts import SqlRollouts
 from tests.databases import new_database
@@ -161,6 +176,18 @@ def test_the_fleet_is_read(upgraded: Database) -> None:
     assert (token.name, token.uses, token.max_uses, token.groups) == ("lab", 4, 9, ("canary", "everyone"))
     for row in TABLES["device_certificates"]:
         assert fleet.device_by_fingerprint(row["fingerprint"])[0].id == row["device"]
+
+
+def test_what_happened_to_a_device_before_stands_in_its_history(upgraded: Database) -> None:
+    device, histories = TOLD["devices"][0], SqlHistories(upgraded)
+    told = histories.history("acme", device, Wanted(), before=None, limit=50)
+    assert [one.kind for one in told] == ["device.online", "device.enrolled"]
+    assert words(told[1]) == "enrolled by an enrolment token into canary, everyone"
+    assert told[0].details["silent_since"] is None
+    revoked = histories.history("acme", TOLD["devices"][3], Wanted(kind="device.revoked"), before=None, limit=50)
+    assert len(revoked) == 1
+    with upgraded.read() as connection:
+        assert not connection.execute(select(device_returns.c.untold).where(device_returns.c.untold.is_(True))).all()
 
 
 def test_rollouts_are_read_and_are_what_their_history_says(upgraded: Database) -> None:

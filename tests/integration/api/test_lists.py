@@ -35,6 +35,7 @@ class Lists:
     group: str
     webhook: str
     numbers: Iterator[int]
+    press: str  # a device of that id is made by the first who looks at its history
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         answer = self.home.call(method, path, body, token=self.admin)
@@ -44,10 +45,10 @@ class Lists:
     def get(self, path: str, query: str) -> Any:
         return self.home.call("GET", f"{path}?{query}", token=self.admin)
 
-    def device(self) -> str:
+    def device(self, named: str = "") -> str:
         number = next(self.numbers)
         made = Device(
-            id=new_id("dev"),
+            id=named or new_id("dev"),
             org="acme",
             name=f"press {number % 7}-{number}",
             status=DeviceStatus.ACTIVE,
@@ -82,7 +83,7 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lists]:
         }
         rollout = home.call("POST", "/rollouts", plan).get_json()["id"]
         hook = home.call("POST", "/webhooks", {"url": "https://example.com/hook"}, token=admin).get_json()["id"]
-        yield Lists(home, admin, rollout, group, hook, itertools.count())
+        yield Lists(home, admin, rollout, group, hook, itertools.count(), new_id("dev"))
 
 
 Make = Callable[[Lists], str]
@@ -133,6 +134,14 @@ def a_step(of: Lists) -> str:
     return device
 
 
+def an_entry(of: Lists) -> str:
+    if of.press not in of.home.wiring.fleet.names("acme", [of.press]):
+        of.device(of.press)
+    event = AuditEvent("device.seen", of.press, SOMEBODY, datetime.now(UTC), {})
+    of.home.wiring.audit.append("acme", [event])
+    return of.home.wiring.audit.events("acme", newest_first=True, limit=1)[0].id
+
+
 def a_permit(of: Lists) -> str:
     device = of.device()
     times = {"granted_at": NOW, "expires_at": NOW + timedelta(days=1)}
@@ -180,6 +189,7 @@ MAKERS: dict[str, tuple[Make, Drop | None, str]] = {
     "/groups": (posted("/groups", name="g{}"), deleted("/groups"), "id"),
     "/groups/{id}/devices": (a_member, deleted("/devices"), "id"),
     "/devices": (Lists.device, deleted("/devices"), "id"),
+    "/devices/{id}/history": (an_entry, None, "id"),
     "/enroll-tokens": (posted("/enroll-tokens", name="t{}"), deleted("/enroll-tokens"), "id"),
     "/rollouts": (
         posted("/rollouts", product="fw", version="1.0.0", waves=[{"group": "all"}], draft=True),
@@ -227,7 +237,7 @@ def described(home: Home) -> dict[str, dict[str, Any]]:
 
 
 def filled(lists: Lists, path: str) -> str:
-    owner = {"/rollouts": lists.rollout, "/groups": lists.group, "/webhooks": lists.webhook}
+    owner = {"/devices": lists.press, "/rollouts": lists.rollout, "/groups": lists.group, "/webhooks": lists.webhook}
     return path.replace("{id}", owner.get(path.partition("/{id}")[0], ""))
 
 

@@ -25,6 +25,7 @@ from evidence.ids import new_id
 from evidence.model import Actor, ActorKind, AuditEvent
 from evidence.publishing import PublishToken
 from evidence.webhooks.model import Outcome
+from fleet.metering import count_nights
 from fleet.model import CheckIn, Running
 from rollout.metrics import Reading
 from rollout.model import Progress, Report
@@ -314,3 +315,4 @@ class Pair:
         assert wiring.permits.ask(slug, things["device"], made["id"], 1, now=now).granted
         report = Report(id="rep_1", rollout=made["id"], attempt=rollout.attempt, progress=Progress.DOWNLOADING, at=now)
         assert wiring.rollouts.record_report(slug, things["device"], report, groups=frozenset({f"{slug}-field"}))
+        assert count_nights(wiring.meter, slug, now + timedelta(days=2))

@@ -56,7 +56,7 @@ _PLAIN_FIELDS: Final = """
     certificate_request channel code codes compromised count cursor days deadline_days description disabled draft
     dry_run enabled ends events expires_in_days expires_in_hours factor file_name format from_versions hostname
     ignores_freeze keep_open kind keyid keys keytype keyval label labels lease_seconds limit max_updating max_uses
-    min_available minutes mode name notes note number os_family os_name overlap_hours package partial past percent
+    min_available minutes mode month name notes note number os_family os_name overlap_hours package partial past percent
     percents permissions plan_hash platform priority progress reason remove repair role roles sample scheme security
     selector signatures sort spread_seconds start starts state status submit tag threshold thresholds through total
     org_name until url version wave waves zone

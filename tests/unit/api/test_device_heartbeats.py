@@ -271,3 +271,10 @@ def test_as_many_as_may_wait_are_written_without_waiting_on(fleet: BusyOnce) -> 
     heartbeats.start()
     heartbeats.stop()
     assert fleet.device("acme", "dev_1").state == "idle"
+
+
+def test_the_end_of_a_silence_is_news_by_the_fleet_s_own_span() -> None:
+    later = replace(SAID, at=NOON + timedelta(seconds=31))
+    assert is_news(DEVICE, later, timedelta(seconds=30))
+    assert not is_news(DEVICE, later, timedelta(seconds=31))
+    assert is_news(DEVICE, replace(SAID, at=NOON + timedelta(minutes=16)), timedelta(hours=3)), "selectors look at it"

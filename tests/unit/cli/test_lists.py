@@ -27,6 +27,11 @@ from tests.unit.cli.conftest import Publish
             {"actor": "usr_1", "since": "2026-11-21T12:00:00Z", "sort": "-seq"},
         ),
         (("user", "list", "--role", "admin", "--enabled"), "/users", {"role": "admin", "disabled": "false"}),
+        (
+            ("device", "history", "press 1", "--kind", "device.update", "--since", "2026-11-21T12:00:00Z"),
+            "/devices/press%201/history",
+            {"kind": "device.update", "since": "2026-11-21T12:00:00Z"},
+        ),
         (("key", "list", "--user", "usr_1"), "/api-keys", {"user": "usr_1"}),
     ],
 )

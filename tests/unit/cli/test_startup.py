@@ -59,6 +59,7 @@ def test_help_names_every_command_with_a_line() -> None:
         "device",
         "device-ca",
         "enroll-token",
+        "metering",
         "audit",
         "key",
         "trusted-publisher",
