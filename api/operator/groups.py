@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
 from api.errors import ApiError
-from api.operator.devices import Device, device
+from api.operator.device_views import Device, device
 from api.operator.routes import (
     Body,
     IdPath,

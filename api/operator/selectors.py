@@ -8,7 +8,7 @@ from flask import Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.auth.permissions import Permission
-from api.operator.devices import Device, device
+from api.operator.device_views import Device, device
 from api.operator.routes import Body, IdPath, Routes, caller, check_match, now, reply, services
 from fleet import service
 from fleet.rules import MAX_FACT, MAX_LABELS
