@@ -74,7 +74,8 @@ class DeviceQuery(PageQuery):
     q: str | None = Field(
         None,
         max_length=100,
-        description="words, each of them part of the name, the host name or a label (`name=value`)",
+        pattern=r"^\s*(\S+\s+){0,7}\S*\s*$",
+        description="up to 8 words, each of them part of the name, the host name or a label (`name=value`)",
     )
     online: bool | None = Field(None, description="called within three of its intervals, or did not")
     os_family: str | None = Field(None, max_length=100, description="of this family, for example `linux`")

@@ -98,16 +98,23 @@ def import_devices(query: ImportQuery) -> Response:
 def exported(
     wiring: Wavegate, filters: Mapping[str, str], sort: str, after: str | None, moment: datetime
 ) -> Iterator[bytes]:
-    """Lines of all that the filters leave; each chunk is read when the one before has been sent."""
+    """Lines of all that the filters leave; each chunk is read when the one before has been sent.
+
+    The first is read now: what cannot be looked for is refused before there is an answer.
+    """
     order = Order.of(sort)
-    yield lines([[*SETTABLE, *TOLD]])
-    while True:
-        found = wiring.fleet.devices(wiring.org, after=after, limit=CHUNK, filters=filters, sort=sort)
-        if not found:
-            return
-        selecting = wiring.fleet.selector_groups(wiring.org)
-        yield lines(_rows(found, devices(wiring, found, moment), selecting))
-        after = order.place(found[-1].id, found[-1].name)
+
+    def read(after: str | None) -> Sequence[model.Device]:
+        return wiring.fleet.devices(wiring.org, after=after, limit=CHUNK, filters=filters, sort=sort)
+
+    def chunks(found: Sequence[model.Device]) -> Iterator[bytes]:
+        yield lines([[*SETTABLE, *TOLD]])
+        while found:
+            selecting = wiring.fleet.selector_groups(wiring.org)
+            yield lines(_rows(found, devices(wiring, found, moment), selecting))
+            found = read(order.place(found[-1].id, found[-1].name)) if len(found) == CHUNK else ()
+
+    return chunks(read(after))
 
 
 def _rows(found: Sequence[model.Device], shown: Sequence[Device], selecting: frozenset[str]) -> list[list[str]]:

@@ -117,7 +117,7 @@ def test_devices_that_are_there_are_brought_to_their_line_when_that_is_asked(lab
 
 
 def test_who_may_enrol_and_not_change_groups_updates_nobody(lab: Home) -> None:
-    body = {"name": "only enrols", "scopes": ["devices:enroll"]}
+    body = {"name": "only enrols", "permissions": ["devices:enroll"]}
     key = lab.call("POST", "/api-keys", body, token=lab.admin()).get_json()["key"]
     refused = lab.call("POST", "/devices/import?existing=update", data=b"name\nthere\n", token=key)
     assert (refused.status_code, refused.get_json()["error"]["permission"]) == (403, "groups:write")
