@@ -36,6 +36,7 @@ from store.models import (
     device_codes,
     devices,
     enroll_tokens,
+    rollout_devices,
     rollout_groups,
     rollouts,
 )
@@ -135,12 +136,17 @@ class SqlFleet(SqlArrivals):
     def delete(self, org: str, device: str, event: AuditEvent) -> None:
         """Remove the device with certificates, groups and what it runs; raises UnknownDevice.
 
-        Its audit trail stays, and so does what it did in rollouts: their counters count it.
+        Its audit trail stays, and under its id which step of which rollout it came to, without what it said of it:
+        docs/adr/0152-what-stays-of-a-deleted-device.md
         """
+        silent = update(rollout_devices).values(detail="")
+        # By the primary key, rollout by rollout: there is no index by device, which only this would use.
+        of_org = rollout_devices.c.rollout.in_(select(rollouts.c.id).where(rollouts.c.org == org))
         with self._database.write() as connection:
             require_device(connection, org, device)
             membership.step_down(connection, device, gone=True)
             connection.execute(delete(devices).where(devices.c.id == device))
+            connection.execute(silent.where(of_org, rollout_devices.c.device == device))
             append(connection, org, [event])
 
     def devices(

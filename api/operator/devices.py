@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from api.auth.permissions import Permission
 from api.auth.rates import Policy
-from api.codes import READS
+from api.codes import EXCLUDES, READS
 from api.errors import ApiError
 from api.operator.artifacts import Labels, Reason
 from api.operator.device_views import Device, device, devices, online_within
@@ -234,12 +234,16 @@ def revoke_device(path: IdPath, body: Reason) -> Response:
     permission=Permission.DEVICES_DELETE,
     status=204,
     tagged=True,
-    errors=("device_not_found",),
+    errors=EXCLUDES,
 )
 def delete_device(path: IdPath) -> Response:
     """Delete a device; only its audit trail stays"""
-    check_match(device(services().fleet.device(services().org, path.id)))
-    service.delete_device(services().fleet, services().org, path.id, by=caller().actor, now=now())
+    fleet, org, by = services().fleet, services().org, caller().actor
+    found = fleet.device(org, path.id)
+    check_match(device(found))
+    # First, for it can fail: what is left of a deletion that was stopped in between is a device to be deleted again.
+    services().exclusions.forget(org, found.id, by=by, now=now())
+    service.delete_device(fleet, org, found.id, by=by, now=now())
     return reply(None)
 
 
