@@ -18,9 +18,9 @@ from fleet.selector import Fact
 from store import membership
 from store.audit import append
 from store.columns import AnyRow, among, upsert
-from store.fleet_rows import certificate_row, device_row, to_devices, write_labels
+from store.fleet_rows import add_labels, certificate_row, device_row, to_devices, write_labels_of
 from store.groups import SqlGroups, require_device
-from store.models import device_certificates, device_codes, device_labels, devices, enroll_tokens, groups
+from store.models import device_certificates, device_codes, devices, enroll_tokens, groups
 
 _CODE: Final = device_codes.c
 _BATCH: Final = 500  # names or ids in one statement
@@ -69,9 +69,7 @@ class SqlArrivals(SqlGroups):
             if added:
                 connection.execute(insert(device_codes), [_code_row(code) for _, code in added])
             _require_devices(connection, org, [edit.device for edit in edits])
-            for edit in edits:
-                if edit.labels is not None:
-                    write_labels(connection, org, edit.device, edit.labels)
+            write_labels_of(connection, org, {edit.device: edit.labels for edit in edits if edit.labels is not None})
             _change_groups(connection, org, {device.id: device.groups for device, _ in added}, edits, at)
             membership.place(connection, org, [device.id for device, _ in added], now=at)
             membership.place(connection, org, [edit.device for edit in edits], now=at, facts=_EDITED, edited_at=at)
@@ -221,13 +219,7 @@ def _insert_devices(connection: Connection, org: str, added: Sequence[Device]) -
             which = f"named {added[0].name}" if len(added) == 1 else "of one of these names"
             raise DeviceExists(f"a device {which} exists already; somebody made it just now") from error
         raise
-    labels = [
-        {"device": device.id, "name": name, "org": org, "value": value}
-        for device in added
-        for name, value in device.labels.items()
-    ]
-    if labels:
-        connection.execute(insert(device_labels), labels)
+    add_labels(connection, org, {device.id: device.labels for device in added})
 
 
 def _code_row(code: DeviceCode) -> dict[str, object]:

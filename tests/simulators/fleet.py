@@ -389,6 +389,11 @@ class FleetSimulator:
                 and ("group" not in filters or filters["group"] in device.groups)
                 and filters.get("name", "") in device.name
                 and ("label" not in filters or filters["label"] in map("=".join, device.labels.items()))
+                and filters.get("os_family", device.os_family) == device.os_family
+                and filters.get("os_name", "").lower() in device.os_name.lower()
+                and all(_has_word(device, word) for word in filters.get("q", "").split())
+                and ("seen_since" not in filters or _seen(device, filters["seen_since"]))
+                and ("unseen_since" not in filters or not _seen(device, filters["unseen_since"]))
             )
 
         return [shown for shown in map(self._shown, self._devices.values()) if fits(shown)]
@@ -396,3 +401,12 @@ class FleetSimulator:
     @staticmethod
     def _page(items: Iterable[T], after: str | None, limit: int) -> list[T]:
         return sorted((item for item in items if after is None or item.id > after), key=lambda item: item.id)[:limit]
+
+
+def _has_word(device: Device, word: str) -> bool:
+    told = [device.name, device.hostname, *map("=".join, device.labels.items())]
+    return any(word.lower() in one.lower() for one in told)
+
+
+def _seen(device: Device, since: str) -> bool:
+    return device.last_seen_at is not None and device.last_seen_at >= datetime.fromisoformat(since)
