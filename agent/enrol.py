@@ -99,8 +99,11 @@ def enroll(home: Home, asked: Enrolment, config: AgentConfig, facts: Facts, *, n
         asking = Asking.kept(home, _said(asked, config, facts))
         try:
             got = _exchange(asked, promised, config, asking, facts, now)
-        except (EnrolmentBusy, EnrolmentUnanswered):
-            raise  # whether the code was used is not known: the same is asked again, and not something new
+        except EnrolmentBusy:
+            raise
+        except EnrolmentUnanswered as error:
+            # Whether the code was used is not known: the same must be asked again, and nothing new.
+            raise EnrolmentUnanswered(f"{error}; the same command again goes on with it") from error
         except AgentError:
             forget(home)
             raise
@@ -214,9 +217,7 @@ def _ask(asked: Enrolment, config: AgentConfig, asking: Asking, facts: Facts) ->
                 return _post(web, url, asking.body, headers)
             except WebError as error:
                 if not left:
-                    raise EnrolmentUnanswered(
-                        f"{asked.url} does not answer: {error}; the same command again goes on with it"
-                    ) from error
+                    raise EnrolmentUnanswered(f"{asked.url} does not answer: {error}") from error
     finally:
         web.close()
     raise AssertionError("unreachable")

@@ -174,9 +174,12 @@ def _write_new(home: Home, identity: Identity, credentials: Credentials, device_
 
 
 def _finish_replacing(home: Home) -> None:
-    if not home.identity.exists() and _old(home).exists():
-        _new(home).rename(home.identity)
-        flush_folder(home.folder)
+    old, new = _old(home), _new(home)
+    if home.identity.exists() or not old.exists():
+        return
+    (new if (new / "identity.json").exists() else old).rename(home.identity)
+    flush_folder(home.folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _joined(credentials: Credentials) -> bytes:

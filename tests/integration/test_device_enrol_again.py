@@ -135,6 +135,7 @@ def test_an_answer_that_got_lost_is_asked_for_again(gate: Gate, home: Path) -> N
     gate.mirror.enrol = lost
     failed = enroll(gate, home, fresh, "--again")
     assert (failed.exit_code, identity(home)) == (1, before)
+    assert "the line broke; the same command again goes on with it" in failed.stderr
     assert (home / "enrolment.json").stat().st_mode & 0o777 == 0o600
 
     gate.mirror.enrol = once
@@ -154,6 +155,7 @@ def test_a_power_cut_between_two_identities_leaves_one_that_works(gate: Gate, ho
     shutil.copytree(old, home / "identity.old")
     assert agent("run", "--once", home=home).exit_code == 0
     assert (identity(home), status(home)["server_trouble"]) == (new, "")
+    assert sorted(path.name for path in home.glob("identity*")) == ["identity"]
 
 
 def test_a_device_that_was_deleted_comes_back_as_another_and_says_nothing_in_its_old_name(

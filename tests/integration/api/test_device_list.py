@@ -13,6 +13,7 @@ from fleet.model import Running
 from tests.databases import Databases
 from tests.integration.api.conftest import Home, copied_home
 from tests.integration.contracts.fleet_samples import SAID
+from tests.integration.test_store_device_list import statements
 
 pytestmark = pytest.mark.postgresql
 
@@ -67,3 +68,18 @@ def test_a_publish_is_an_update_for_who_runs_something_older(lab: Home) -> None:
     assert lab.call("GET", "/devices/gate-1").get_json()["updates_available"] == 1
     lab.call("POST", f"/artifacts/{newer['id']}/yank", {"reason": "too hot"})
     assert told() == [(0, None), (0, None), (0, None)]
+
+
+@pytest.mark.parametrize("path", ["/devices?", "/groups/berlin/devices?"])
+def test_two_devices_cost_as_many_statements_as_one(lab: Home, path: str) -> None:
+    lab.call("POST", "/groups", {"name": "berlin", "selector": "labels.site = berlin"})
+    sent = []
+    for limit in (1, 2):
+        lab.call("GET", f"{path}limit={limit}")  # who asks was looked up, and so is the group
+        with statements(lab.wiring.db) as noted:
+            assert len(lab.call("GET", f"{path}limit={limit}").get_json()["items"]) == limit
+        sent.append(len(noted))
+    assert sent[0] == sent[1]
+    with statements(lab.wiring.db) as noted:
+        lab.call("POST", "/groups/preview", {"selector": "labels.site = berlin"})
+    assert len([one for one, _ in noted if "artifacts" in one]) == 1
