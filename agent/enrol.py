@@ -7,20 +7,28 @@ import binascii
 import hashlib
 import json
 import re
-import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
 
+from agent.asking import Asking, forget
 from agent.config import AgentConfig, write_config
-from agent.errors import AlreadyEnrolled, BadConfig, EnrolmentBusy, EnrolmentFailed, UntrustedRoot
+from agent.errors import (
+    AgentError,
+    AlreadyEnrolled,
+    BadConfig,
+    EnrolmentBusy,
+    EnrolmentFailed,
+    EnrolmentUnanswered,
+    StateUnreadable,
+    UntrustedRoot,
+)
 from agent.home import Home
 from agent.identity import (
     Credentials,
@@ -33,6 +41,7 @@ from agent.identity import (
     save_identity,
 )
 from agent.link import Facts
+from agent.state import StateFile
 from agent.web import Limits, Web, WebError
 
 MAX_ANSWER: Final = 2 * 1024 * 1024  # bytes; a root with many keys and signatures has some ten thousand
@@ -45,13 +54,17 @@ _ENDPOINT: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):\d{1,5}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
-    """What a person gives. ``root``: the bytes of a root.json they trust already, None to take the token's word."""
+    """What a person gives. ``root``: the bytes of a root.json they trust already, None to take the token's word.
+
+    ``again``: the home may have an identity, which the new one takes the place of.
+    """
 
     url: str
     token: str
     name: str
     root: bytes | None = None
     allow_http: bool = False
+    again: bool = False
 
     def __repr__(self) -> str:
         return f"Enrolment(url={self.url!r}, name={self.name!r})"
@@ -61,65 +74,87 @@ def enroll(home: Home, asked: Enrolment, config: AgentConfig, facts: Facts, *, n
     """Get an identity and write it, and the settings, into the home.
 
     The root that comes back is trusted only if its SHA-256 is the one inside the token (and if it is the root the
-    person named); nothing is written before that.
+    person named); nothing is written before that. Again, in a home that has an identity: its settings stay, what runs
+    and what is cached stays, and the old identity stands until the new one is safe.
 
     Raises:
-        AlreadyEnrolled: The home has an identity.
+        AlreadyEnrolled: The home has an identity, and ``again`` was not asked for.
+        HomeInUse: Again, while an agent runs there.
         BadConfig: The token or address has not the form it must have.
         EnrolmentBusy: The server has too many enrolments just now, and says when to ask again.
         EnrolmentFailed: The server refused, did not answer, or its answer does not fit together.
         UntrustedRoot: The root is not the one that was promised.
     """
-    if is_enrolled(home):
-        raise AlreadyEnrolled(
-            f"{home.folder} has an identity already; use another --home for another device, or --again with a new code "
-            "of this one"
-        )
-    got = _exchange(asked, config, facts, now)
-    home.create()
-    write_config(home.config, config)
-    save_identity(home, got.identity, got.credentials, device_ca=got.device_ca, root=got.root)
+    if not is_enrolled(home):
+        promised = _promised_root(asked)
+        got = _exchange(asked, promised, config, Asking.new(_said(asked, config, facts)), facts, now)
+        home.create()
+        write_config(home.config, config)
+        save_identity(home, got.identity, got.credentials, device_ca=got.device_ca, root=got.root)
+        return got.identity
+    before = _before(home, asked)
+    promised = _promised_root(asked)
+    with home.locked():
+        state = StateFile(home.state)
+        known = state.load()  # a damaged one is told before the code is used
+        asking = Asking.kept(home, _said(asked, config, facts))
+        try:
+            got = _exchange(asked, promised, config, asking, facts, now)
+        except EnrolmentBusy:
+            raise
+        except EnrolmentUnanswered as error:
+            # Whether the code was used is not known: the same must be asked again, and nothing new.
+            raise EnrolmentUnanswered(f"{error}; the same command again goes on with it") from error
+        except AgentError:
+            forget(home)
+            raise
+        if before is not None and got.identity.org != before.org:
+            forget(home)
+            raise EnrolmentFailed(
+                f"the token is one of {got.identity.org}, and this home is a device of {before.org}; nothing was "
+                "changed here, and the token's place is used up: use another --home with another token"
+            )
+        replace_identity(home, got.identity, got.credentials, device_ca=got.device_ca, root=got.root)
+        forget(home)
+        is_same = before is not None and before.device_id == got.identity.device_id
+        state.save(known.enrolled_again(is_same_device=is_same))
     return got.identity
 
 
-def enroll_again(home: Home, asked: Enrolment, config: AgentConfig, facts: Facts, *, now: datetime) -> Identity:
-    """Get a new certificate for the device that the home is, by a new code of it; all else in the home stays.
-
-    For a device whose certificate expired, or that was revoked and is to come back. The agent must not run.
-
-    Raises:
-        NotEnrolled, StateUnreadable: The home has no identity.
-        EnrolmentFailed: As :func:`enroll`, or the code is another device's; nothing was written.
-        BadConfig, EnrolmentBusy, UntrustedRoot: As :func:`enroll`.
-    """
-    known = load_identity(home)
-    got = _exchange(asked, config, facts, now)
-    if (got.identity.org, got.identity.device_id) != (known.org, known.device_id):
-        raise EnrolmentFailed(
-            f"the code is of {got.identity.name} ({got.identity.device_id}), this home is {known.name} "
-            f"({known.device_id}); ask for a code of this device, or use another --home. Nothing was written"
+def _before(home: Home, asked: Enrolment) -> Identity | None:
+    try:
+        before = load_identity(home)
+    except StateUnreadable:
+        if asked.again:
+            return None
+        raise
+    if not asked.again:
+        raise AlreadyEnrolled(
+            f"{home.folder} is {before.name} ({before.device_id}) of {before.org} already; to give it a new identity, "
+            f"make a code (publish device code {before.name}) and give --again with it; for another device use another "
+            "--home"
         )
-    identity = replace(got.identity, root_sha256=known.root_sha256)
-    replace_identity(home, identity, got.credentials, device_ca=got.device_ca)
-    return identity
+    return before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Got:
+    """What the server handed over, checked and not written yet."""
+
     identity: Identity
     credentials: Credentials
     device_ca: bytes
     root: bytes
 
 
-def _exchange(asked: Enrolment, config: AgentConfig, facts: Facts, now: datetime) -> _Got:
-    promised = _promised_root(asked)
-    key = Keypair()
-    answer = _ask(asked, config, facts, key)
+def _exchange(
+    asked: Enrolment, promised: str, config: AgentConfig, asking: Asking, facts: Facts, now: datetime
+) -> _Got:
+    answer = _ask(asked, config, asking, facts)
     root = _checked_root(answer, promised)
     chain, device_ca = _text(answer, "certificate_chain").encode(), _text(answer, "device_ca").encode()
     device_id = _text(answer, "device_id")
-    _check_certificate(chain, device_ca, key, device_id)
+    _check_certificate(chain, device_ca, asking.key, device_id)
     identity = Identity(
         device_id=device_id,
         name=_text(answer, "name"),
@@ -130,7 +165,8 @@ def _exchange(asked: Enrolment, config: AgentConfig, facts: Facts, now: datetime
         root_sha256=hashlib.sha256(root).hexdigest(),
         enrolled_at=now.isoformat().replace("+00:00", "Z"),
     )
-    return _Got(identity=identity, credentials=Credentials(key.private_pem, chain), device_ca=device_ca, root=root)
+    credentials = Credentials(asking.key.private_pem, chain)
+    return _Got(identity=identity, credentials=credentials, device_ca=device_ca, root=root)
 
 
 def _promised_root(asked: Enrolment) -> str:
@@ -155,10 +191,9 @@ def _promised_root(asked: Enrolment) -> str:
     return promised
 
 
-def _ask(asked: Enrolment, config: AgentConfig, facts: Facts, key: Keypair) -> Mapping[str, Any]:
-    body = {
+def _said(asked: Enrolment, config: AgentConfig, facts: Facts) -> Mapping[str, str]:
+    return {
         "token": asked.token,
-        "certificate_request": key.request(Encoding.PEM).decode(),
         "name": asked.name,
         "platform": config.platform,
         "hostname": facts.hostname,
@@ -166,21 +201,24 @@ def _ask(asked: Enrolment, config: AgentConfig, facts: Facts, key: Keypair) -> M
         "os_name": facts.os_name,
         "agent_version": facts.agent_version,
     }
+
+
+def _ask(asked: Enrolment, config: AgentConfig, asking: Asking, facts: Facts) -> Mapping[str, Any]:
     headers = {
         "Content-Type": "application/json",
         "Accept": "application/json",
         # The same at every try: an answer that got lost must not use up a second place of the token.
-        "Idempotency-Key": secrets.token_hex(16),
+        "Idempotency-Key": asking.once,
     }
     web = Web(agent=f"wavegate-agent/{facts.agent_version}", tls_ca=config.tls_ca)
     url = f"{asked.url.rstrip('/')}/api/v1/enroll"
     try:
         for left in reversed(range(TRIES)):
             try:
-                return _post(web, url, json.dumps(body).encode(), headers)
+                return _post(web, url, asking.body, headers)
             except WebError as error:
                 if not left:
-                    raise EnrolmentFailed(f"{asked.url} does not answer: {error}") from error
+                    raise EnrolmentUnanswered(f"{asked.url} does not answer: {error}") from error
     finally:
         web.close()
     raise AssertionError("unreachable")
@@ -197,7 +235,7 @@ def _post(web: Web, url: str, body: bytes, headers: Mapping[str, str]) -> Mappin
     try:
         answer = json.loads(bytes(received))
     except ValueError as error:
-        raise EnrolmentFailed(f"{url} answers {status} and no JSON; is that a Wavegate server?") from error
+        raise EnrolmentUnanswered(f"{url} answers {status} and no JSON; is that a Wavegate server?") from error
     if not isinstance(answer, dict):
         raise EnrolmentFailed(f"{url} answers {status} and no JSON object; is that a Wavegate server?")
     if status not in (200, 201):
@@ -207,6 +245,8 @@ def _post(web: Web, url: str, body: bytes, headers: Mapping[str, str]) -> Mappin
         again = answered.headers.get("Retry-After") or ""
         if status in BUSY and again.isascii() and again.isdecimal():
             raise EnrolmentBusy(words, float(again))
+        if status in BUSY or status >= 500 or str(told.get("code")).startswith("idempotency_"):
+            raise EnrolmentUnanswered(words)
         raise EnrolmentFailed(words)
     return answer
 

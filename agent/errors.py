@@ -4,7 +4,8 @@ AgentError
 ├── NotEnrolled            the home has no identity
 ├── AlreadyEnrolled        it has one
 ├── EnrolmentFailed        the server refused or garbled the enrolment
-│   └── EnrolmentBusy      it has too many of them just now
+│   ├── EnrolmentBusy      it has too many of them just now
+│   └── EnrolmentUnanswered  nobody answered, or the answer got lost
 ├── UntrustedRoot          the root handed over is not the one the token or the person named
 ├── BadConfig              agent.toml or an option is not usable
 ├── HomeInUse              another agent runs in this home
@@ -55,6 +56,10 @@ class EnrolmentBusy(EnrolmentFailed):
     def __init__(self, words: str, again_seconds: float) -> None:
         super().__init__(words)
         self.again_seconds = again_seconds
+
+
+class EnrolmentUnanswered(EnrolmentFailed):
+    code = "enrolment_unanswered"
 
 
 class UntrustedRoot(AgentError):

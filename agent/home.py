@@ -4,6 +4,7 @@
 ``identity/``          who the device is; appears in one rename, so a device is enrolled or not
     ``identity.json``  ids and addresses        ``credentials.pem``  private key and certificate chain, 0600
     ``device-ca.pem``  trusts the device port   ``root.json``        trusts everything else
+``enrolment.json``     an enrolment anew that waits for its answer, 0600
 ``state.json``         where the agent is, and the reports not yet taken
 ``metadata/``          the TUF client's cache   ``documents/``  decisions and brakes as last fetched
 ``artifacts/``         by SHA-256: what runs and what ran before   ``downloads/``  what is being fetched

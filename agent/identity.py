@@ -58,8 +58,15 @@ class Credentials:
 class Keypair:
     """A fresh P-256 key, made here; it leaves the device in no form."""
 
-    def __init__(self) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
+    def __init__(self, private_pem: bytes | None = None) -> None:
+        """``private_pem``: one that was made before and kept."""
+        if private_pem is None:
+            self._key = ec.generate_private_key(ec.SECP256R1())
+            return
+        kept = serialization.load_pem_private_key(private_pem, password=None)
+        if not isinstance(kept, ec.EllipticCurvePrivateKey):
+            raise ValueError("the key is not one of an elliptic curve")
+        self._key = kept
 
     @property
     def private_pem(self) -> bytes:
@@ -80,27 +87,40 @@ class Keypair:
 
 def is_enrolled(home: Home) -> bool:
     """Whether the home has an identity."""
+    _finish_replacing(home)
     return (home.identity / "identity.json").exists()
 
 
 def save_identity(home: Home, identity: Identity, credentials: Credentials, *, device_ca: bytes, root: bytes) -> None:
     """Write the identity; it appears in one rename. Raises AlreadyEnrolled."""
-    new = home.folder / "identity.new"
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(mode=0o700)
-    write_durably(new / "credentials.pem", _joined(credentials))
-    write_durably(new / "device-ca.pem", device_ca)
-    write_durably(new / "root.json", root)
-    write_durably(new / "identity.json", _text(identity))
+    _write_new(home, identity, credentials, device_ca, root)
     try:
-        new.rename(home.identity)
+        _new(home).rename(home.identity)
     except OSError as error:
         raise AlreadyEnrolled(f"{home.folder} has an identity already") from error
     flush_folder(home.folder)
 
 
+def replace_identity(
+    home: Home, identity: Identity, credentials: Credentials, *, device_ca: bytes, root: bytes
+) -> None:
+    """Put another identity in place of the one that is there, if any; a power cut leaves the one or the other, whole.
+
+    Once the old one has moved aside the new one stands complete beside it, so whoever looks next puts it in place.
+    """
+    _write_new(home, identity, credentials, device_ca, root)
+    if home.identity.exists():
+        shutil.rmtree(_old(home), ignore_errors=True)
+        home.identity.rename(_old(home))
+        flush_folder(home.folder)
+    _new(home).rename(home.identity)
+    flush_folder(home.folder)
+    shutil.rmtree(_old(home), ignore_errors=True)
+
+
 def load_identity(home: Home) -> Identity:
     """Raises NotEnrolled, StateUnreadable."""
+    _finish_replacing(home)
     path = home.identity / "identity.json"
     try:
         return Identity(**json.loads(path.read_bytes()))
@@ -109,7 +129,9 @@ def load_identity(home: Home) -> Identity:
             f"{home.folder} has no identity; run: wavegate-agent enroll --url URL --token TOKEN"
         ) from error
     except (OSError, ValueError, TypeError) as error:
-        raise StateUnreadable(f"{path} cannot be read ({error}); restore it or enrol again in a new home") from error
+        raise StateUnreadable(
+            f"{path} cannot be read ({error}); restore it, or enrol again with --again and a fresh code"
+        ) from error
 
 
 def load_credentials(home: Home) -> Credentials:
@@ -119,7 +141,9 @@ def load_credentials(home: Home) -> Credentials:
         key, marker, chain = path.read_bytes().partition(b"-----BEGIN CERTIFICATE-----")
         x509.load_pem_x509_certificates(marker + chain)
     except (OSError, ValueError) as error:
-        raise StateUnreadable(f"{path} cannot be read ({error}); restore it or enrol again in a new home") from error
+        raise StateUnreadable(
+            f"{path} cannot be read ({error}); restore it, or enrol again with --again and a fresh code"
+        ) from error
     return Credentials(key, marker + chain)
 
 
@@ -141,19 +165,36 @@ def replace_credentials(home: Home, credentials: Credentials, *, device_ca: byte
     write_durably(home.identity / "credentials.pem", _joined(credentials))
 
 
-def replace_identity(home: Home, identity: Identity, credentials: Credentials, *, device_ca: bytes) -> None:
-    """Take the same device's new identity; the root that was pinned first stays, with all that was verified since."""
-    write_durably(home.identity / "identity.json", _text(identity))
-    replace_credentials(home, credentials, device_ca=device_ca)
-
-
 def device_ca_of(home: Home) -> bytes:
     """The CAs that the device port is trusted by, PEM."""
     return Path(home.identity / "device-ca.pem").read_bytes()
 
 
-def _text(identity: Identity) -> bytes:
-    return json.dumps(asdict(identity), indent=2, sort_keys=True).encode()
+def _new(home: Home) -> Path:
+    return home.folder / "identity.new"
+
+
+def _old(home: Home) -> Path:
+    return home.folder / "identity.old"
+
+
+def _write_new(home: Home, identity: Identity, credentials: Credentials, device_ca: bytes, root: bytes) -> None:
+    new = _new(home)
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(mode=0o700)
+    write_durably(new / "credentials.pem", _joined(credentials))
+    write_durably(new / "device-ca.pem", device_ca)
+    write_durably(new / "root.json", root)
+    write_durably(new / "identity.json", json.dumps(asdict(identity), indent=2, sort_keys=True).encode())
+
+
+def _finish_replacing(home: Home) -> None:
+    old, new = _old(home), _new(home)
+    if home.identity.exists() or not old.exists():
+        return
+    (new if (new / "identity.json").exists() else old).rename(home.identity)
+    flush_folder(home.folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _joined(credentials: Credentials) -> bytes:

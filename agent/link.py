@@ -179,7 +179,9 @@ class GrpcLink:
         except grpc.RpcError as error:
             code, why = error.code(), error.details() or ""
             if code is grpc.StatusCode.UNAUTHENTICATED:
-                raise NotRecognised(f"the server does not know this device any more: {why}") from error
+                raise NotRecognised(
+                    f"the server does not know this device any more: {why}; enrol it anew (--again)"
+                ) from error
             if code in _REFUSED:
                 raise CallRefused(why) from error
             if any(words in why for words in _BY_THE_CLOCK):

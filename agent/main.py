@@ -22,10 +22,11 @@ from typing import Any, Final, NoReturn
 from zoneinfo import ZoneInfo
 
 import click
+from click.core import ParameterSource
 
 from agent.config import AgentConfig, read_config, this_platform
 from agent.core import Agent
-from agent.enrol import Enrolment, enroll, enroll_again
+from agent.enrol import Enrolment, enroll
 from agent.errors import AgentError, BadConfig
 from agent.home import Home
 from agent.hooks import CommandHooks
@@ -39,6 +40,19 @@ from agent.trust import Repository
 from agent.web import Limits
 
 LOCALTIME: Final = Path("/etc/localtime")
+# Parameters of ``enroll`` that are settings of agent.toml.
+_SETTINGS: Final = (
+    "platform_name",
+    "products",
+    "install_command",
+    "health_command",
+    "install_timeout",
+    "health_timeout",
+    "health_tries",
+    "health_pause",
+    "interval",
+    "tls_ca",
+)
 JITTER: Final = 0.1  # of the interval: devices that were switched on together must not poll together
 
 
@@ -200,7 +214,7 @@ def cli() -> None:
 @click.option(
     "--again",
     is_flag=True,
-    help="A new certificate for the device that the home is, by a new code of it; its settings stay.",
+    help="Put a new identity in the place of the one that is here, with a fresh code; settings and what runs stay.",
 )
 @click.option("--allow-http", is_flag=True, help="Enrol over plain http with another host than this one.")
 @click.option("-o", "output", type=click.Choice(["text", "json"]), default="text")
@@ -252,15 +266,13 @@ def enroll_command(  # one parameter an option
         name=name or socket.gethostname(),
         root=None if root_file is None else (root_file / "root.json" if root_file.is_dir() else root_file).read_bytes(),
         allow_http=allow_http,
+        again=again,
     )
     where = _home(home)
-    facts, now = gather_facts(platform_name), datetime.now(UTC)
-    if again:
-        load_identity(where)
-        with where.locked():
-            identity = enroll_again(where, asked, read_config(where.config), facts, now=now)
-    else:
-        identity = enroll(where, asked, config, facts, now=now)
+    if again and where.config.exists():
+        _check_no_settings()
+        config = read_config(where.config)
+    identity = enroll(where, asked, config, gather_facts(platform_name), now=datetime.now(UTC))
     if output == "json":
         click.echo(
             json.dumps(
@@ -275,6 +287,14 @@ def enroll_command(  # one parameter an option
         )
     else:
         click.echo(f"{identity.name} is {identity.device_id} of {identity.org}; next: wavegate-agent run")
+
+
+def _check_no_settings() -> None:
+    context = click.get_current_context()
+    for name in _SETTINGS:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = next(one.opts[0] for one in context.command.params if one.name == name)
+            raise BadConfig(f"{option} with --again: the settings stay as they are; change them in agent.toml")
 
 
 @cli.command("run")

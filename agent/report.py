@@ -69,8 +69,7 @@ def status_in_words(
     if now >= ends:
         lines.append(
             f"Its certificate expired at {ends:%Y-%m-%d %H:%M} UTC: unless the clock is wrong it must be enrolled "
-            "again, with a new code: wavegate-agent enroll --again. It goes on following signed releases for the "
-            "groups that it knows."
+            "again (wavegate-agent enroll --again). It goes on following signed releases for the groups that it knows."
         )
     lines.append(f"Checked in: {state.checked_in_at or 'never'}. Read the repository: {state.refreshed_at or 'never'}.")
     return lines

@@ -145,6 +145,11 @@ class State:
         """Tell why the agent does what it does with a product: programs by the reason, people in one line."""
         return replace(self, words={**self.words, product: words}, reasons={**self.reasons, product: reason.value})
 
+    def enrolled_again(self, *, is_same_device: bool) -> State:
+        """After another enrolment: calls in at once. What another device had to say to the server is its own."""
+        fresh = replace(self, check_in_due_at="", server_trouble="")
+        return fresh if is_same_device else replace(fresh, outbox=(), permit_waits={}, permits_back=())
+
     def with_report(self, report: PendingReport) -> State:
         """Put a report into the outbox; of too many, the oldest that tells no result goes first."""
         waiting = [*self.outbox, report]

@@ -152,8 +152,7 @@ class Talk:
         if self._clock() >= ends:
             trouble += (
                 f"; by this device's clock its certificate expired at {ends:%Y-%m-%d %H:%M} UTC: signed releases are "
-                "followed all the same, and reports wait; set the clock if it is wrong, else ask for a "
-                "code and give it to wavegate-agent enroll --again"
+                "followed all the same, and reports wait; set the clock if it is wrong, else enrol it anew (--again)"
             )
         self._memory.write(replace(self._memory.state, server_trouble=trouble))
 

@@ -49,6 +49,7 @@ from api.operator import (
     rollout_permits,
     rollout_previews,
     rollouts,
+    roster,
     sboms,
     second_factor,
     selectors,
@@ -90,6 +91,7 @@ BLUEPRINTS: Final[tuple[Routes, ...]] = (
     devices.api,
     device_history.api,
     metering.api,
+    roster.api,
     rollouts.api,
     exclusions.api,
     freezes.api,
@@ -244,7 +246,7 @@ def _admit(declaration: Declaration) -> Response | None:
     everyone = shared()
     settings = everyone.settings
     if declaration.raw_body:
-        request.max_content_length = settings.max_artifact_bytes
+        request.max_content_length = declaration.body_limit or settings.max_artifact_bytes
     elif declaration.body_limit is not None:
         request.max_content_length = max(declaration.body_limit, settings.max_body_bytes)
     if not declaration.public:

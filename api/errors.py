@@ -89,6 +89,7 @@ STATUS: Final[Mapping[type[Exception], int]] = {
     fleet.UnknownToken: 404,
     fleet.EnrolmentRefused: 403,
     fleet.InvalidFleetInput: 400,
+    fleet.InvalidDeviceList: 400,
     repository.NoRepository: 503,
     repository.RepositoryExists: 409,
     repository.InvalidTargetPath: 400,

@@ -114,6 +114,7 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "enroll_token_not_found": CONFLICT,
     "enrolment_refused": PERMISSION,
     "invalid_fleet_input": USAGE,
+    "invalid_device_list": USAGE,
     # repo_signing
     "repository_error": FAILURE,
     "repository_not_found": FAILURE,

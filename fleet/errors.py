@@ -12,11 +12,13 @@ FleetError
 ├── UnknownToken        no such enrolment token
 ├── EnrolmentRefused    the token is unknown, expired or used up
 ├── InvalidSelector     a selector outside the grammar
-└── InvalidFleetInput   a name or label outside the grammar
+├── InvalidFleetInput   a name or label outside the grammar
+└── InvalidDeviceList   a CSV of devices whose lines do not do; nothing of it was imported
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -72,3 +74,15 @@ class InvalidSelector(FleetError):
 
 class InvalidFleetInput(FleetError):
     code = "invalid_fleet_input"
+
+
+class InvalidDeviceList(FleetError):
+    """``details`` are places ("line 3, labels") and what is wrong there, at most ``most`` of those ``found``."""
+
+    code = "invalid_device_list"
+
+    def __init__(self, found: Sequence[tuple[str, str]], *, most: int) -> None:
+        where, message = found[0]
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        super().__init__(f"{where}: {message}{more}; nothing was imported")
+        self.details = list(found[:most])

@@ -113,6 +113,17 @@ class DeviceCode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceEdit:
+    """What an import changes of a device that is there: ``labels`` in place of its own (None: they stay), and names of
+    static groups that it joins and leaves."""
+
+    device: str
+    labels: Mapping[str, str] | None = None
+    joins: tuple[str, ...] = ()
+    leaves: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
     """A device certificate as issued: ``fingerprint`` is the lower-case hex SHA-256 of its DER form."""
 

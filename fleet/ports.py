@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from evidence.model import AuditEvent
-from fleet.model import Certificate, CheckIn, Device, DeviceCode, EnrolToken, Group, Preview
+from fleet.model import Certificate, CheckIn, Device, DeviceCode, DeviceEdit, EnrolToken, Group, Preview
 from fleet.selector import Selector
 
 
@@ -29,11 +29,25 @@ class Fleet(Protocol):
         Raises EnrolmentRefused (unknown, expired or used-up token) or DeviceExists; nothing is stored then.
         """
 
-    def add_devices(self, org: str, added: Sequence[tuple[Device, DeviceCode]], events: Sequence[AuditEvent]) -> None:
-        """Add pending devices, each with its code, to the static groups whose names they carry.
+    def add_devices(
+        self,
+        org: str,
+        added: Sequence[tuple[Device, DeviceCode]],
+        events: Sequence[AuditEvent],
+        *,
+        edits: Sequence[DeviceEdit] = (),
+    ) -> None:
+        """Add pending devices, each with its code, to the static groups whose names they carry, and edit others.
 
-        Raises DeviceExists, naming the first whose name is taken; nothing is stored then.
+        Groups that are gone are passed over. Raises DeviceExists, naming one whose name is taken, or UnknownDevice for
+        an edit of one that is gone; nothing is stored then.
         """
+
+    def devices_named(self, org: str, names: Sequence[str]) -> Mapping[str, Device]:
+        """Devices by name; a name that nobody has is absent."""
+
+    def selector_groups(self, org: str) -> frozenset[str]:
+        """Names of the groups that are made by a selector."""
 
     def put_code(self, code: DeviceCode, event: AuditEvent) -> None:
         """Store a code in place of the one its device has; raises UnknownDevice."""
@@ -88,8 +102,9 @@ class Fleet(Protocol):
     ) -> Sequence[Device]:
         """Devices, beginning behind ``after``: an id, or in an order by name the id, a space and the name.
 
-        Filters: status, platform, group, name (substring), label (``name=value``). Sorts: created_at, name, and both
-        with ``-`` before for the other way round.
+        Filters: status, platform, os_family; group (name or id); name, os_name (substring); label (``name=value``);
+        q (words, each part of the name, the host name or a label); seen_since, unseen_since (RFC 3339; who never
+        called is unseen). Sorts: created_at, name, and both with ``-`` before for the other way round.
         """
 
     def count_devices(self, org: str, *, filters: Mapping[str, str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -40,6 +40,16 @@ class Provisioned:
         return f"Provisioned(device={self.device.id!r})"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A device that is not stored yet, with its code, the code's text and the event of its making."""
+
+    device: Device
+    code: DeviceCode
+    text: str = field(repr=False)
+    event: AuditEvent
+
+
 def create_device(fleet: Fleet, org: str, wanted: Wanted, *, root_sha256: str, by: Actor, now: datetime) -> Provisioned:
     """Make a pending device and its code, good once for 30 days. Writes ``device.created``.
 
@@ -49,6 +59,14 @@ def create_device(fleet: Fleet, org: str, wanted: Wanted, *, root_sha256: str, b
         UnknownGroup: One of the groups does not exist.
         WrongGroupKind: One of them is made by a selector; give labels that meet it instead.
     """
+    checked = replace(wanted, groups=static_groups(fleet, org, wanted.groups))
+    plan = planned_device(org, checked, root_sha256=root_sha256, by=by, now=now)
+    fleet.add_devices(org, [(plan.device, plan.code)], [plan.event])
+    return Provisioned(device=fleet.device(org, plan.device.id), code=plan.text, expires_at=plan.code.expires_at)
+
+
+def planned_device(org: str, wanted: Wanted, *, root_sha256: str, by: Actor, now: datetime) -> Planned:
+    """A pending device as it will be stored; ``groups`` are names of static groups. Raises InvalidFleetInput."""
     device = Device(
         id=new_id("dev"),
         org=org,
@@ -57,12 +75,11 @@ def create_device(fleet: Fleet, org: str, wanted: Wanted, *, root_sha256: str, b
         platform=checked_platform(wanted.platform) if wanted.platform else "",
         created_at=now,
         labels=checked_labels(wanted.labels),
-        groups=static_groups(fleet, org, wanted.groups),
+        groups=tuple(wanted.groups),
     )
     code, text = _new_code(device, root_sha256, by, now)
     told = {"name": device.name, "platform": device.platform, "groups": list(device.groups), **_told(code)}
-    fleet.add_devices(org, [(device, code)], [AuditEvent("device.created", device.id, by, now, told)])
-    return Provisioned(device=fleet.device(org, device.id), code=text, expires_at=code.expires_at)
+    return Planned(device=device, code=code, text=text, event=AuditEvent("device.created", device.id, by, now, told))
 
 
 def renew_code(fleet: Fleet, org: str, device: str, *, root_sha256: str, by: Actor, now: datetime) -> Provisioned:

@@ -131,6 +131,23 @@ class Exclusions:
 
         self.decisions.exclusively(record_then_sign)
 
+    def forget(self, org: str, device: str, *, by: Actor, now: datetime) -> None:
+        """Take every no and pin back that names this device; it is about to be deleted.
+
+        Writes ``exclusion.removed`` for each; nothing is signed when there is none.
+        """
+
+        def record_then_sign() -> None:
+            kept = self.rows.all(org)
+            of_device = [one for one in kept if one.device == device]
+            for one in of_device:
+                self.rows.remove(org, one.id, AuditEvent("exclusion.removed", one.id, by, now, told(one)))
+            rest = [one for one in kept if one.device != device]
+            self._sign(org, rest, self._products(org, of_device), now)
+
+        if any(one.device == device for one in self.rows.all(org)):
+            self.decisions.exclusively(record_then_sign)
+
     def pin_of(self, org: str, device: str, product: str) -> Exclusion | None:
         """The device's pin of a product, None when it has none."""
         return next(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -11,16 +12,19 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from evidence.model import AuditEvent
-from fleet.errors import DeviceExists, EnrolmentRefused
-from fleet.model import Certificate, Device, DeviceCode, DeviceStatus
+from fleet.errors import DeviceExists, EnrolmentRefused, UnknownDevice
+from fleet.model import Certificate, Device, DeviceCode, DeviceEdit, DeviceStatus
+from fleet.selector import Fact
 from store import membership
 from store.audit import append
-from store.columns import AnyRow, upsert
-from store.fleet_rows import certificate_row, device_row, write_labels
+from store.columns import AnyRow, among, upsert
+from store.fleet_rows import add_labels, certificate_row, device_row, to_devices, write_labels_of
 from store.groups import SqlGroups, require_device
 from store.models import device_certificates, device_codes, devices, enroll_tokens, groups
 
 _CODE: Final = device_codes.c
+_BATCH: Final = 500  # names or ids in one statement
+_EDITED: Final = frozenset({Fact.LABEL, Fact.GROUP})
 
 
 class SqlArrivals(SqlGroups):
@@ -37,25 +41,55 @@ class SqlArrivals(SqlGroups):
         """
         with self._database.write() as connection:
             names, labels = _use_token(connection, org, token_sha256, now)
-            _insert_device(connection, device, labels)
+            _insert_devices(connection, org, [replace(device, labels={**device.labels, **labels})])
             connection.execute(insert(device_certificates), certificate_row(org, certificate))
-            _join(connection, org, {device.id: names}, now)
+            _change_groups(connection, org, {device.id: names}, (), now)
+            membership.place(connection, org, [device.id], now=now)
             append(connection, org, [event])
 
-    def add_devices(self, org: str, added: Sequence[tuple[Device, DeviceCode]], events: Sequence[AuditEvent]) -> None:
-        """Add pending devices, each with its code, to the static groups whose names they carry.
+    def add_devices(
+        self,
+        org: str,
+        added: Sequence[tuple[Device, DeviceCode]],
+        events: Sequence[AuditEvent],
+        *,
+        edits: Sequence[DeviceEdit] = (),
+    ) -> None:
+        """Add pending devices, each with its code, to the static groups whose names they carry, and edit others.
 
-        They also join the groups whose selectors they meet. Raises DeviceExists, naming the first whose name is taken;
-        nothing is stored then.
+        They also join the groups whose selectors they meet; those that are edited are held back from waves that are
+        open where they join. Raises DeviceExists, naming one whose name is taken, or UnknownDevice for an edit of one
+        that is gone; nothing is stored then.
         """
-        if not added:
+        if not events:
             return
+        at = events[0].at
         with self._database.write() as connection:
-            for device, code in added:
-                _insert_device(connection, device, {})
-                connection.execute(insert(device_codes), _code_row(code))
-            _join(connection, org, {device.id: device.groups for device, _ in added}, events[0].at)
+            _insert_devices(connection, org, [device for device, _ in added])
+            if added:
+                connection.execute(insert(device_codes), [_code_row(code) for _, code in added])
+            _require_devices(connection, org, [edit.device for edit in edits])
+            write_labels_of(connection, org, {edit.device: edit.labels for edit in edits if edit.labels is not None})
+            _change_groups(connection, org, {device.id: device.groups for device, _ in added}, edits, at)
+            membership.place(connection, org, [device.id for device, _ in added], now=at)
+            membership.place(connection, org, [edit.device for edit in edits], now=at, facts=_EDITED, edited_at=at)
             append(connection, org, events)
+
+    def devices_named(self, org: str, names: Sequence[str]) -> Mapping[str, Device]:
+        """Devices by name; a name that nobody has is absent."""
+        found: dict[str, Device] = {}
+        with self._database.read() as connection:
+            for start in range(0, len(names), _BATCH):
+                some = among(connection, devices.c.name, names[start : start + _BATCH])
+                rows = [*connection.execute(select(devices).where(devices.c.org == org, some))]
+                found |= {one.name: one for one in to_devices(connection, rows)}
+        return found
+
+    def selector_groups(self, org: str) -> frozenset[str]:
+        """Names of the groups that are made by a selector."""
+        query = select(groups.c.name).where(groups.c.org == org, groups.c.selector.is_not(None))
+        with self._database.read() as connection:
+            return frozenset(connection.execute(query).scalars())
 
     def put_code(self, code: DeviceCode, event: AuditEvent) -> None:
         """Store a code in place of the one its device has; raises UnknownDevice."""
@@ -104,18 +138,44 @@ class SqlArrivals(SqlGroups):
             append(connection, org, [event])
 
 
-def _join(connection: Connection, org: str, wanted: Mapping[str, Sequence[str]], now: datetime) -> None:
-    """Put new devices, by id, into the static groups of these names (those that are gone are passed over), and into the
-    groups whose selectors they meet."""
-    of_group: dict[str, list[str]] = defaultdict(list)
-    for device, names in wanted.items():
+def _change_groups(
+    connection: Connection,
+    org: str,
+    arriving: Mapping[str, Sequence[str]],
+    edits: Sequence[DeviceEdit],
+    at: datetime,
+) -> None:
+    """Put new devices, by id, into the static groups of these names, and edited ones into theirs and out of others;
+    groups that are gone are passed over. An edit counts as one of the group's, which has another revision then."""
+    coming, joining, leaving = (defaultdict[str, list[str]](list) for _ in range(3))
+    for device, names in arriving.items():
         for name in names:
-            of_group[name].append(device)
-    static = (groups.c.org == org) & groups.c.name.in_(sorted(of_group)) & groups.c.selector.is_(None)
+            coming[name].append(device)
+    for edit in edits:
+        for name in edit.joins:
+            joining[name].append(edit.device)
+        for name in edit.leaves:
+            leaving[name].append(edit.device)
+    named = among(connection, groups.c.name, sorted({*coming, *joining, *leaving}))
+    static = (groups.c.org == org) & named & groups.c.selector.is_(None)
     found = select(groups.c.id, groups.c.name).where(static).order_by(groups.c.id)
     for group in connection.execute(found).all():
-        membership.put_in(connection, org, group.id, of_group[group.name], None)
-    membership.place(connection, org, [*wanted], now=now)
+        membership.put_in(connection, org, group.id, coming[group.name], None)
+        joined = membership.put_in(connection, org, group.id, joining[group.name], at)
+        left = membership.take_out(connection, group.id, leaving[group.name]) if leaving[group.name] else ()
+        if joined or left:
+            connection.execute(update(groups).where(groups.c.id == group.id).values(revision=groups.c.revision + 1))
+
+
+def _require_devices(connection: Connection, org: str, ids: Sequence[str]) -> None:
+    # In order of id, as check-ins write them, so that no two wait for each other.
+    for start in range(0, len(ids), _BATCH):
+        some = sorted(ids)[start : start + _BATCH]
+        query = select(devices.c.id).where(devices.c.org == org, among(connection, devices.c.id, some))
+        there = {*connection.execute(query.order_by(devices.c.id).with_for_update(key_share=True)).scalars()}
+        for one in some:
+            if one not in there:
+                raise UnknownDevice(f"no device {one}; somebody deleted it just now")
 
 
 def _use_token(connection: Connection, org: str, sha256: str, now: datetime) -> tuple[Sequence[str], Mapping[str, str]]:
@@ -142,19 +202,24 @@ def _use_token(connection: Connection, org: str, sha256: str, now: datetime) -> 
     raise EnrolmentRefused(f"the enrolment token {token.id} has been used {token.uses} of {token.max_uses} times")
 
 
-def _insert_device(connection: Connection, device: Device, labels: Mapping[str, str]) -> None:
-    refusal = DeviceExists(f"a device named {device.name} exists already; choose another name or delete it first")
-    taken = select(devices.c.id).where(devices.c.org == device.org, devices.c.name == device.name)
-    if connection.execute(taken).first() is not None:
-        raise refusal
+def _insert_devices(connection: Connection, org: str, added: Sequence[Device]) -> None:
+    for start in range(0, len(added), _BATCH):
+        names = [device.name for device in added[start : start + _BATCH]]
+        taken = select(devices.c.name).where(devices.c.org == org, among(connection, devices.c.name, names))
+        name = connection.execute(taken.order_by(devices.c.name).limit(1)).scalar()
+        if name is not None:
+            raise DeviceExists(f"a device named {name} exists already; choose another name or delete it first")
+    if not added:
+        return
     try:
-        connection.execute(insert(devices), device_row(device, labels))
-        write_labels(connection, device.org, device.id, {**device.labels, **labels})
+        connection.execute(insert(devices), [device_row(device, {}) for device in added])
     except IntegrityError as error:
         # Only reached on PostgreSQL, when somebody else took the name between the two statements.
         if "name" in str(error.orig):
-            raise refusal from error
+            which = f"named {added[0].name}" if len(added) == 1 else "of one of these names"
+            raise DeviceExists(f"a device {which} exists already; somebody made it just now") from error
         raise
+    add_labels(connection, org, {device.id: device.labels for device in added})
 
 
 def _code_row(code: DeviceCode) -> dict[str, object]:

@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import Select
 
 from evidence.model import Actor, AuditEvent
+from fleet.version_order import order_key
 from repo_signing.model import ArtifactRecord, AttestationRecord, SbomRecord, Withdrawal, Yank
 from repo_signing.records import published
 from rollout.model import ArtifactRef
@@ -313,6 +314,7 @@ def _artifact_row(org: str, record: ArtifactRecord) -> dict[str, object]:
         "security": record.security,
         "yanked": yanked and {"reason": yanked.reason, "by": yanked.by.to_dict(), "at": _time_out(yanked.at)},
         "serial": record.serial,
+        "order_key": order_key(record.version),
         "withdrawn": withdrawn
         and {
             "reason": withdrawn.reason,

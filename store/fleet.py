@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select, update
-from sqlalchemy.sql import Select
+from sqlalchemy import Connection, case, delete, func, insert, or_, select, update
 
 from evidence.model import AuditEvent
 from fleet.errors import (
     EnrolmentRefused,
-    InvalidFleetInput,
     UnknownDevice,
     UnknownToken,
 )
@@ -25,6 +22,7 @@ from store.arrivals import SqlArrivals
 from store.audit import append
 from store.callers import holder_of
 from store.database import Database
+from store.device_filters import filtered
 from store.fleet_rows import (
     certificate_row,
     to_devices,
@@ -38,17 +36,14 @@ from store.groups import require_device
 from store.models import (
     device_certificates,
     device_codes,
-    device_labels,
     devices,
     enroll_tokens,
-    group_devices,
-    groups,
+    rollout_devices,
     rollout_groups,
     rollouts,
 )
 from store.order import Order
-
-DEVICE_FILTERS: Final = ("status", "platform", "group", "name", "label")
+from store.outdated import outdated
 
 
 class SqlFleet(SqlArrivals):
@@ -150,28 +145,47 @@ class SqlFleet(SqlArrivals):
     def delete(self, org: str, device: str, event: AuditEvent) -> None:
         """Remove the device with certificates, groups and what it runs; raises UnknownDevice.
 
-        Its audit trail stays, and so does what it did in rollouts: their counters count it.
+        Its audit trail stays, and under its id which step of which rollout it came to, without what it said of it:
+        docs/adr/0152-what-stays-of-a-deleted-device.md
         """
+        silent = update(rollout_devices).values(detail="")
+        # By the primary key, rollout by rollout: there is no index by device, which only this would use.
+        of_org = rollout_devices.c.rollout.in_(select(rollouts.c.id).where(rollouts.c.org == org))
         with self._database.write() as connection:
             require_device(connection, org, device)
             membership.step_down(connection, device, gone=True)
             connection.execute(delete(devices).where(devices.c.id == device))
+            connection.execute(silent.where(of_org, rollout_devices.c.device == device))
             append(connection, org, [event])
 
     def devices(
         self, org: str, *, after: str | None, limit: int, filters: Mapping[str, str], sort: str = "created_at"
     ) -> Sequence[Device]:
         """Devices, beginning behind ``after``, a place in the order ``sort``; see ``fleet.ports.Fleet``."""
-        query = _filtered(select(devices), org, filters)
+        query = filtered(select(devices), org, filters)
         query = Order.of(sort).page(query, devices, after=after, limit=limit)
         with self._database.read() as connection:
             return to_devices(connection, [*connection.execute(query)])
 
     def count_devices(self, org: str, *, filters: Mapping[str, str]) -> int:
         """How many devices the filters leave."""
-        query = _filtered(select(func.count()).select_from(devices), org, filters)
+        query = filtered(select(func.count()).select_from(devices), org, filters)
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def count_online(self, org: str, *, filters: Mapping[str, str], since: datetime) -> tuple[int, int]:
+        """How many devices the filters leave, and how many of them have called since then."""
+        up = func.coalesce(func.sum(case((devices.c.last_seen_at >= since, 1), else_=0)), 0)
+        query = filtered(select(func.count(), up).select_from(devices), org, filters)
+        with self._database.read() as connection:
+            total, online = connection.execute(query).one()
+            return int(total), int(online)
+
+    def updates_available(self, org: str, ids: Sequence[str]) -> Mapping[str, int]:
+        """Of how many products each of these devices runs an older artifact than there is for it; see
+        :mod:`store.outdated`. A device without any is absent."""
+        with self._database.read() as connection:
+            return outdated(connection, org, ids)
 
     def count_by_status(self, org: str) -> Mapping[DeviceStatus, int]:
         """How many devices of each status; a status without devices is absent."""
@@ -244,31 +258,3 @@ class SqlFleet(SqlArrivals):
         now = max(what.at for what in said.values())
         membership.place_after_calls(connection, org, sorted(said), moved, now=now)
         return stored
-
-
-def _filtered(query: Select[Any], org: str, filters: Mapping[str, str]) -> Select[Any]:
-    unknown = sorted(set(filters) - set(DEVICE_FILTERS))
-    if unknown:
-        raise InvalidFleetInput(f"no filter {unknown[0]!r} for devices; there are {', '.join(DEVICE_FILTERS)}")
-    conditions: Iterable[ColumnElement[bool]] = (_condition(org, name, wanted) for name, wanted in filters.items())
-    return query.where(devices.c.org == org, *conditions)
-
-
-def _condition(org: str, name: str, wanted: str) -> ColumnElement[bool]:
-    if name == "status":
-        return devices.c.status == wanted
-    if name == "platform":
-        return devices.c.platform == wanted
-    if name == "name":
-        return devices.c.name.icontains(wanted, autoescape=True)
-    if name == "label":
-        label, _, value = wanted.partition("=")
-        told = device_labels.c
-        return exists().where(told.device == devices.c.id, told.name == label, told.value == value)
-    # Asked device by device: a page then ends at its last one, where IN would first read all members.
-    return exists().where(
-        group_devices.c.device == devices.c.id,
-        group_devices.c.group_id == groups.c.id,
-        groups.c.org == org,
-        or_(groups.c.name == wanted, groups.c.id == wanted),
-    )

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, Update, bindparam, delete, insert, se
 from fleet.model import Certificate, CheckIn, Device, DeviceStatus, EnrolToken, Group, Running
 from fleet.rules import is_back
 from fleet.version_order import order_key
-from store.columns import AnyRow, among_given, given, is_sqlite, upsert
+from store.columns import AnyRow, among, among_given, given, is_sqlite, upsert
 from store.held import HELD
 from store.models import device_labels, device_running, devices, group_devices, groups
 from store.returns import write_returns
@@ -46,10 +46,27 @@ def to_devices(connection: Connection, rows: Sequence[AnyRow]) -> list[Device]:
 
 def write_labels(connection: Connection, org: str, device: str, labels: Mapping[str, str]) -> None:
     """Put these labels in place of the device's, in its row and one a row."""
-    connection.execute(update(devices).where(devices.c.id == device).values(labels=dict(labels)))
-    connection.execute(delete(device_labels).where(device_labels.c.device == device))
-    if labels:
-        rows = [{"device": device, "name": name, "org": org, "value": value} for name, value in labels.items()]
+    write_labels_of(connection, org, {device: labels})
+
+
+def write_labels_of(connection: Connection, org: str, labels: Mapping[str, Mapping[str, str]]) -> None:
+    """As :func:`write_labels`, of many devices by id."""
+    if not labels:
+        return
+    own = update(devices).where(devices.c.id == bindparam("of")).values(labels=bindparam("told"))
+    connection.execute(own, [{"of": device, "told": dict(told)} for device, told in labels.items()])
+    connection.execute(delete(device_labels).where(among(connection, device_labels.c.device, [*labels])))
+    add_labels(connection, org, labels)
+
+
+def add_labels(connection: Connection, org: str, labels: Mapping[str, Mapping[str, str]]) -> None:
+    """One row for each label of new devices, by id, whose own rows have them already."""
+    rows = [
+        {"device": device, "name": name, "org": org, "value": value}
+        for device, told in labels.items()
+        for name, value in told.items()
+    ]
+    if rows:
         connection.execute(insert(device_labels), rows)
 
 

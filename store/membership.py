@@ -64,7 +64,8 @@ def put_in(
 
 def take_out(connection: Connection, group_id: str, ids: Iterable[str]) -> Sequence[str]:
     """Remove members and count them; answers those that were in."""
-    gone = delete(group_devices).where(_MEMBER.group_id == group_id, _MEMBER.device.in_(sorted(ids)))
+    named = among(connection, _MEMBER.device, sorted(ids))
+    gone = delete(group_devices).where(_MEMBER.group_id == group_id, named)
     left = [*connection.execute(gone.returning(_MEMBER.device)).scalars()]
     _count(connection, group_id, left, -1)
     return left

@@ -58,9 +58,19 @@ artifacts = Table(
     Column("yanked", JsonText),
     Column("serial", BigInteger, nullable=False),
     Column("withdrawn", JsonText),
+    # fleet.version_order.order_key(version), as of ``device_running``; the default, of no version, is below all others.
+    Column("order_key", Key, nullable=False, server_default="0"),
     UniqueConstraint("org", "path"),
     Index("ix_artifacts_org_product_version", "org", "product", "version"),
     Index("ix_artifacts_org_sha256", "org", "sha256"),
+)
+
+# Those that may be newly installed: the newest for a device is one look-up.
+Index(
+    "ix_artifacts_newest",
+    *(artifacts.c[name] for name in ("org", "product", "channel", "platform", "order_key")),
+    sqlite_where=artifacts.c.yanked.is_(None) & artifacts.c.withdrawn.is_(None),
+    postgresql_where=artifacts.c.yanked.is_(None) & artifacts.c.withdrawn.is_(None),
 )
 
 sboms = Table(

@@ -64,6 +64,7 @@ STATUS: Final[dict[type[Exception], grpc.StatusCode]] = {
     fleet.UnknownToken: Status.NOT_FOUND,
     fleet.EnrolmentRefused: Status.PERMISSION_DENIED,
     fleet.InvalidFleetInput: Status.INVALID_ARGUMENT,
+    fleet.InvalidDeviceList: Status.INVALID_ARGUMENT,
     rollout.UnknownRollout: Status.NOT_FOUND,
     rollout.InvalidPlan: Status.INVALID_ARGUMENT,
     rollout.UnknownRelease: Status.NOT_FOUND,

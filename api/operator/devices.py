@@ -11,9 +11,11 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from api.auth.permissions import Permission
 from api.auth.rates import Policy
-from api.codes import READS
+from api.codes import EXCLUDES, READS
 from api.errors import ApiError
 from api.operator.artifacts import Labels, Reason
+from api.operator.device_views import Device, device, devices, online_within
+from api.operator.roster import exported
 from api.operator.routes import (
     Body,
     IdPath,
@@ -31,48 +33,14 @@ from api.operator.routes import (
     services,
     shared,
 )
+from api.operator.sheets import CSV, sheet, wants_csv
 from fleet import model, provision, service
 from fleet.enrol import EnrolRequest, enrol, organisation_of
-from fleet.rules import online, online_within
 from store.order import Order
 
 api = Routes("devices", "Devices")
 
 GroupName = Annotated[str, StringConstraints(max_length=100)]
-
-
-class RunningNow(BaseModel):
-    """What a device says it runs of one product."""
-
-    product: str
-    version: str
-    path: str
-    sha256: str
-    rollout_id: str
-
-
-class Device(BaseModel):
-    """One device. `state` is what its agent says of itself, in plain words; while pending it may have no `platform`.
-
-    `held_back` are those of its groups that it is not told yet: somebody's edit put it there while a wave was open.
-    """
-
-    id: str
-    name: str
-    status: str
-    platform: str
-    hostname: str
-    os_family: str
-    os_name: str
-    agent_version: str
-    labels: dict[str, str]
-    groups: list[str]
-    held_back: list[str]
-    online: bool
-    last_seen_at: datetime | None
-    created_at: datetime
-    running: list[RunningNow]
-    state: str
 
 
 class DeviceWithCode(Device):
@@ -103,20 +71,41 @@ class DeviceQuery(PageQuery):
     group: str | None = Field(None, max_length=100, description="in the group of this name")
     name: str | None = Field(None, max_length=100, description="part of the name")
     label: str | None = Field(None, max_length=500, pattern="^[^=]+=", description="a label it has: `name=value`")
+    q: str | None = Field(
+        None,
+        max_length=100,
+        pattern=r"^\s*(\S+\s+){0,7}\S*\s*$",
+        description="up to 8 words, each of them part of the name, the host name or a label (`name=value`)",
+    )
+    online: bool | None = Field(None, description="called within three of its intervals, or did not")
+    os_family: str | None = Field(None, max_length=100, description="of this family, for example `linux`")
+    os_name: str | None = Field(None, max_length=200, description="part of the system's name")
     sort: Literal["created_at", "-created_at", "name", "-name"] = Field(
         "created_at", description="order; `-` for falling"
     )
+    format: Literal["json", "csv"] | None = Field(None, description="`csv`: all that the filters leave, as `text/csv`")
 
-    def filters(self) -> dict[str, str]:
-        """The filters that were given."""
+    def filters(self, edge: datetime) -> dict[str, str]:
+        """The filters that were given; ``edge`` is when a device must have called to be online."""
         named = {
             "status": self.status,
             "platform": self.platform,
             "group": self.group,
             "name": self.name,
             "label": self.label,
+            "q": self.q,
+            "seen_since": edge.isoformat() if self.online is True else None,
+            "unseen_since": edge.isoformat() if self.online is False else None,
+            "os_family": self.os_family,
+            "os_name": self.os_name,
         }
         return {name: str(value) for name, value in named.items() if value is not None}
+
+
+class DevicePage(Page[Device]):
+    """Devices; with `total`, how many of them are `online` as well."""
+
+    online: int | None = None
 
 
 class Token(BaseModel):
@@ -174,15 +163,17 @@ class Enrolled(BaseModel):
     targets_url: str
 
 
-@api.on("GET", "/devices", Page[Device], permission=Permission.DEVICES_READ)
+@api.on("GET", "/devices", DevicePage, media_types=(CSV,), permission=Permission.DEVICES_READ)
 def list_devices(query: DeviceQuery) -> Response:
     """List devices"""
-    fleet, org, filters = services().fleet, services().org, query.filters()
-    after, order = decode_cursor(query.cursor), Order.of(query.sort)
+    wiring, order, edge = services(), Order.of(query.sort), now() - online_within(services())
+    fleet, org, filters, after = wiring.fleet, wiring.org, query.filters(edge), decode_cursor(query.cursor)
+    if wants_csv(query.format):
+        return sheet(exported(wiring, filters, query.sort, after, now()), "devices.csv")
     found = fleet.devices(org, after=after, limit=query.limit + 1, filters=filters, sort=query.sort)
-    total = fleet.count_devices(org, filters=filters) if query.total else None
-    shown = [device(one) for one in found]
-    return reply_page(page(shown, query.limit, lambda item: order.place(item.id, item.name), total))
+    total, up = fleet.count_online(org, filters=filters, since=edge) if query.total else (None, None)
+    listed = page(devices(wiring, found, now()), query.limit, lambda item: order.place(item.id, item.name), total)
+    return reply_page(DevicePage(**dict(listed), online=up))
 
 
 @api.on(
@@ -243,12 +234,16 @@ def revoke_device(path: IdPath, body: Reason) -> Response:
     permission=Permission.DEVICES_DELETE,
     status=204,
     tagged=True,
-    errors=("device_not_found",),
+    errors=EXCLUDES,
 )
 def delete_device(path: IdPath) -> Response:
     """Delete a device; only its audit trail stays"""
-    check_match(device(services().fleet.device(services().org, path.id)))
-    service.delete_device(services().fleet, services().org, path.id, by=caller().actor, now=now())
+    fleet, org, by = services().fleet, services().org, caller().actor
+    found = fleet.device(org, path.id)
+    check_match(device(found))
+    # First, for it can fail: what is left of a deletion that was stopped in between is a device to be deleted again.
+    services().exclusions.forget(org, found.id, by=by, now=now())
+    service.delete_device(fleet, org, found.id, by=by, now=now())
     return reply(None)
 
 
@@ -356,33 +351,6 @@ def enroll_device(body: Enrolment) -> Response:
         targets_url=f"{base}/targets",
     )
     return reply(answer, 201)
-
-
-def device(found: model.Device) -> Device:
-    """A device as the API shows it."""
-    return Device(
-        id=found.id,
-        name=found.name,
-        status=found.status.value,
-        platform=found.platform,
-        hostname=found.hostname,
-        os_family=found.os_family,
-        os_name=found.os_name,
-        agent_version=found.agent_version,
-        labels=dict(found.labels),
-        groups=list(found.groups),
-        held_back=list(found.held_back),
-        online=online(found, now(), within=online_within(timedelta(seconds=services().settings.check_in_seconds))),
-        last_seen_at=found.last_seen_at,
-        created_at=found.created_at,
-        running=[
-            RunningNow(
-                product=one.product, version=one.version, path=one.path, sha256=one.sha256, rollout_id=one.rollout
-            )
-            for one in found.running.values()
-        ],
-        state=found.state,
-    )
 
 
 def _with_code(made: provision.Provisioned) -> DeviceWithCode:

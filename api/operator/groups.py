@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
 from api.errors import ApiError
-from api.operator.devices import Device, device
+from api.operator.device_views import Device, devices
 from api.operator.routes import (
     Body,
     IdPath,
@@ -171,7 +171,7 @@ def list_members(path: IdPath, query: PageQuery) -> Response:
     filters = {"group": fleet.group(org, path.id).name}
     found = fleet.devices(org, after=decode_cursor(query.cursor), limit=query.limit + 1, filters=filters)
     total = fleet.count_devices(org, filters=filters) if query.total else None
-    return reply_page(page([device(one) for one in found], query.limit, lambda item: item.id, total))
+    return reply_page(page(devices(services(), found, now()), query.limit, lambda item: item.id, total))
 
 
 @api.on(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
-from flask import Response, request
+from flask import Response
 from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
@@ -24,6 +22,7 @@ from api.operator.routes import (
     reply_page,
     services,
 )
+from api.operator.sheets import CHUNK, CSV, cell, lines, sheet, wants_csv
 from api.wiring import Wavegate
 from rollout import model
 from rollout.aftermath import Aftermath
@@ -31,11 +30,7 @@ from store.progress import DeviceFilter
 
 api = Routes("rollout_devices", "Rollouts")
 
-CSV: Final = "text/csv"
-_CHUNK: Final = 1_000  # rows read at once for a CSV: about 0.5 MB, however many devices there are
 _REASONS: Final = 50  # groups of failures that are told; the rest is a number
-# What a spreadsheet would take for a formula at the beginning of a cell. Source: OWASP, "CSV Injection".
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class DeviceStep(BaseModel):
@@ -99,11 +94,9 @@ def list_rollout_devices(path: IdPath, query: StepQuery) -> Response:
     org, stored = services().org, services().rollout_store
     wanted = DeviceFilter(wave=query.wave, progress=query.progress, code=query.code)
     after = decode_cursor(query.cursor)
-    if _wants_csv(query):
+    if wants_csv(query.format):
         stored.get(org, path.id)  # a rollout that is not there is refused before the first byte
-        lines = _csv(services(), path.id, wanted, after)
-        disposition = f'attachment; filename="{path.id}-devices.csv"'
-        return Response(lines, mimetype=CSV, headers={"Content-Disposition": disposition})
+        return sheet(_csv(services(), path.id, wanted, after), f"{path.id}-devices.csv")
     found = stored.devices(org, path.id, wanted, after=after, limit=query.limit + 1)
     total = stored.count_devices(org, path.id, wanted) if query.total else None
     return reply_page(page(_steps(services(), path.id, found), query.limit, lambda item: item.device_id, total))
@@ -132,17 +125,6 @@ def list_rollout_failures(path: IdPath, query: FailureQuery) -> Response:
     return reply(Failures(devices=devices, reasons=reasons, more=max(0, devices - told)))
 
 
-def plain_cell(text: str) -> str:
-    """The text as a cell that no spreadsheet calculates: with an apostrophe before what would begin a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _wants_csv(query: StepQuery) -> bool:
-    if query.format is not None:
-        return query.format == "csv"
-    return request.accept_mimetypes.best_match(["application/json", CSV], default="application/json") == CSV
-
-
 def _steps(wiring: Wavegate, rollout_id: str, found: Sequence[model.DeviceProgress]) -> list[DeviceStep]:
     named = [one.device for one in found]
     names = wiring.fleet.names(wiring.org, named)
@@ -166,22 +148,10 @@ def _steps(wiring: Wavegate, rollout_id: str, found: Sequence[model.DeviceProgre
 
 def _csv(wiring: Wavegate, rollout_id: str, wanted: DeviceFilter, after: str | None) -> Iterator[bytes]:
     """The lines in order of device id; each chunk is read when the one before has been sent."""
-    yield _lines([list(DeviceStep.model_fields)])
+    yield lines([list(DeviceStep.model_fields)])
     while True:
-        found = wiring.rollout_store.devices(wiring.org, rollout_id, wanted, after=after, limit=_CHUNK)
+        found = wiring.rollout_store.devices(wiring.org, rollout_id, wanted, after=after, limit=CHUNK)
         if not found:
             return
-        yield _lines([[plain_cell(_cell(value)) for _, value in step] for step in _steps(wiring, rollout_id, found)])
+        yield lines([[cell(value) for _, value in step] for step in _steps(wiring, rollout_id, found)])
         after = found[-1].device
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
-
-
-def _lines(rows: list[list[str]]) -> bytes:
-    written = io.StringIO()
-    csv.writer(written).writerows(rows)
-    return written.getvalue().encode()

@@ -178,7 +178,8 @@ class Routes(APIBlueprint):
             takes: Media types of a raw body; the bytes are looked at, and not the header.
             media_types: What is answered instead of JSON, or besides it where the caller asks for it.
             shown_once: Field of the answer that holds a secret, kept nowhere.
-            body_limit: Bytes of the largest JSON body, where the setting is too small by its nature.
+            body_limit: Bytes of the largest body, where the setting is too small by its nature; of a raw one, where
+                it is no artifact.
             policy: What requests are counted as, where method and body do not tell.
             person: An API key is refused: the route is about whoever calls, by their own login.
             once: Whether an ``Idempotency-Key`` counts, whose answer is then kept for a day. By default it does for
@@ -363,7 +364,8 @@ def page(items: Sequence[Item], limit: int, key: Callable[[Item], str], total: i
 
 def reply_page(answer: Page[Any]) -> Response:
     """A page, with ``Link: rel="next"``."""
-    body = answer.model_dump(mode="json", exclude={"total"} if answer.total is None else None)
+    counts = type(answer).model_fields.keys() - {"items", "next_cursor"}
+    body = answer.model_dump(mode="json", exclude={name for name in counts if getattr(answer, name) is None})
     response = Response(orjson.dumps(body), mimetype="application/json")
     if answer.next_cursor is not None:
         query = {**request.args.to_dict(), "cursor": answer.next_cursor}

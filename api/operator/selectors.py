@@ -8,7 +8,7 @@ from flask import Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.auth.permissions import Permission
-from api.operator.devices import Device, device
+from api.operator.device_views import Device, device, devices
 from api.operator.routes import Body, IdPath, Routes, caller, check_match, now, reply, services
 from fleet import service
 from fleet.rules import MAX_FACT, MAX_LABELS
@@ -83,7 +83,8 @@ def preview_selector(body: SelectorPreview) -> Response:
     salt = None if body.rollout_id is None else services().rollout_store.get(org, body.rollout_id).salt
     found = service.preview(fleet, org, body.selector, now=now(), limit=body.sample)
     percents = sorted(set(body.percents))
-    placed = [(one, None if salt is None else bucket(salt, one.id)) for one in found.sample]
+    shown = devices(services(), found.sample, now())
+    placed = [(one, None if salt is None else bucket(salt, one.id)) for one in shown]
     answer = Found(
         selector=str(parse(body.selector)),
         devices=found.devices,
@@ -91,7 +92,7 @@ def preview_selector(body: SelectorPreview) -> Response:
         shares=[Share(percent=percent, devices=found.active * percent // 100) for percent in percents],
         sample=[
             Placed(
-                device=device(one),
+                device=one,
                 bucket=place,
                 percent=None if place is None else next((p for p in percents if place < reach(p)), None),
             )

@@ -10,13 +10,11 @@ from cli.client import segment
 from cli.commands.device_codes import code, create
 from cli.commands.device_exclusions import exclude, exclusions, include, pin, unpin
 from cli.commands.device_history import history
+from cli.commands.device_roster import export, filter_options, import_
 from cli.errors import UsageFault
 from cli.invocation import Invocation
 from cli.options import list_options, pairs, server_options
 from cli.text import fields, moment, table
-
-_STATUSES = ("pending", "active", "revoked")
-_SORTS = ("created_at", "-created_at", "name", "-name")
 
 
 @click.group()
@@ -25,21 +23,16 @@ def device() -> None:
 
 
 @device.command("list")
-@click.option("--status", type=click.Choice(_STATUSES), help="Only devices with this status.")
-@click.option("--platform", metavar="NAME", help="Only this platform's.")
-@click.option("--group", metavar="NAME", help="Only this group's.")
-@click.option("--name", metavar="TEXT", help="Only devices with this in their name.")
-@click.option("--label", metavar="NAME=VALUE", help="Only devices with this label.")
-@click.option("--sort", type=click.Choice(_SORTS), help="Order. [default: created_at]")
+@filter_options
 @list_options
 @server_options
-def list_(invocation: Invocation, limit: int | None, **wanted: str | None) -> None:
+def list_(invocation: Invocation, limit: int | None, **wanted: str | bool | None) -> None:
     """List the devices and what they run."""
     items = list(invocation.client().items("/devices", limit=limit, **wanted))
     invocation.emit(
         {"items": items},
         lambda: table(
-            ("name", "status", "online", "platform", "groups", "runs", "last seen", "id"),
+            ("name", "status", "online", "platform", "groups", "runs", "updates", "last seen", "id"),
             [
                 (
                     item["name"],
@@ -48,6 +41,7 @@ def list_(invocation: Invocation, limit: int | None, **wanted: str | None) -> No
                     item["platform"],
                     item["groups"],
                     _running(item),
+                    item["updates_available"],
                     moment(item["last_seen_at"]),
                     item["id"],
                 )
@@ -108,7 +102,7 @@ def label(invocation: Invocation, device_: str, labels: dict[str, str], remove: 
     invocation.emit(changed, lambda: _describe(changed))
 
 
-for _command in (code, create, exclude, exclusions, history, include, pin, unpin):
+for _command in (code, create, exclude, exclusions, export, history, import_, include, pin, unpin):
     device.add_command(_command)
 
 
@@ -133,6 +127,8 @@ def _describe(item: dict[str, Any]) -> str:
             ("held back", item["held_back"]),
             ("labels", item["labels"]),
             ("enrolled", moment(item["created_at"])),
+            ("updates", item["updates_available"]),
+            ("critical", "" if item["critical_count"] is None else item["critical_count"]),
             *(("runs", f"{run['product']} {run['version']}  sha256 {run['sha256']}") for run in item["running"]),
         ]
     )

@@ -53,27 +53,43 @@ def code(invocation: Invocation, device_: str, code_file: str | None) -> None:
     _emit(invocation, _kept(code_file, lambda: invocation.client().post(path, {})), code_file)
 
 
-def _kept(code_file: str | None, ask: Callable[[], Any]) -> dict[str, Any]:
-    """What the server answers, with the code in the file instead where one is named.
+class KeptFile:
+    """A new file of its owner's for secrets that are shown once, made before they are asked for: codes that nobody can
+    keep are not asked for. It goes again when what stands inside the ``with`` fails."""
 
-    The file is made first: a code that nobody can keep is not asked for.
-    """
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> KeptFile:
+        try:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError as error:
+            raise UsageFault(f"{self._path} is there already; it may hold another device's code") from error
+        except OSError as error:
+            raise UsageFault(f"{self._path} cannot be written: {error.strerror}") from error
+        self._file = os.fdopen(descriptor, "w", encoding="utf-8", newline="")
+        return self
+
+    def write(self, text: str) -> None:
+        """Write it, durably."""
+        self._file.write(text)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._file.close()
+        if kind is not None:
+            Path(self._path).unlink()
+
+
+def _kept(code_file: str | None, ask: Callable[[], Any]) -> dict[str, Any]:
+    """What the server answers, with the code in the file instead where one is named."""
     if code_file is None:
         made: dict[str, Any] = ask()
         return made
-    try:
-        descriptor = os.open(code_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError as error:
-        raise UsageFault(f"{code_file} is there already; it may hold another device's code") from error
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        try:
-            made = ask()
-        except BaseException:
-            Path(code_file).unlink()
-            raise
-        file.write(f"{made['code']}\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with KeptFile(code_file) as kept:
+        made = ask()
+        kept.write(f"{made['code']}\n")
     return {**made, "code": None}
 
 

@@ -45,3 +45,33 @@ def test_the_loop_makes_a_device_and_a_code_for_each(
     listed = home.publish("device", "list", "--status", "pending", "--group", "canary")
     assert {one["name"] for one in listed["items"]} == set(codes)
     assert json.dumps(listed).find("wge_") == -1
+
+
+@pytest.mark.nightly
+def test_a_spreadsheet_comes_in_goes_out_and_comes_in_again_without_a_change(
+    make_home: Callable[..., Home], tmp_path: Path
+) -> None:
+    home = make_home()
+    home.serve()
+    home.publish("group", "create", "canary")
+    (tmp_path / "presses.csv").write_text("name,groups,labels\npress-1,canary,site=berlin;rack=7\npress-2,,\n")
+    environ = {**home.environ, "WAVEGATE_URL": home.url, "WAVEGATE_API_KEY": home.made["api_key"]}
+
+    made = home.publish("device", "import", str(tmp_path / "presses.csv"), "--codes-file", str(tmp_path / "codes.csv"))
+    assert (made["created"], made["codes"]) == (2, None)
+    assert [line.split(",")[0] for line in (tmp_path / "codes.csv").read_text().splitlines()] == [
+        "name",
+        "press-1",
+        "press-2",
+    ]
+    exported = subprocess.run([BIN / "publish", "device", "export"], env=environ, capture_output=True, timeout=60)
+    assert exported.returncode == 0, exported.stderr
+    again = subprocess.run(
+        [BIN / "publish", "device", "import", "-", "--update", "-o", "json"],
+        env=environ,
+        input=exported.stdout,
+        capture_output=True,
+        timeout=60,
+    )
+    told = json.loads(again.stdout)
+    assert (told["created"], told["updated"], told["unchanged"]) == (0, 0, 2)

@@ -125,7 +125,7 @@ def test_away_for_weeks_and_back_it_takes_what_is_new_although_its_certificate_i
     assert state.server_trouble == (
         "server_away: no answer from the device port; by this device's clock its certificate expired at "
         "2026-12-21 13:00 UTC: signed releases are followed all the same, and reports wait; set the clock if it is "
-        "wrong, else ask for a code and give it to wavegate-agent enroll --again"
+        "wrong, else enrol it anew (--again)"
     )
 
     bench.mirror.files, bench.server.away, bench.server.unknown = files, False, True
@@ -138,9 +138,8 @@ def test_away_for_weeks_and_back_it_takes_what_is_new_although_its_certificate_i
     config = AgentConfig(platform="linux-x86_64", products=("app",))
     said = status_in_words(bench.identity, load_credentials(bench.home), config, state, now=bench.clock.now)
     assert (
-        "Its certificate expired at 2026-12-21 13:00 UTC: unless the clock is wrong it must be enrolled again, "
-        "with a new code: wavegate-agent enroll --again. "
-        "It goes on following signed releases for the groups that it knows."
+        "Its certificate expired at 2026-12-21 13:00 UTC: unless the clock is wrong it must be enrolled again "
+        "(wavegate-agent enroll --again). It goes on following signed releases for the groups that it knows."
     ) in said
 
 

@@ -76,11 +76,14 @@ def test_a_genuine_certificate_that_was_never_recorded_is_refused(port: Port) ->
     assert why.startswith("device_not_authenticated: ")
 
 
-def test_a_device_revoked_on_an_open_connection_is_refused_on_its_next_call(port: Port) -> None:
+@pytest.mark.parametrize("end", [Port.revoke, Port.delete])
+def test_a_device_revoked_or_deleted_on_an_open_connection_is_refused_on_its_next_call(
+    port: Port, end: Callable[[Port, str], None]
+) -> None:
     device = port.enrol("press-1")
     with stub(port.port, port.trusted, private_pem(device.key), device.chain) as caller:
         caller.CheckIn(device_pb2.CheckInRequest(), timeout=DEADLINE)
-        port.revoke("press-1")
+        end(port, "press-1")
 
         for call in (
             lambda: caller.CheckIn(device_pb2.CheckInRequest(), timeout=DEADLINE),

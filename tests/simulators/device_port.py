@@ -63,6 +63,9 @@ class Port:
     def revoke(self, device: str) -> None:
         service.revoke_device(self.fleet, "acme", device, "stolen", by=ADMIN, now=self.now())
 
+    def delete(self, device: str) -> None:
+        service.delete_device(self.fleet, "acme", device, by=ADMIN, now=self.now())
+
 
 @contextmanager
 def open_port(folder: Path) -> Iterator[Port]:

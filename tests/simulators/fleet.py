@@ -20,7 +20,7 @@ from fleet.errors import (
     WrongGroupKind,
 )
 from fleet.errors import UnknownToken as UnknownTokenError
-from fleet.model import Certificate, CheckIn, Device, DeviceCode, DeviceStatus, EnrolToken, Group, Preview
+from fleet.model import Certificate, CheckIn, Device, DeviceCode, DeviceEdit, DeviceStatus, EnrolToken, Group, Preview
 from fleet.selector import Selector, parse
 
 T = TypeVar("T", Device, EnrolToken, Group)
@@ -79,20 +79,40 @@ class FleetSimulator:
             self._now = max(self._now, now)
             self.events.append(event)
 
-    def add_devices(self, org: str, added: Sequence[tuple[Device, DeviceCode]], events: Sequence[AuditEvent]) -> None:
+    def add_devices(
+        self,
+        org: str,
+        added: Sequence[tuple[Device, DeviceCode]],
+        events: Sequence[AuditEvent],
+        *,
+        edits: Sequence[DeviceEdit] = (),
+    ) -> None:
         with self._lock:
             names = [device.name for device in self._devices.values() if device.org == org]
             for device, _ in added:
                 if device.name in names:
                     raise DeviceExists(f"a device named {device.name!r} exists")
                 names.append(device.name)
+            edited = [(self._owned(org, edit.device), edit) for edit in edits]
             for device, code in added:
                 self._devices[device.id] = replace(device, groups=())
                 self._codes[device.id] = code
-                for group in self._groups.values():
-                    if group.org == org and group.name in device.groups and not group.selector:
-                        self._members[group.id].add(device.id)
+                self._put(org, device.id, joins=device.groups)
+            for device, edit in edited:
+                if edit.labels is not None:
+                    self._devices[device.id] = replace(device, labels=edit.labels)
+                self._put(org, device.id, joins=edit.joins, leaves=edit.leaves)
             self.events.extend(events)
+
+    def devices_named(self, org: str, names: Sequence[str]) -> Mapping[str, Device]:
+        with self._lock:
+            return {
+                one.name: self._shown(one) for one in self._devices.values() if one.org == org and one.name in names
+            }
+
+    def selector_groups(self, org: str) -> frozenset[str]:
+        with self._lock:
+            return frozenset(group.name for group in self._groups.values() if group.org == org and group.selector)
 
     def put_code(self, code: DeviceCode, event: AuditEvent) -> None:
         with self._lock:
@@ -338,6 +358,14 @@ class FleetSimulator:
         shown = (self._shown(device) for device in self._devices.values() if device.org == group.org)
         return replace(group, devices=sum(group.name in device.groups for device in shown))
 
+    def _put(self, org: str, device: str, *, joins: Sequence[str], leaves: Sequence[str] = ()) -> None:
+        for group in self._groups.values():
+            if group.org == org and not group.selector:
+                if group.name in joins:
+                    self._members[group.id].add(device)
+                if group.name in leaves:
+                    self._members[group.id].discard(device)
+
     def _owned(self, org: str, device_id: str) -> Device:
         device = self._devices.get(device_id)
         if device is None or device.org != org:
@@ -361,6 +389,11 @@ class FleetSimulator:
                 and ("group" not in filters or filters["group"] in device.groups)
                 and filters.get("name", "") in device.name
                 and ("label" not in filters or filters["label"] in map("=".join, device.labels.items()))
+                and filters.get("os_family", device.os_family) == device.os_family
+                and filters.get("os_name", "").lower() in device.os_name.lower()
+                and all(_has_word(device, word) for word in filters.get("q", "").split())
+                and ("seen_since" not in filters or _seen(device, filters["seen_since"]))
+                and ("unseen_since" not in filters or not _seen(device, filters["unseen_since"]))
             )
 
         return [shown for shown in map(self._shown, self._devices.values()) if fits(shown)]
@@ -368,3 +401,12 @@ class FleetSimulator:
     @staticmethod
     def _page(items: Iterable[T], after: str | None, limit: int) -> list[T]:
         return sorted((item for item in items if after is None or item.id > after), key=lambda item: item.id)[:limit]
+
+
+def _has_word(device: Device, word: str) -> bool:
+    told = [device.name, device.hostname, *map("=".join, device.labels.items())]
+    return any(word.lower() in one.lower() for one in told)
+
+
+def _seen(device: Device, since: str) -> bool:
+    return device.last_seen_at is not None and device.last_seen_at >= datetime.fromisoformat(since)

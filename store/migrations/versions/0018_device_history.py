@@ -10,7 +10,7 @@ from alembic import op
 from evidence.ids import is_id
 
 revision = "0018"
-down_revision = "0016"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 

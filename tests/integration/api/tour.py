@@ -173,6 +173,9 @@ class Tour:
         expected = to.post("/devices", known)
         to.post(f"/devices/{expected['id']}/enroll-code")
         to.delete(f"/enroll-tokens/{token['id']}", token=self.admin)
+        line = b"name,platform,groups,labels\r\nlamp-5,linux-arm64,berlin,site=berlin;floor=1\r\n"
+        path = "/devices/import?existing=update&dry_run=false"
+        to.post(path, data=line, headers={"Content-Type": "text/csv"})
         to.get("/devices?status=active&limit=50")
         to.get(f"/devices/{first}")
         to.put(f"/devices/{first}/labels", body={"labels": {"site": "berlin", "floor": "2"}})

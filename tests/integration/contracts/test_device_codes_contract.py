@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from fleet.errors import DeviceExists, EnrolmentRefused, UnknownDevice
-from fleet.model import Device, DeviceCode, DeviceStatus
+from fleet.model import Device, DeviceCode, DeviceEdit, DeviceStatus
 from fleet.ports import Fleet
 from fleet.selector import parse
 from store.audit import AuditLog
@@ -79,6 +79,36 @@ def test_a_device_waits_in_its_groups_until_its_code_is_used(fleet: Fleet) -> No
     assert fleet.group("acme", "group-1").devices == 1
     assert fleet.preview("acme", parse("labels.site = berlin"), now=NOON, limit=1).active == 1
     assert fleet.code(f"{1:064x}") == replace(a_code(1), used_at=LATER)
+
+
+def test_devices_are_made_and_edited_in_one_step(fleet: Fleet) -> None:
+    for number in (1, 2):
+        fleet.add_group(a_group(number), an_event("group.created"))
+    fleet.add_group(replace(a_group(3), selector="labels.site = berlin"), an_event("group.created"))
+    add(fleet, (pending(groups=("group-1",), labels={"site": "oslo"}), a_code(1)), (pending(2), a_code(2, device=2)))
+    moved = DeviceEdit(device="dev_1", labels={"site": "berlin"}, joins=("group-2", "gone"), leaves=("group-1",))
+    joined = DeviceEdit(device="dev_2", joins=("group-1",))
+    more = [(pending(3, labels={"site": "berlin"}), a_code(3, device=3))]
+    fleet.add_devices("acme", more, [an_event("device.imported")] * 3, edits=[moved, joined])
+    there = fleet.devices_named("acme", ["device-1", "device-2", "device-3", "device-9"])
+    assert {name: (one.groups, dict(one.labels)) for name, one in there.items()} == {
+        "device-1": (("group-2", "group-3"), {"site": "berlin"}),
+        "device-2": (("group-1",), {}),
+        "device-3": (("group-3",), {"site": "berlin"}),
+    }
+    assert [fleet.group("acme", f"group-{number}").devices for number in (1, 2, 3)] == [1, 1, 2]
+    assert fleet.devices_named("rival", ["device-1"]) == {}
+    assert (fleet.selector_groups("acme"), fleet.selector_groups("rival")) == (frozenset({"group-3"}), frozenset())
+
+
+def test_an_edit_of_a_device_that_is_gone_keeps_all_from_being_stored(fleet: Fleet) -> None:
+    add(fleet, (pending(labels={"site": "oslo"}), a_code(1)))
+    edits = [DeviceEdit(device="dev_1", labels={}), DeviceEdit(device="dev_9", labels={})]
+    with pytest.raises(UnknownDevice):
+        fleet.add_devices("acme", [(pending(2), a_code(2, device=2))], [an_event("device.imported")] * 3, edits=edits)
+    assert fleet.device("acme", "dev_1").labels == {"site": "oslo"}
+    with pytest.raises(UnknownDevice):
+        fleet.device("acme", "dev_2")
 
 
 def test_one_taken_name_of_many_keeps_all_from_being_made(fleet: Fleet) -> None:

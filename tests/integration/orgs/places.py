@@ -54,12 +54,12 @@ OF_NAME: Final[Mapping[str, str]] = {
 _PLAIN_FIELDS: Final = """
     accept_clock add after_seconds after_seq agent_version allow_downgrade at_least backoff_seconds bits
     certificate_request channel code codes compromised count cursor days deadline_days description disabled draft
-    dry_run enabled ends events expires_in_days expires_in_hours factor file_name format from_versions hostname
-    ignores_freeze keep_open kind keyid keys keytype keyval label labels lease_seconds limit max_updating max_uses
-    min_available minutes mode month name notes note number os_family os_name overlap_hours package partial past percent
-    percents permissions plan_hash platform priority progress reason remove repair role roles sample scheme security
-    selector signatures sort spread_seconds start starts state status submit tag threshold thresholds through total
-    org_name until url version wave waves zone
+    dry_run enabled ends events existing expires_in_days expires_in_hours factor file_name format from_versions
+    hostname ignores_freeze keep_open keyid keys keytype keyval kind label labels lease_seconds limit
+    max_updating max_uses min_available minutes mode month name note notes number online org_name os_family
+    os_name overlap_hours package partial past percent percents permissions plan_hash platform priority progress
+    reason remove repair role roles sample scheme security selector signatures sort spread_seconds start starts
+    state status submit tag threshold thresholds through total until url version wave waves zone
 
     advance approvals deadline_seconds for_seconds max_failure_rate_percent max_failures min_reports not_before on op
     audience claims error iss issuer lifetime_minutes next products provider redirect_uri since
@@ -122,7 +122,7 @@ def _kind(method: str, path: str, where: str, name: str) -> str | None:
         return None
     if where == "path" and name == "id":
         return next(kind for prefix, kind in OF_PATH.items() if path.startswith(prefix))
-    if (path, where, name) == ("/devices", "query", "name"):
+    if (path, where, name) in {("/devices", "query", "name"), ("/devices", "query", "q")}:
         return "device_name"
     last = name.rpartition(".")[2]
     if last == "name" and name.endswith("template.name"):

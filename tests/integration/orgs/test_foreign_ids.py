@@ -25,6 +25,7 @@ NO_ERROR = {
     "GET /audit/events query subject",
     "GET /devices query group",
     "GET /devices query name",
+    "GET /devices query q",
     "DELETE /devices/{id}/pin query product",
     "GET /products/{product} path product",
     "GET /api-keys query user",

@@ -36,6 +36,8 @@ DEVICE = {
     "last_seen_at": "2026-11-21T10:00:00Z",
     "created_at": "2026-11-20T10:00:00Z",
     "running": [{"product": "app", "version": "1.0.0", "path": "p", "sha256": "a" * 64, "rollout_id": ""}],
+    "updates_available": 1,
+    "critical_count": None,
     "state": "idle",
 }
 TOKEN = {
@@ -227,7 +229,7 @@ def test_a_write_without_an_answer_still_says_that_it_is_done(
             ("device",),
             "/devices",
             DEVICE,
-            "kiosk\\x1b[2J  active  yes     any       canary  app 1.0.0  2026-11-21 10:00:00Z  dev_01",
+            "kiosk\\x1b[2J  active  yes     any       canary  app 1.0.0  1        2026-11-21 10:00:00Z  dev_01",
         ),
         (("enroll-token",), "/enroll-tokens", TOKEN, "shop  1 of 3  canary  2026-12-21 10:00:00Z  tok_01"),
         (("key",), "/api-keys", KEY, "ci    wgk_abcd  usr_01  2027-02-19 10:00:00Z  -          key_01"),

@@ -146,6 +146,7 @@ def test_a_list_at_a_terminal_is_not_wider_than_it_and_shows_ids_whole(
         "platform": "linux-arm64",
         "groups": ["berlin", "canary"],
         "running": running,
+        "updates_available": 2,
         "last_seen_at": "2026-11-21T10:00:00Z",
     }
     server.on("GET", "/api/v1/devices", Reply(200, {"items": [device], "next_cursor": None}))
