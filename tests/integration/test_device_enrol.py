@@ -8,16 +8,12 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from agent.home import Home
-from agent.identity import Credentials, Keypair, load_credentials, replace_credentials
 from agent.main import cli
 from fleet import service
 from fleet.provision import renew_code
@@ -116,39 +112,6 @@ def test_a_device_with_a_new_identity_is_the_same_and_its_old_one_is_refused(gat
     assert json.loads(agent("status", "-o", "json", home=new).stdout)["server_trouble"] == ""
     trouble = json.loads(agent("status", "-o", "json", home=old).stdout)["server_trouble"]
     assert trouble.startswith("not_recognised: ")
-
-
-def a_code(gate: Gate, device: str) -> str:
-    return renew_code(gate.fleet, "acme", device, root_sha256=gate.tree.root_sha256, by=ADMIN, now=utc_now()).code
-
-
-def test_a_device_that_was_away_past_its_certificate_comes_back_by_a_code_with_all_that_it_knows(
-    gate: Gate, tmp_path: Path
-) -> None:
-    home, installed = tmp_path / "home", tmp_path / "installed"
-    gate.offer(b"the release")
-    enroll(gate, home, "--install-command", f"cp {{file}} {installed}", "--product", "app")
-    agent("run", "--once", home=home)
-    reported = len(gate.reports)
-    device = gate.fleet.device("acme", "press-1")
-    key, old = Keypair(), load_credentials(Home(home))
-    over = gate.ca.issue(key.request(Encoding.DER), device.id, now=utc_now() - timedelta(days=60), days=30)
-    replace_credentials(Home(home), Credentials(key.private_pem, over.chain_pem.encode()))
-    agent("run", "--once", home=home)
-    said = agent("status", home=home).stdout
-    assert "The server could not be told: server_away: " in said
-    assert "it must be enrolled again (wavegate-agent enroll --again)." in said
-
-    again = enroll(gate, home, "--again", token=a_code(gate, "press-1"))
-
-    assert again.exit_code == 0, again.output
-    assert load_credentials(Home(home)).private_key != old.private_key
-    gate.offer(b"the next release", "2.0", "rol_2", minutes=1)
-    assert agent("run", "--once", home=home).exit_code == 0
-    status = json.loads(agent("status", "-o", "json", home=home).stdout)
-    assert (status["device_id"], status["server_trouble"], status["products"]) == (device.id, "", ["app"])
-    assert installed.read_bytes() == b"the next release"
-    assert [report.rollout for _, report in gate.reports[reported:]] == ["rol_2"] * 3
 
 
 def test_keys_stay_on_the_device_and_are_nobody_elses_to_read(gate: Gate, tmp_path: Path) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.home import Home
-from agent.identity import load_identity
+from agent.identity import Credentials, Keypair, load_credentials, load_identity, replace_credentials
 from agent.main import cli
 from fleet import service
 from fleet.provision import renew_code
@@ -77,6 +79,36 @@ def test_a_revoked_device_comes_back_where_it_is_and_what_runs_stays(gate: Gate,
     assert (device.status.value, device.running["app"].version) == ("active", "1.0")
     assert sorted(path.name for path in home.glob("*dentity*")) == ["identity"]
     assert not (home / "enrolment.json").exists()
+
+
+def test_a_device_that_was_away_past_its_certificate_comes_back_with_all_that_it_knows(
+    gate: Gate, tmp_path: Path
+) -> None:
+    home, installed = tmp_path / "home", tmp_path / "installed"
+    gate.offer(b"the release")
+    how = ("--install-command", f"cp {{file}} {installed}", "--product", "app", "--platform", "linux-x86_64")
+    enroll(gate, home, gate.token(), *how)
+    agent("run", "--once", home=home)
+    reported = len(gate.reports)
+    device = gate.fleet.device("acme", "press-1")
+    key, old = Keypair(), load_credentials(Home(home))
+    over = gate.ca.issue(key.request(Encoding.DER), device.id, now=utc_now() - timedelta(days=60), days=30)
+    replace_credentials(Home(home), Credentials(key.private_pem, over.chain_pem.encode()))
+    agent("run", "--once", home=home)
+    said = agent("status", home=home).stdout
+    assert "The server could not be told: server_away: " in said
+    assert "it must be enrolled again (wavegate-agent enroll --again)." in said
+
+    again = enroll(gate, home, code(gate), "--again")
+
+    assert again.exit_code == 0, again.output
+    assert load_credentials(Home(home)).private_key != old.private_key
+    gate.offer(b"the next release", "2.0", "rol_2", minutes=1)
+    assert agent("run", "--once", home=home).exit_code == 0
+    told = status(home)
+    assert (told["device_id"], told["server_trouble"], told["products"]) == (device.id, "", ["app"])
+    assert installed.read_bytes() == b"the next release"
+    assert [report.rollout for _, report in gate.reports[reported:]] == ["rol_2"] * 3
 
 
 def test_without_being_asked_an_identity_is_not_replaced(gate: Gate, home: Path) -> None:
