@@ -17,7 +17,7 @@ from tests.acceptance.conftest import BIN, Home
 PAGE = Path(__file__).parents[2] / "docs" / "devices.md"
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(1_000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("count", [3, pytest.param(1_000, marks=[pytest.mark.nightly, pytest.mark.timeout(3_600)])])
 def test_the_loop_makes_a_device_and_a_code_for_each(
     make_home: Callable[..., Home], tmp_path: Path, count: int
 ) -> None:
