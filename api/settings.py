@@ -82,6 +82,9 @@ class Settings:
     token_hours: int = 24
     certificate_days: int = 30
     password_memory_kib: int = 65_536
+    device_log_bytes: int = 64 * 1024**2
+    device_log_quota_bytes: int = 10 * 1024**3
+    device_log_days: int = 30
     log_level: str = "info"
     log_format: str = ""
     otlp_endpoint: str = ""

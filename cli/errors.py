@@ -114,6 +114,12 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "enroll_token_not_found": CONFLICT,
     "enrolment_refused": PERMISSION,
     "invalid_fleet_input": USAGE,
+    "command_not_found": CONFLICT,
+    "command_over": CONFLICT,
+    "logs_not_here": CONFLICT,
+    "logs_damaged": FAILURE,
+    "logs_too_large": FAILURE,
+    "log_quota_reached": CONFLICT,
     # repo_signing
     "repository_error": FAILURE,
     "repository_not_found": FAILURE,

@@ -18,11 +18,14 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from store import account_models
 from store.account_models import org_column
 from store.columns import JsonText, Key, UtcDateTime
+from store.command_models import device_commands as device_commands
+from store.command_models import log_bundles as log_bundles
 from store.metric_models import metric_readings as metric_readings
 from store.permit_models import permit_places as permit_places
 from store.permit_models import permits as permits
@@ -123,7 +126,10 @@ devices = Table(
     Column("labels", JsonText, nullable=False),
     Column("last_seen_at", UtcDateTime),
     Column("state", Text, nullable=False),
+    Column("reboot_pending", String, nullable=False, server_default=""),
+    Column("has_commands", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("org", "name"),
+    Index("ix_devices_org_reboot_pending", "org", "reboot_pending"),
     # A page in order of id; without it SQLite reads and sorts the whole organisation.
     Index("ix_devices_org_id", "org", "id"),
 )

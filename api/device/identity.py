@@ -98,7 +98,12 @@ class DeviceIdentity(grpc.ServerInterceptor):
             return grpc.stream_stream_rpc_method_handler(
                 self._stream(handler.stream_stream, method), handler.request_deserializer, handler.response_serializer
             )
-        return None  # no service here takes a stream and answers once
+        if handler.stream_unary is not None:
+            # What takes it in ends it itself: it may last longer than those that only listen.
+            return grpc.stream_unary_rpc_method_handler(
+                self._once(handler.stream_unary, method), handler.request_deserializer, handler.response_serializer
+            )
+        return None
 
     def _once(
         self, answer: Callable[[Any, grpc.ServicerContext], Any], method: str
