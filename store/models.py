@@ -18,7 +18,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    false,
 )
 
 from store import account_models
@@ -126,8 +125,8 @@ devices = Table(
     Column("labels", JsonText, nullable=False),
     Column("last_seen_at", UtcDateTime),
     Column("state", Text, nullable=False),
-    Column("reboot_pending", String, nullable=False, server_default=""),
-    Column("has_commands", Boolean, nullable=False, server_default=false()),
+    Column("reboot_pending", String, nullable=False),
+    Column("has_commands", Boolean, nullable=False),
     UniqueConstraint("org", "name"),
     Index("ix_devices_org_reboot_pending", "org", "reboot_pending"),
     # A page in order of id; without it SQLite reads and sorts the whole organisation.

@@ -51,7 +51,7 @@ def test_migrating_from_empty_gives_exactly_the_models(empty: Database) -> None:
 
 def test_an_empty_database_has_no_version_and_is_refused(empty: Database) -> None:
     assert empty.schema_version() is None
-    with pytest.raises(DatabaseNotMigrated, match="has schema none, this program needs 0016; migrate it first"):
+    with pytest.raises(DatabaseNotMigrated, match="has schema none, this program needs 0019; migrate it first"):
         empty.check_schema()
 
 
@@ -73,7 +73,7 @@ def test_a_database_of_a_later_release_is_refused_and_left_alone(empty: Database
     with empty.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     for refused in (empty.migrate, empty.check_schema):
-        with pytest.raises(DatabaseTooNew, match="has schema 9999, newer than this program's 0016"):
+        with pytest.raises(DatabaseTooNew, match="has schema 9999, newer than this program's 0019"):
             refused()
     assert empty.schema_version() == "9999"
 

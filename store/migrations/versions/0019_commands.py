@@ -15,8 +15,12 @@ KEY = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
-    op.add_column("devices", sa.Column("reboot_pending", sa.String(), nullable=False, server_default=""))
-    op.add_column("devices", sa.Column("has_commands", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("devices", sa.Column("reboot_pending", sa.String(), nullable=True))
+    op.add_column("devices", sa.Column("has_commands", sa.Boolean(), nullable=True))
+    op.execute(sa.text("UPDATE devices SET reboot_pending = '', has_commands = FALSE"))
+    with op.batch_alter_table("devices") as batch:
+        batch.alter_column("reboot_pending", existing_type=sa.String(), nullable=False)
+        batch.alter_column("has_commands", existing_type=sa.Boolean(), nullable=False)
     op.create_index("ix_devices_org_reboot_pending", "devices", ["org", "reboot_pending"])
     op.create_table(
         "device_commands",
