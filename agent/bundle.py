@@ -47,7 +47,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file by the open folder it was found below: ``parts`` lead there, ``name`` is what it is called in the bundle."""
+    """A file by the folder it was found below: ``parts`` lead there, ``name`` is what the bundle calls it."""
 
     base: str
     parts: tuple[str, ...]
@@ -91,8 +91,8 @@ class Bundle:
     def _archive(self) -> Iterator[bytes]:
         for name, path in (("agent/state.json", self.home.state), ("agent/hook.log", self.home.hook_log)):
             try:
-                with path.open("rb") as file:
-                    yield from self._member(name, file, path.stat().st_size, OWN_BYTES)
+                with path.open("rb") as own_file:
+                    yield from self._member(name, own_file, path.stat().st_size, OWN_BYTES)
             except OSError:
                 continue  # nothing was installed yet
         left = self.wanted.most_bytes
@@ -118,7 +118,9 @@ class Bundle:
         yield from self._member("manifest.json", io.BytesIO(content), len(content), len(content))
         yield bytes(2 * tarfile.BLOCKSIZE)
 
-    def _member(self, name: str, file: BinaryIO, length: int, most: int, written: float | None = None) -> Iterator[bytes]:
+    def _member(
+        self, name: str, file: BinaryIO, length: int, most: int, written: float | None = None
+    ) -> Iterator[bytes]:
         """The last ``most`` bytes of a file as one of the archive."""
         info = tarfile.TarInfo(name)
         info.size = left = min(length, most)

@@ -84,9 +84,7 @@ class CommandHooks:
         }
 
 
-def run_command(
-    arguments: Sequence[str], seconds: float, *, name: str, log: Path, more: Mapping[str, str]
-) -> Outcome:
+def run_command(arguments: Sequence[str], seconds: float, *, name: str, log: Path, more: Mapping[str, str]) -> Outcome:
     """Run a command without a shell, in a process group of its own, killed as a whole at the timeout.
 
     ``name`` is what it is called in the outcome, ``log`` where its output goes, ``more`` is added to the environment.
