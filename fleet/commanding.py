@@ -99,7 +99,7 @@ class Commands:
         """
         # Told alike again, a window without a beginning is the same one, though it begins later.
         starts = begins or now
-        until = ends or starts + SOON
+        until = ends or min(starts, now + MOST_AHEAD) + SOON
         if not max(now, starts) < until <= now + MOST_AHEAD:
             raise InvalidFleetInput(
                 f"the window is {_text(starts)} to {_text(until)}; expected an end that is after its beginning and "

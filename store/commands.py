@@ -44,7 +44,7 @@ class SqlCommands:
             if command in others:
                 return command
             _write(connection, [one.command for one in moved])
-            connection.execute(insert(device_commands), _row(command))
+            connection.execute(insert(device_commands), command_row(command))
             _note_open(connection, command.device)
             append(connection, org, [*(one.event for one in moved if one.event is not None), event])
             return command
@@ -195,7 +195,7 @@ def _keep(connection: Connection, org: str, moved: Moved) -> Command:
 
 def _write(connection: Connection, commands: Sequence[Command]) -> None:
     for command in commands:
-        row = _row(command)
+        row = command_row(command)
         changed = {name: row[name] for name in ("state", "delivered_at", "ended_at", "code", "detail")}
         connection.execute(update(device_commands).where(_COMMAND.id == command.id).values(changed))
 
@@ -227,7 +227,8 @@ def _bytes_kept(connection: Connection, org: str) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def _row(command: Command) -> dict[str, object]:
+def command_row(command: Command) -> dict[str, object]:
+    """The columns of ``device_commands``."""
     return {
         "id": command.id,
         "org": command.org,

@@ -8,6 +8,7 @@ import click
 
 from cli.client import segment
 from cli.commands.device_codes import code, create
+from cli.commands.device_commands import logs, reboot, reboots
 from cli.commands.device_exclusions import exclude, exclusions, include, pin, unpin
 from cli.errors import UsageFault
 from cli.invocation import Invocation
@@ -107,7 +108,7 @@ def label(invocation: Invocation, device_: str, labels: dict[str, str], remove: 
     invocation.emit(changed, lambda: _describe(changed))
 
 
-for _command in (code, create, exclude, exclusions, include, pin, unpin):
+for _command in (code, create, exclude, exclusions, include, logs, pin, reboot, reboots, unpin):
     device.add_command(_command)
 
 

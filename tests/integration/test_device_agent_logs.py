@@ -93,7 +93,9 @@ def test_a_folder_that_the_owner_names_may_be_a_link(home: Home, logs: Path) -> 
     assert bundled(home, f"{logs}/current/*.log")[0] == {"a.log": b"a"}
 
 
-@pytest.mark.parametrize("pattern", ["{home}/identity/*", "{home}/**/*", "{home}/identity/credentials.pem", "{up}/**/*"])
+@pytest.mark.parametrize(
+    "pattern", ["{home}/identity/*", "{home}/**/*", "{home}/identity/credentials.pem", "{up}/**/*"]
+)
 def test_the_agent_s_identity_is_in_no_bundle(home: Home, logs: Path, pattern: str) -> None:
     os.link(home.identity / "credentials.pem", logs / "copy.log")
     put(logs / "good.log", b"good")
@@ -140,9 +142,7 @@ def test_a_bundle_of_what_does_not_become_smaller_stays_below_what_the_server_ta
     for number in range(20):
         put(logs / f"{number}.log", os.urandom(100_000))
     most = 1024**2
-    wanted = Wanted(
-        patterns=[f"{logs}/*"], most_bytes=room(most, 20), most_files=20, age=timedelta(days=7)
-    )
+    wanted = Wanted(patterns=[f"{logs}/*"], most_bytes=room(most, 20), most_files=20, age=timedelta(days=7))
 
     assert most // 4 < sum(len(piece) for piece in Bundle(home, wanted, NOW)) <= most
 

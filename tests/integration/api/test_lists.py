@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,10 @@ from sqlalchemy import delete
 from evidence.ids import new_id
 from evidence.model import Actor, ActorKind, AuditEvent
 from evidence.webhooks.model import Delivery
+from fleet.command import Command, CommandState, Kind
 from fleet.model import Device, DeviceStatus
+from store.command_models import device_commands
+from store.commands import command_row
 from store.fleet_rows import device_row, write_labels
 from store.models import devices, group_devices, rollout_devices
 from store.permit_models import permits
@@ -35,6 +38,7 @@ class Lists:
     group: str
     webhook: str
     numbers: Iterator[int]
+    logging: list[str] = field(default_factory=list)  # the device that is asked for logs, once there is one
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         answer = self.home.call(method, path, body, token=self.admin)
@@ -142,6 +146,31 @@ def a_permit(of: Lists) -> str:
     return device
 
 
+def a_log_request(of: Lists) -> str:
+    if not of.logging:
+        of.logging.append(of.device())
+    request = Command(
+        id=new_id("log"),
+        org="acme",
+        device=of.logging[0],
+        kind=Kind.LOGS,
+        by=SOMEBODY,
+        made_at=NOW,
+        not_before=NOW,
+        expires_at=NOW,
+        state=CommandState.EXPIRED,
+    )
+    with of.home.wiring.db.write() as connection:
+        connection.execute(device_commands.insert(), command_row(request))
+    return request.id
+
+
+def a_reboot(of: Lists) -> str:
+    device = of.device()
+    of.call("POST", f"/reboots/{device}/schedule", {})
+    return device
+
+
 def an_event(subject: str) -> Make:
     def make(of: Lists) -> str:
         tag = f"made.{next(of.numbers)}"
@@ -180,6 +209,8 @@ MAKERS: dict[str, tuple[Make, Drop | None, str]] = {
     "/groups": (posted("/groups", name="g{}"), deleted("/groups"), "id"),
     "/groups/{id}/devices": (a_member, deleted("/devices"), "id"),
     "/devices": (Lists.device, deleted("/devices"), "id"),
+    "/devices/{id}/logs": (a_log_request, of_table(device_commands, "id"), "id"),
+    "/reboots": (a_reboot, deleted("/devices"), "device_id"),
     "/enroll-tokens": (posted("/enroll-tokens", name="t{}"), deleted("/enroll-tokens"), "id"),
     "/rollouts": (
         posted("/rollouts", product="fw", version="1.0.0", waves=[{"group": "all"}], draft=True),
@@ -228,6 +259,7 @@ def described(home: Home) -> dict[str, dict[str, Any]]:
 
 def filled(lists: Lists, path: str) -> str:
     owner = {"/rollouts": lists.rollout, "/groups": lists.group, "/webhooks": lists.webhook}
+    owner["/devices"] = "".join(lists.logging)
     return path.replace("{id}", owner.get(path.partition("/{id}")[0], ""))
 
 
