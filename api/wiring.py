@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from api.auth.issuers import Issuers
+from api.commanding import commands_of
 from api.guarded import Guarded
 from api.settings import Settings
 from api.traced import TracedIndex, TracedKeyring
 from api.tracing import is_on, statement
 from evidence.errors import SecretUnreadable
 from evidence.webhooks.service import Webhooks
-from fleet.commanding import Commands, LogTerms
+from fleet.commanding import Commands
 from keys.device_ca import DeviceCa
 from keys.errors import SealBroken
 from keys.password import Passwords, PasswordSettings
@@ -38,14 +39,12 @@ from sbom.read import read_sbom
 from store.accounts import Accounts
 from store.artifacts import ArtifactIndex, SqlReleases
 from store.audit import AuditLog
-from store.commands import SqlCommands
 from store.database import Database
 from store.fleet import SqlFleet
 from store.idempotency import IdempotencyKeys
 from store.identities import Identities
 from store.inventory import SqlInventory
 from store.invitations import Invitations
-from store.log_files import LogFiles
 from store.login_failures import LoginFailures
 from store.organisations import Organisations
 from store.permits import SqlPermits
@@ -216,27 +215,6 @@ def repository_storage(settings: Settings, org: str, db: Database) -> LocalStora
     )
 
 
-def log_files(settings: Settings) -> LogFiles:
-    """Where the log bundles of all organisations are: beside each one's repository."""
-    buckets: dict[str, Bucket] = {}
-
-    def bucket_of(org: str) -> Bucket | None:
-        if settings.bucket and org not in buckets:
-            buckets[org] = Bucket(bucket_address(settings).below(org))
-        return buckets.get(org)
-
-    return LogFiles(lambda org: settings.storage / org / "logs", bucket_of)
-
-
-def log_terms(settings: Settings) -> LogTerms:
-    """How many bytes of log bundles are taken, and for how long."""
-    return LogTerms(
-        most_bytes=settings.device_log_bytes,
-        quota_bytes=settings.device_log_quota_bytes,
-        kept=timedelta(days=settings.device_log_days),
-    )
-
-
 def bucket_address(settings: Settings) -> BucketAddress:
     """Where the bucket of all organisations is."""
     return BucketAddress(
@@ -374,7 +352,7 @@ def open_shared(settings: Settings) -> Shared:
         ),
         deliveries=deliveries,
         device_ca=DeviceCa.open(settings.home / "device-ca"),
-        commands=Commands(SqlFleet(db), SqlCommands(db), log_files(settings), log_terms(settings)),
+        commands=commands_of(settings, db, bucket_address(settings)),
         passwords=Passwords(PasswordSettings(memory_kib=settings.password_memory_kib)),
         seal=_seal(settings, "second factors"),
     )
