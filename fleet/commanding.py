@@ -310,7 +310,8 @@ class Commands:
 
     def _take(self, device: Device, result: Result, now: datetime) -> None:
         detail = told(result.detail, MAX_DETAIL)
-        more = {"code": result.code, "detail": detail} | ({"boot_id": result.boot_id} if result.boot_id else {})
+        said = {"code": result.code, "detail": detail, "boot_id": result.boot_id}
+        more = {name: value for name, value in said.items() if value}
 
         def end(found: Command) -> Moved:
             if found.device != device.id or (found.kind is Kind.LOGS and result.done):

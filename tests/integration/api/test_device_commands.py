@@ -101,7 +101,8 @@ def files_of(home: Home) -> list[str]:
 def refusal(call: Any) -> tuple[str, str]:
     with pytest.raises(grpc.RpcError) as raised:
         call()
-    return raised.value.code().name, dict(raised.value.trailing_metadata() or ()).get("wavegate-code", "")
+    told: Any = raised.value.trailing_metadata() or ()
+    return raised.value.code().name, dict(told).get("wavegate-code", "")
 
 
 def test_a_command_is_answered_until_the_device_holds_it_and_no_more(home: Home, caller: Caller) -> None:
@@ -119,9 +120,7 @@ def test_a_command_is_answered_until_the_device_holds_it_and_no_more(home: Home,
     assert list(caller.check_in(held_commands=[log]).dropped_commands) == [log]
 
 
-def test_a_check_in_of_a_device_without_commands_asks_the_database_nothing_for_them(
-    home: Home, caller: Caller
-) -> None:
+def test_a_check_in_of_a_device_without_commands_asks_the_database_nothing_for_them(home: Home, caller: Caller) -> None:
     caller.check_in()
     statements: list[str] = []
     home.wiring.db.observe(lambda statement, _: statements.append(statement))
@@ -270,9 +269,7 @@ def test_a_real_agent_sends_its_logs_and_reboots_once(home: Home, tmp_path: Path
         file = archive.extractfile(name)
         assert file is not None
         assert file.read() == b"it flickered at noon\n"
-    [pending] = [
-        one for one in home.call("GET", "/reboots").get_json()["items"] if one["device_name"] == "press-real"
-    ]
+    [pending] = [one for one in home.call("GET", "/reboots").get_json()["items"] if one["device_name"] == "press-real"]
     assert pending["why"] == "*** System restart required ***"
 
     assert home.call("POST", "/reboots/press-real/schedule", {"reason": "kernel"}).status_code == 201

@@ -193,11 +193,14 @@ class Tour:
 
         to, first = self.to, self.devices[0]
         asked = to.post(f"/devices/{first}/logs", {"reason": "it flickers"})
+        to.post(f"/devices/{first}/logs")
         send_logs(self.home, first, asked["id"])
         to.get(f"/devices/{first}/logs")
         to.get(f"/logs/{asked['id']}")
         to.delete(f"/logs/{asked['id']}")
-        to.post(f"/reboots/{first}/schedule", {**ahead(), "maintenance_window": True, "reason": "kernel update"})
+        night = {**ahead(), "maintenance_window": True, "reason": "kernel update"}
+        to.post(f"/reboots/{first}/schedule", night)
+        to.post(f"/reboots/{first}/schedule", night)
         to.get("/reboots")
         to.delete(f"/reboots/{first}/schedule")
 
