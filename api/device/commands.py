@@ -79,7 +79,11 @@ class Uploads:
             raise TooManyStreams(f"{MAX_UPLOADS} bundles are coming in, which is all there may be; try again later")
         try:
             with self._watched(device, context) as check:
-                return self._taken(device, parts, check)
+                try:
+                    return self._taken(device, parts, check)
+                except grpc.RpcError as error:  # a line that broke is no error of ours; nobody hears the answer
+                    check()
+                    raise InvalidCall("the stream broke off; nothing of it is kept") from error
         finally:
             self._free.release()
 
@@ -112,7 +116,6 @@ class Uploads:
                     return device_pb2.UploadLogsResponse(taken=True)
                 else:
                     raise InvalidCall("a bundle has one head, then chunks, then its end")
-        check()  # a stream that was cut off because the device is none of ours ends here, too
         raise InvalidCall("the bundle has no end; what came is dropped, send it again")
 
     @contextmanager

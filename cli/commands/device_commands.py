@@ -17,7 +17,7 @@ from cli.invocation import Invocation
 from cli.options import list_options, server_options
 from cli.text import fields, moment, size, table
 
-LOOK_SECONDS: Final = 2.0
+LOOK_SECONDS: Final = 1.0
 ENDED: Final = ("done", "failed", "expired", "cancelled")
 
 

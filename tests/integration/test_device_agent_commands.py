@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.identity import load_credentials
 from agent.link import Order
+from agent.report import status_in_words, status_of
 from agent.state import Step
 from tests.simulators.agents import NOON, DeviceBench, Power, PowerCut, device_bench
 
@@ -159,6 +161,30 @@ def test_a_reboot_waits_for_its_window_and_is_not_made_after_it(bench: DeviceBen
     late.poll()
     assert late.host.ran == 0
     assert late.server.came_of == {"rbt_1": "expired"}
+
+
+def test_the_status_tells_what_the_device_was_asked_to_do(bench: DeviceBench) -> None:
+    bench.server.orders["rbt_1"] = replace(REBOOT, not_before="2026-11-21T14:00:00Z", own_window=True)
+    bench.server.orders["log_1"] = LOGS
+    bench.server.lose_uploads = True
+    bench.poll()
+    state, now = bench.agent().state, bench.clock()
+    credentials = load_credentials(bench.home)
+
+    words = status_in_words(bench.identity, credentials, bench.config, state, now=now)
+    told = status_of(bench.identity, credentials, bench.config, state)
+
+    assert [line for line in words if "rbt_1" in line or "log_1" in line] == [
+        "A reboot is scheduled (rbt_1) from 2026-11-21T14:00:00Z to 2026-11-21T18:00:00Z, in its own maintenance "
+        "window.",
+        "Its logs are asked for (log_1), by 2026-11-22T12:00:00Z at the latest.",
+    ]
+    assert "rbt_1" in json.dumps(told["commands"])
+    bench.host.obeys = False
+    bench.clock.now = NOON + timedelta(hours=2)
+    state = bench.poll()
+    words = status_in_words(bench.identity, credentials, bench.config, state, now=now)
+    assert any("ran the reboot command at 2026-11-21T14:00:00" in line for line in words)
 
 
 def test_a_reboot_in_the_device_s_own_window_waits_for_that(bench: DeviceBench) -> None:

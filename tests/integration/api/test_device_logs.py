@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from api.setup import Initialised
 from fleet.command import Result
+from fleet.commanding import Commands
+from fleet.errors import CommandOver, LogQuotaReached
 from fleet.model import CheckIn
-from tests.integration.api.conftest import Home, made_home
+from tests.databases import Databases
+from tests.integration.api.conftest import Home, copied_home
 from tests.integration.api.tour_reports import send_logs
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    with made_home(tmp_path_factory.mktemp("device-logs")) as home:
+def home(databases: Databases, first_home: Initialised, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    with copied_home(databases, first_home, tmp_path_factory.mktemp("device-logs") / "home") as home:
         yield home
 
 
@@ -228,3 +236,59 @@ def test_a_deleted_device_takes_its_commands_and_bundles_with_it(home: Home, pre
     assert refused(home, "GET", f"/logs/{asked['id']}") == (404, "command_not_found")
     home.wiring.commands.sweep("acme", now=datetime.now(UTC) + timedelta(days=2))
     assert folder_of(home) == []
+
+
+def test_a_bundle_beyond_the_quota_is_refused_and_leaves_nothing(home: Home, press: str) -> None:
+    commands, now = home.wiring.commands, datetime.now(UTC)
+    tight = replace(commands.terms, quota_bytes=commands.rows.bytes_kept("acme") + 100)
+    full = Commands(home.wiring.fleet, commands.rows, commands._files, tight)
+    asked = told(home, "POST", f"/devices/{press}/logs", {}, status=201)
+    device = home.wiring.fleet.device("acme", press)
+    content = b"x" * 101
+    sha256 = hashlib.sha256(content).hexdigest()
+
+    with full.stage(device) as staged:
+        staged.write(content)
+        with pytest.raises(LogQuotaReached):
+            full.take_bundle(device, asked["id"], staged, sha256=sha256, length=101, files=1, now=now)
+
+    assert [name for name in folder_of(home) if name.startswith((asked["id"], ".part"))] == []
+    assert told(home, "GET", f"/devices/{press}/logs")["items"][0]["state"] == "waiting"
+
+
+def test_of_two_streams_of_one_bundle_one_is_kept(home: Home, press: str) -> None:
+    commands, now = home.wiring.commands, datetime.now(UTC)
+    asked = told(home, "POST", f"/devices/{press}/logs", {}, status=201)
+    device = home.wiring.fleet.device("acme", press)
+    began = threading.Barrier(4)
+
+    def send(number: int) -> str:
+        content = b"the same" if number < 2 else f"of {number}".encode()
+        with commands.stage(device) as staged:
+            staged.write(content)
+            began.wait(20)
+            sha256 = hashlib.sha256(content).hexdigest()
+            try:
+                commands.take_bundle(device, asked["id"], staged, sha256=sha256, length=len(content), files=1, now=now)
+            except CommandOver:
+                return ""
+            return sha256
+
+    with ThreadPoolExecutor(4) as pool:
+        kept = [one for one in pool.map(send, range(4)) if one]
+
+    assert [name for name in folder_of(home) if name.startswith(asked["id"])] == [f"{asked['id']}.{kept[0]}"]
+    assert len(kept) == 1
+    assert [tag for tag, _ in events(home, press)] == ["device.logs_requested", "device.logs_uploaded"]
+    told(home, "DELETE", f"/logs/{asked['id']}", status=204)
+
+
+def test_two_people_who_ask_at_once_get_the_same_request(home: Home, press: str) -> None:
+    def ask(_: int) -> str:
+        client = home.app.test_client()
+        headers = {"Authorization": f"Bearer {home.made.api_key}"}
+        return str(client.post(f"/api/v1/devices/{press}/logs", json={}, headers=headers).get_json()["id"])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(ask, range(8)))) == 1
+    assert [tag for tag, _ in events(home, press)] == ["device.logs_requested"]
