@@ -95,7 +95,7 @@ def state_of(home: Home, device: str) -> str:
 
 
 def files_of(home: Home) -> list[str]:
-    return [path.name for path in (home.wiring.settings.storage / "acme" / "logs").iterdir()]
+    return [path.name for path in (home.wiring.settings.storage / "acme" / "logs").glob("*")]
 
 
 def refusal(call: Any) -> tuple[str, str]:
@@ -217,6 +217,32 @@ def test_a_device_that_is_revoked_while_it_sends_is_cut_off(home: Home, caller: 
         over.wait(0.05)
         threading.Event().wait(0.05)
     assert files_of(home) == before
+
+
+def test_a_device_that_hangs_up_while_it_sends_leaves_nothing_and_no_error_in_the_log(
+    home: Home, caller: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    log, before, over = asked(home, caller.id), files_of(home), threading.Event()
+    came = threading.Event()
+
+    def parts() -> Iterator[device_pb2.UploadLogsRequest]:
+        yield head(log)
+        yield chunk(b"x")
+        came.set()
+        over.wait(DEADLINE)
+
+    call = caller.device.UploadLogs.future(parts(), timeout=DEADLINE)
+    assert came.wait(DEADLINE)
+    call.cancel()
+    over.set()
+    for _ in range(200):
+        if any("UploadLogs INVALID_ARGUMENT" in record.message for record in caplog.records):
+            break
+        threading.Event().wait(0.05)
+
+    assert files_of(home) == before
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_results_with_odd_fields_are_refused(caller: Caller) -> None:

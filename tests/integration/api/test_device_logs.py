@@ -100,7 +100,7 @@ def test_a_bundle_is_deleted_and_a_request_taken_back(home: Home, press: str) ->
 
 
 def folder_of(home: Home) -> list[str]:
-    return [path.name for path in (home.wiring.settings.storage / "acme" / "logs").iterdir()]
+    return [path.name for path in (home.wiring.settings.storage / "acme" / "logs").glob("*")]
 
 
 def test_a_viewer_sees_that_there_are_logs_and_does_not_read_them(home: Home, press: str) -> None:
