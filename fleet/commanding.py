@@ -97,7 +97,7 @@ class Commands:
 
         Raises UnknownDevice, DeviceRevoked, InvalidFleetInput.
         """
-        # Told alike again, a window without a beginning is the same one, though it begins later.
+        # Told alike again, a window that begins now is the one that began before.
         starts = begins or now
         until = ends or min(starts, now + MOST_AHEAD) + SOON
         if not max(now, starts) < until <= now + MOST_AHEAD:
@@ -120,8 +120,8 @@ class Commands:
         )
 
         def is_alike(other: Command) -> bool:
-            begun = begins is None or other.not_before == begins
-            ending = other.expires_at == ends if ends is not None else begins is None or other.expires_at == until
+            begun = other.not_before <= now if begins is None else other.not_before == begins
+            ending = other.expires_at == until or (begins is None and ends is None and other.expires_at < until)
             return begun and ending and other.own_window == own_window
 
         return self._add(command, asked, "device.reboot_scheduled", is_alike)
@@ -177,10 +177,9 @@ class Commands:
             return Exchange()
         wanted = [one for one in self.rows.open_of(device.org, device.id) if now < one.expires_at]
         told = {result.id for result in results}
-        deliver = [one for one in wanted if one.id not in held and one.id not in told]
-        for one in deliver:
-            if one.state is CommandState.WAITING:
-                self._deliver(device, one, now)
+        deliver = [
+            one for one in wanted if one.id not in held and one.id not in told and self._deliver(device, one, now)
+        ]
         known = {one.id for one in wanted}
         return Exchange(deliver=tuple(deliver), drop=tuple(one for one in held if one not in known | told))
 
@@ -300,13 +299,17 @@ class Commands:
             raise UnknownCommand(f"no log bundle {command_id}")
         return found
 
-    def _deliver(self, device: Device, command: Command, now: datetime) -> None:
+    def _deliver(self, device: Device, command: Command, now: datetime) -> bool:
+        """Note that the device is told; False when the command was taken back in between."""
+        if command.state is CommandState.DELIVERED:
+            return True
         try:
             self.rows.change(
                 device.org, command.id, lambda found: move(found, Verb.DELIVER, by=_actor(device), now=now)
             )
         except (CommandOver, UnknownCommand):
-            return  # taken back in between; the device hears of it at its next call
+            return False
+        return True
 
     def _take(self, device: Device, result: Result, now: datetime) -> None:
         detail = told(result.detail, MAX_DETAIL)

@@ -125,8 +125,8 @@ devices = Table(
     Column("labels", JsonText, nullable=False),
     Column("last_seen_at", UtcDateTime),
     Column("state", Text, nullable=False),
-    Column("reboot_pending", String, nullable=False),
-    Column("has_commands", Boolean, nullable=False),
+    Column("reboot_pending", String, nullable=False, default=""),
+    Column("has_commands", Boolean, nullable=False, default=False),
     UniqueConstraint("org", "name"),
     Index("ix_devices_org_reboot_pending", "org", "reboot_pending"),
     # A page in order of id; without it SQLite reads and sorts the whole organisation.

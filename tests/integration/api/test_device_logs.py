@@ -138,6 +138,8 @@ def test_a_reboot_is_scheduled_once_replaced_and_taken_back(home: Home, press: s
     night = {"starts": tomorrow.isoformat(), "ends": (tomorrow + timedelta(hours=2)).isoformat()}
     first = told(home, "POST", path, night, status=201)
     assert told(home, "POST", path, night)["id"] == first["id"]
+    now = told(home, "POST", path, {}, status=201)
+    assert told(home, "POST", path, {})["id"] == now["id"]
 
     soon = told(home, "POST", path, {"maintenance_window": True}, status=201)
     assert told(home, "POST", path, {"maintenance_window": True})["id"] == soon["id"]
@@ -150,6 +152,8 @@ def test_a_reboot_is_scheduled_once_replaced_and_taken_back(home: Home, press: s
     assert [(tag, data["command"]) for tag, data in events(home, press)] == [
         ("device.reboot_scheduled", first["id"]),
         ("device.reboot_cancelled", first["id"]),
+        ("device.reboot_scheduled", now["id"]),
+        ("device.reboot_cancelled", now["id"]),
         ("device.reboot_scheduled", soon["id"]),
         ("device.reboot_cancelled", soon["id"]),
     ]
