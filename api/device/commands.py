@@ -13,7 +13,7 @@ import grpc
 
 from api.device import device_pb2
 from api.device.errors import InvalidCall, NotAuthenticated, TooManyStreams
-from fleet.command import Command, Exchange, Kind, Result
+from fleet.command import Command, Kind, Result
 from fleet.commanding import Commands
 from fleet.errors import UnknownDevice
 from fleet.model import Device, DeviceStatus
@@ -31,20 +31,25 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _KINDS: Final = {Kind.LOGS: device_pb2.COMMAND_KIND_LOGS, Kind.REBOOT: device_pb2.COMMAND_KIND_REBOOT}
 
 
-def exchanged(commands: Commands, device: Device, request: device_pb2.CheckInRequest, now: datetime) -> Exchange:
-    """What a check-in says of commands, taken, and what it is to be answered; raises InvalidCall."""
-    if not (device.has_commands or request.held_commands or request.command_results):
-        return Exchange()
+def exchange_commands(
+    commands: Commands,
+    device: Device,
+    request: device_pb2.CheckInRequest,
+    answer: device_pb2.CheckInResponse,
+    now: datetime,
+) -> None:
+    """Take what a check-in says of commands, and put into its answer what the device is to do; raises InvalidCall."""
     if len(request.held_commands) > MAX_HELD or len(request.command_results) > MAX_HELD:
         raise InvalidCall(f"more than {MAX_HELD} commands are named; a device holds fewer")
     held = list(request.held_commands)
     if not all(_ID.fullmatch(one) for one in held):
         raise InvalidCall("one of held_commands is not an id")
-    return commands.exchange(device, held, [_result(one) for one in request.command_results], now=now)
+    exchange = commands.exchange(device, held, [_result(one) for one in request.command_results], now=now)
+    answer.commands.extend(_told(one, commands.terms.most_bytes) for one in exchange.deliver)
+    answer.dropped_commands.extend(exchange.drop)
 
 
-def told(command: Command, most_bytes: int) -> device_pb2.Command:
-    """The command as the device is told it."""
+def _told(command: Command, most_bytes: int) -> device_pb2.Command:
     return device_pb2.Command(
         id=command.id,
         kind=_KINDS[command.kind],

@@ -11,12 +11,10 @@ from typing import Final, Protocol
 import grpc
 
 from api.device import device_pb2, device_pb2_grpc
-from api.device.commands import Uploads, exchanged
-from api.device.commands import told as told_command
+from api.device.commands import Uploads, exchange_commands
 from api.device.errors import InvalidCall
 from api.device.heartbeats import Heartbeats
 from api.device.identity import CALLER
-from fleet.command import Exchange
 from fleet.commanding import Commands
 from fleet.enrol import Issuer, renew
 from fleet.model import CheckIn, Device, Running
@@ -108,17 +106,16 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         groups = _groups(device)
         if self._heartbeats.take(device, _check_in(request, now)):
             groups = self._fleet.of_device(device.org, device.id)  # what is news may have moved it
-        commands = self._commands
-        exchange = Exchange() if commands is None else exchanged(commands, device, request, now)
-        return device_pb2.CheckInResponse(
+        answer = device_pb2.CheckInResponse(
             device_id=device.id,
             device_name=device.name,
             groups=sorted(groups),
             products=self._products_of(device.org, groups, now),
             next_check_in_seconds=self._next_check_in(),
-            commands=[] if commands is None else [told_command(x, commands.terms.most_bytes) for x in exchange.deliver],
-            dropped_commands=exchange.drop,
         )
+        if self._commands is not None and (device.has_commands or request.held_commands or request.command_results):
+            exchange_commands(self._commands, device, request, answer, now)
+        return answer
 
     def Report(  # noqa: N802
         self,
