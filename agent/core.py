@@ -89,11 +89,8 @@ class Agent:
         self._talk.begin()
         view = self._refresh()
         try:
-            if self.state.work is not None:
-                self._steps.go_on(self.state.work, view)
-            for product in self._products() if view is not None else ():
-                if self.state.work is None and view is not None:
-                    self._act_on(product, view)
+            if not self._orders.reboots_now():
+                self._take_steps(view)
         except (RepositoryAway, RepositoryRefused) as error:
             self._note(error)
         self._prune()
@@ -137,6 +134,13 @@ class Agent:
         """Hang up; the state stays."""
         self._talk.close()
         self._repository.close()
+
+    def _take_steps(self, view: View | None) -> None:
+        if self.state.work is not None:
+            self._steps.go_on(self.state.work, view)
+        for product in self._products() if view is not None else ():
+            if self.state.work is None and view is not None:
+                self._act_on(product, view)
 
     def _act_on(self, product: str, view: View) -> None:
         choice = self.choose(product, view)

@@ -65,7 +65,10 @@ class HostMachine:
 
     def reboot(self) -> Outcome:
         """As ``Machine``."""
-        arguments = shlex.split(self._config.reboot_command)
+        try:
+            arguments = shlex.split(self._config.reboot_command)
+        except ValueError as error:
+            return Outcome(False, f"the reboot command cannot be read: {error}")
         more = {"WAVEGATE_ACTION": "reboot"}
         return run_command(arguments, REBOOT_SECONDS, name="the reboot command", log=self._home.reboot_log, more=more)
 

@@ -55,13 +55,21 @@ class Orders:
         self._clock = clock
         self._zone = zone
 
+    def reboots_now(self) -> bool:
+        """Whether a reboot was asked for that may come at any moment: nothing is to be installed meanwhile."""
+        for order in self._memory.state.orders:
+            if order.stage is OrderStage.REBOOTING:
+                self._see_whether_it_rebooted(order, self._clock())
+        return any(order.stage is OrderStage.REBOOTING for order in self._memory.state.orders)
+
     def carry_out(self) -> None:
         """Do what can be done now. A server that is away is asked again later; nothing of it raises but OSError."""
-        for order in self._memory.state.orders:
+        # Logs first: what they tell may be gone after the boot.
+        for order in sorted(self._memory.state.orders, key=lambda one: one.kind != LOGS):
             now = self._clock()
-            if order.stage is OrderStage.REBOOTING:
-                self._see_whether_it_rebooted(order, now)
-            elif now >= datetime.fromisoformat(order.expires_at):
+            if self.reboots_now():
+                return
+            if now >= datetime.fromisoformat(order.expires_at):
                 self._end(order, "expired", "its time was over on this device before it could be done")
             elif datetime.fromisoformat(order.not_before) <= now and self._clock_is_right(now):
                 if order.kind == LOGS:

@@ -276,6 +276,21 @@ def updated_with_commands(bench: DeviceBench) -> None:
     assert bench.server.came_of == {"log_1": "done", "rbt_1": "done"}
 
 
+def test_nothing_is_installed_while_a_reboot_may_come_at_any_moment(tmp_path: Path) -> None:
+    with device_bench(tmp_path) as bench:
+        bench.offer("1.0", "rol_1")
+        bench.poll()
+        bench.host.obeys = False  # such as `shutdown -r +5`
+        bench.server.orders["rbt_1"] = REBOOT
+        bench.poll()
+        bench.offer("2.0", "rol_2", minutes=1)
+        assert bench.poll().running["app"].version == "1.0"
+
+        bench.host.boot()
+        assert bench.poll().running["app"].version == "2.0"
+        assert bench.server.came_of == {"rbt_1": "done"}
+
+
 def test_why_a_reboot_is_due_is_told_at_once(bench: DeviceBench) -> None:
     agent = bench.agent()
     agent.poll()
