@@ -21,6 +21,7 @@ from fleet.ports import Fleet
 
 MAX_HELD: Final = 64  # commands that a device says it holds, and results it tells, in one call
 MAX_UPLOADS: Final = 4  # at once; each holds a worker thread
+MAX_FILES: Final = 1_000_000  # in one bundle
 UPLOAD_SECONDS: Final = 900.0  # a bundle over a poor line; shorter than what a connection may last
 LOOK_SECONDS: Final = 0.5  # between two looks whether a device that sends is still one of ours
 
@@ -109,6 +110,8 @@ class Uploads:
                 if kind == "chunk":
                     staged.write(part.chunk)
                 elif kind == "end":
+                    if part.end.files > MAX_FILES:
+                        raise InvalidCall(f"the bundle is said to hold {part.end.files} files, at most {MAX_FILES}")
                     self._commands.take_bundle(
                         device,
                         command,

@@ -78,9 +78,9 @@ def chunk(content: bytes) -> device_pb2.UploadLogsRequest:
     return device_pb2.UploadLogsRequest(chunk=content)
 
 
-def end(content: bytes, sha256: str = "") -> device_pb2.UploadLogsRequest:
+def end(content: bytes, sha256: str = "", files: int = 1) -> device_pb2.UploadLogsRequest:
     sha256 = sha256 or hashlib.sha256(content).hexdigest()
-    return device_pb2.UploadLogsRequest(end=device_pb2.UploadLogsEnd(sha256=sha256, length=len(content), files=1))
+    return device_pb2.UploadLogsRequest(end=device_pb2.UploadLogsEnd(sha256=sha256, length=len(content), files=files))
 
 
 def asked(home: Home, device: str) -> str:
@@ -159,6 +159,7 @@ BYTES = b"b" * 1000
         ([head("{}"), head("{}"), chunk(BYTES), end(BYTES)], ("INVALID_ARGUMENT", "invalid_call")),
         ([head("{}"), chunk(BYTES), end(BYTES, "ab" * 32)], ("DATA_LOSS", "logs_damaged")),
         ([head("{}"), chunk(BYTES), end(BYTES, "AB")], ("INVALID_ARGUMENT", "invalid_call")),
+        ([head("{}"), chunk(BYTES), end(BYTES, files=2**32 - 1)], ("INVALID_ARGUMENT", "invalid_call")),
         ([head("{}"), chunk(BYTES), end(BYTES * 2, "ab" * 32)], ("DATA_LOSS", "logs_damaged")),
         ([head("{}"), *[chunk(BYTES * 50)] * 21, end(BYTES)], ("INVALID_ARGUMENT", "logs_too_large")),
         ([head("{}"), chunk(BYTES * 70), end(BYTES * 70)], ("RESOURCE_EXHAUSTED", "")),
