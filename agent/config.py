@@ -29,6 +29,9 @@ class AgentConfig:
     ``products`` restricts the agent to these; empty takes all that the server names for its groups. ``pins`` lets in
     only the version named of a product, as ``app=1.2``. ``maintenance_window`` is when installs may begin, as
     ``sat,sun 02:00 4h local``; empty is always. A rollout's own window must be open as well.
+    ``log_paths`` are what a log bundle holds besides what the agent knows of itself: absolute patterns such as
+    ``/var/log/app/*.log``, ``**`` for folders of any depth. ``reboot_command`` runs when a reboot is scheduled; without
+    one the device says that it cannot. ``reboot_required_file`` is there when a reboot is due.
     """
 
     platform: str
@@ -47,6 +50,13 @@ class AgentConfig:
     tls_ca: str = ""
     pins: tuple[str, ...] = ()
     maintenance_window: str = ""
+    log_paths: tuple[str, ...] = ()
+    log_bytes: int = 32 * 1024 * 1024  # a day of a busy device, in minutes over a poor line
+    log_files: int = 200  # enough for a service's rotated logs
+    log_days: float = 7.0  # what is asked about is rarely older
+    reboot_command: str = ""
+    reboot_required_file: str = "/run/reboot-required"  # where Debian's packages say so
+    boot_id_file: str = "/proc/sys/kernel/random/boot_id"  # Linux's name for each run of itself
 
     def __post_init__(self) -> None:
         for product in (*self.products, self.platform):
@@ -59,7 +69,12 @@ class AgentConfig:
         if len({pin.partition("=")[0] for pin in self.pins}) < len(self.pins):
             raise BadConfig("a product is pinned twice; name one version of it")
         self._check_window()
-        for name in ("install_command", "health_command", "tls_ca"):
+        for pattern in self.log_paths:
+            if not pattern.startswith("/") or not pattern.isprintable() or {"..", "."} & set(pattern.split("/")):
+                raise BadConfig(f"{pattern!r} is no absolute pattern of a file, for example /var/log/app/*.log")
+            if not pattern.strip("/") or pattern.endswith("/"):
+                raise BadConfig(f"{pattern!r} names no file; write what is in the folder, for example /var/log/app/*")
+        for name in ("install_command", "health_command", "tls_ca", "reboot_command"):
             if not getattr(self, name).isprintable():
                 raise BadConfig(f"{name} holds a control character; put such a command into a script")
         for name, least in _LEAST.items():
@@ -102,6 +117,9 @@ _LEAST: Final = {
     "least_bytes_per_second": 0,
     "download_bytes_per_second": 0,
     "keep_free_bytes": 0,
+    "log_bytes": 0,
+    "log_files": 0,
+    "log_days": 0,
 }
 
 

@@ -18,6 +18,8 @@ from agent.home import Home
 from agent.hooks import Hooks
 from agent.identity import Identity, load_credentials
 from agent.link import Facts, Link
+from agent.machine import Machine
+from agent.orders import Orders
 from agent.state import Ended, Memory, Release, State, StateFile, Step
 from agent.steps import Steps, Surroundings
 from agent.talk import Talk, text_of
@@ -38,8 +40,9 @@ class PollResult:
 class Agent:
     """One device. ``poll`` does all that can be done now and returns; nothing waits but commands and downloads.
 
-    ``link`` talks to the server, ``repository`` reads the signed repository, ``hooks`` install and judge; a state
-    file of one's own (for a simulation) may be given. Hold ``home.locked()`` around it where another might run.
+    ``link`` talks to the server, ``repository`` reads the signed repository, ``hooks`` install and judge, ``machine``
+    is what commands of the server touch; a state file of one's own (for a simulation) may be given. Hold
+    ``home.locked()`` around it where another might run.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Agent:
         repository: Repository,
         hooks: Hooks,
         surroundings: Surroundings,
+        machine: Machine,
         state_file: StateFile | None = None,
     ) -> None:
         self._home = home
@@ -62,7 +66,9 @@ class Agent:
         self._clock = surroundings.clock
         self._zone = surroundings.zone
         self._memory = Memory(state_file or StateFile(home.state))
-        self._talk = Talk(home, facts, link, self._memory, surroundings.clock)
+        clock, zone = surroundings.clock, surroundings.zone
+        self._talk = Talk(home, facts, link, self._memory, clock, machine)
+        self._orders = Orders(home, config, self._memory, link, machine, clock, zone)
         self._steps = Steps(home, config, self._memory, repository, hooks, self, surroundings, self._talk)
         self._drop_partial()
 
@@ -83,14 +89,12 @@ class Agent:
         self._talk.begin()
         view = self._refresh()
         try:
-            if self.state.work is not None:
-                self._steps.go_on(self.state.work, view)
-            for product in self._products() if view is not None else ():
-                if self.state.work is None and view is not None:
-                    self._act_on(product, view)
+            if not self._orders.reboots_now():
+                self._take_steps(view)
         except (RepositoryAway, RepositoryRefused) as error:
             self._note(error)
         self._prune()
+        self._orders.carry_out()
         self._talk.end()
         return PollResult(refreshed=view is not None, ended=tuple(self._steps.ended))
 
@@ -130,6 +134,13 @@ class Agent:
         """Hang up; the state stays."""
         self._talk.close()
         self._repository.close()
+
+    def _take_steps(self, view: View | None) -> None:
+        if self.state.work is not None:
+            self._steps.go_on(self.state.work, view)
+        for product in self._products() if view is not None else ():
+            if self.state.work is None and view is not None:
+                self._act_on(product, view)
 
     def _act_on(self, product: str, view: View) -> None:
         choice = self.choose(product, view)

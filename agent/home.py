@@ -9,6 +9,7 @@
 ``metadata/``          the TUF client's cache   ``documents/``  decisions and brakes as last fetched
 ``artifacts/``         by SHA-256: what runs and what ran before   ``downloads/``  what is being fetched
 ``hook.log``           what the last command printed   ``lock``  one running agent per home
+``reboot.log``         what the last reboot command printed
 """
 
 from __future__ import annotations
@@ -60,6 +61,10 @@ class Home:
     @property
     def hook_log(self) -> Path:
         return self.folder / "hook.log"
+
+    @property
+    def reboot_log(self) -> Path:
+        return self.folder / "reboot.log"
 
     def artifact(self, sha256: str) -> Path:
         """Where an artifact lies, named by its digest (lower-case hex)."""

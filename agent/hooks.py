@@ -7,7 +7,7 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -69,33 +69,10 @@ class CommandHooks:
             return Outcome(True)
         arguments = [part.replace(FILE_PLACEHOLDER, str(file)) for part in shlex.split(command)]
         name = f"the {HEALTH if action == HEALTH else INSTALL} command"
-        with self.log.open("wb") as log:
-            try:
-                process = subprocess.Popen(
-                    arguments,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=self._environment(release, file, action),
-                    start_new_session=True,
-                )
-            except OSError as error:
-                return Outcome(False, f"{name} cannot be run: {error.strerror}")
-            try:
-                code = process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                _kill(process)
-                return Outcome(False, f"{name} did not end within {seconds:g} s; {self._tail()}", timed_out=True)
-            except BaseException:
-                _kill(process)  # an agent that is ended now will begin this step again; two must never run at once
-                raise
-        if code != 0:
-            return Outcome(False, f"{name} ended with {code}; {self._tail()}")
-        return Outcome(True)
+        return run_command(arguments, seconds, name=name, log=self.log, more=self._environment(release, file, action))
 
     def _environment(self, release: Release, file: Path, action: str) -> Mapping[str, str]:
         return {
-            **os.environ,
             "WAVEGATE_FILE": str(file),
             "WAVEGATE_FILE_NAME": release.path.rpartition("/")[2],
             "WAVEGATE_ACTION": action,
@@ -106,12 +83,43 @@ class CommandHooks:
             "WAVEGATE_ROLLOUT": release.rollout,
         }
 
-    def _tail(self) -> str:
-        with self.log.open("rb") as log:
-            log.seek(max(0, self.log.stat().st_size - 4 * TAIL))
-            text = log.read().decode(errors="replace")
-        shown = "".join(c if c.isprintable() else " " for c in text).strip()
-        return shown[-TAIL:] or "it printed nothing"
+
+def run_command(arguments: Sequence[str], seconds: float, *, name: str, log: Path, more: Mapping[str, str]) -> Outcome:
+    """Run a command without a shell, in a process group of its own, killed as a whole at the timeout.
+
+    ``name`` is what it is called in the outcome, ``log`` where its output goes, ``more`` is added to the environment.
+    """
+    with log.open("wb") as output:
+        try:
+            process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **more},
+                start_new_session=True,
+            )
+        except OSError as error:
+            return Outcome(False, f"{name} cannot be run: {error.strerror}")
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            return Outcome(False, f"{name} did not end within {seconds:g} s; {_tail(log)}", timed_out=True)
+        except BaseException:
+            _kill(process)  # an agent that is ended now will begin this step again; two must never run at once
+            raise
+    if code != 0:
+        return Outcome(False, f"{name} ended with {code}; {_tail(log)}")
+    return Outcome(True)
+
+
+def _tail(log: Path) -> str:
+    with log.open("rb") as output:
+        output.seek(max(0, log.stat().st_size - 4 * TAIL))
+        text = output.read().decode(errors="replace")
+    shown = "".join(c if c.isprintable() else " " for c in text).strip()
+    return shown[-TAIL:] or "it printed nothing"
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import grpc
 
+from agent.bundle import Bundle
 from agent.errors import CallRefused, NotRecognised, ServerAway
 from agent.home import Home
 from agent.identity import device_ca_of, load_credentials
-from agent.state import PendingReport, Progress, Release
+from agent.state import LOGS, REBOOT, OrderResult, PendingReport, Progress, Release
 from api.device import device_pb2, device_pb2_grpc
 
 CALL_SECONDS: Final = 10.0
+UPLOAD_SECONDS: Final = 900.0  # a bundle over a poor line
 MAX_DETAIL: Final = 1_000  # characters
 MAX_MESSAGE_LENGTH: Final = 64 * 1024  # bytes
 
@@ -26,6 +28,7 @@ _PROGRESS: Final = {
     Progress.ROLLED_BACK: device_pb2.PROGRESS_ROLLED_BACK,
 }
 _BY_THE_CLOCK: Final = ("certificate is not yet valid", "certificate has expired")  # what the TLS library says
+_ORDERS: Final = {device_pb2.COMMAND_KIND_LOGS: LOGS, device_pb2.COMMAND_KIND_REBOOT: REBOOT}
 # What is wrong with the call itself stays wrong; everything else may pass.
 _REFUSED: Final = frozenset(
     {
@@ -51,12 +54,38 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What a check-in says of commands: those held, by id, what came of others, and why a reboot is due."""
+
+    held: tuple[str, ...] = ()
+    results: tuple[OrderResult, ...] = ()
+    reboot_pending: str = ""
+
+
+NOTHING_SAID: Final = Said()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A command as the server gave it; ``kind`` is empty when it is none that is known here, times are RFC 3339."""
+
+    id: str
+    kind: str
+    not_before: str
+    expires_at: str
+    own_window: bool = False
+    max_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What the server answers to a check-in. ``products`` is a hint: only signed decisions count."""
 
     groups: tuple[str, ...]
     products: tuple[str, ...]
     next_check_in_seconds: int
+    orders: tuple[Order, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +108,8 @@ class Renewal:
 class Link(Protocol):
     """The server. Every method raises ServerAway, NotRecognised or CallRefused."""
 
-    def check_in(self, facts: Facts, running: Sequence[Release], state: str) -> Answer:
-        """Say what runs and why; learn groups and products."""
+    def check_in(self, facts: Facts, running: Sequence[Release], state: str, said: Said = NOTHING_SAID) -> Answer:
+        """Say what runs and why; learn groups, products and commands."""
 
     def report(self, report: PendingReport) -> bool:
         """Hand over a report; whether it changed anything."""
@@ -90,6 +119,9 @@ class Link(Protocol):
 
     def give_permit_back(self, rollout: str) -> None:
         """Say that the device does not install, or has gone back."""
+
+    def upload_logs(self, order: str, bundle: Bundle) -> bool:
+        """Send the bundle that a command asked for; False when the server had it."""
 
     def renew(self, request: bytes) -> Renewal:
         """Have a key certified (PKCS #10, DER)."""
@@ -109,7 +141,7 @@ class GrpcLink:
         self._endpoint = endpoint
         self._channel: grpc.Channel | None = None
 
-    def check_in(self, facts: Facts, running: Sequence[Release], state: str) -> Answer:
+    def check_in(self, facts: Facts, running: Sequence[Release], state: str, said: Said = NOTHING_SAID) -> Answer:
         """As ``Link``."""
         request = device_pb2.CheckInRequest(
             agent_version=facts.agent_version,
@@ -124,12 +156,32 @@ class GrpcLink:
                 for r in running
             ],
             state=state[:MAX_DETAIL],
+            reboot_pending=said.reboot_pending[:MAX_DETAIL],
+            held_commands=said.held,
+            command_results=[
+                device_pb2.CommandResult(
+                    id=one.id, done=one.done, code=one.code, detail=one.detail[:MAX_DETAIL], boot_id=one.boot_id
+                )
+                for one in said.results
+            ],
         )
         answer = self._call(lambda stub: stub.CheckIn(request, timeout=CALL_SECONDS))
         return Answer(
             groups=tuple(answer.groups),
             products=tuple(answer.products),
             next_check_in_seconds=answer.next_check_in_seconds,
+            orders=tuple(
+                Order(
+                    id=one.id,
+                    kind=_ORDERS.get(one.kind, ""),
+                    not_before=one.not_before,
+                    expires_at=one.expires_at,
+                    own_window=one.own_window,
+                    max_bytes=one.max_bytes,
+                )
+                for one in answer.commands
+            ),
+            dropped=tuple(answer.dropped_commands),
         )
 
     def report(self, report: PendingReport) -> bool:
@@ -156,6 +208,11 @@ class GrpcLink:
         """As ``Link``."""
         request = device_pb2.PermitRequest(rollout_id=rollout, give_back=True)
         self._call(lambda stub: stub.Permit(request, timeout=CALL_SECONDS))
+
+    def upload_logs(self, order: str, bundle: Bundle) -> bool:
+        """As ``Link``."""
+        answer = self._call(lambda stub: stub.UploadLogs(_parts(order, bundle), timeout=UPLOAD_SECONDS))
+        return bool(answer.taken)
 
     def renew(self, request: bytes) -> Renewal:
         """As ``Link``."""
@@ -204,3 +261,11 @@ class GrpcLink:
                 ),
             )
         return device_pb2_grpc.DeviceServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+
+def _parts(order: str, bundle: Bundle) -> Iterator[device_pb2.UploadLogsRequest]:
+    yield device_pb2.UploadLogsRequest(head=device_pb2.UploadLogsHead(command_id=order))
+    for piece in bundle:
+        yield device_pb2.UploadLogsRequest(chunk=piece)
+    end = device_pb2.UploadLogsEnd(sha256=bundle.sha256, length=bundle.length, files=bundle.files)
+    yield device_pb2.UploadLogsRequest(end=end)

@@ -32,6 +32,7 @@ from agent.home import Home
 from agent.hooks import CommandHooks
 from agent.identity import Identity, load_credentials, load_identity
 from agent.link import Facts, GrpcLink
+from agent.machine import HostMachine
 from agent.partial import Terms
 from agent.report import status_in_words, status_of, verify_file, verify_running
 from agent.state import StateFile
@@ -143,6 +144,7 @@ def build_agent(home: Home, stopping: Callable[[], bool] = lambda: False) -> Age
             zone=local_zone(),
             stopping=stopping,
         ),
+        machine=HostMachine(home, config, lambda: datetime.now(UTC)),
     )
 
 

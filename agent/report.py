@@ -13,7 +13,7 @@ from agent.documents import decisions_for
 from agent.errors import VerificationFailed
 from agent.home import Home
 from agent.identity import Credentials, Identity
-from agent.state import Release, State
+from agent.state import LOGS, OrderHeld, OrderStage, Release, State
 from agent.trust import View
 
 
@@ -36,6 +36,7 @@ def status_of(identity: Identity, credentials: Credentials, config: AgentConfig,
         "repository_trouble": state.repository_trouble,
         "server_trouble": state.server_trouble,
         "reports_waiting": len(state.outbox),
+        "commands": [asdict(order) for order in state.orders],
         "refreshed_at": state.refreshed_at or None,
         "checked_in_at": state.checked_in_at or None,
     }
@@ -65,6 +66,7 @@ def status_in_words(
         lines.append(f"The server could not be told: {state.server_trouble}")
     if state.outbox:
         lines.append(f"{len(state.outbox)} reports wait for the server.")
+    lines += [_order_in_words(order) for order in state.orders]
     ends = credentials.certificate.not_valid_after_utc
     if now >= ends:
         lines.append(
@@ -73,6 +75,15 @@ def status_in_words(
         )
     lines.append(f"Checked in: {state.checked_in_at or 'never'}. Read the repository: {state.refreshed_at or 'never'}.")
     return lines
+
+
+def _order_in_words(order: OrderHeld) -> str:
+    if order.kind == LOGS:
+        return f"Its logs are asked for ({order.id}), by {order.expires_at} at the latest."
+    if order.stage is OrderStage.REBOOTING:
+        return f"It was told to reboot ({order.id}) and ran the reboot command at {order.since}."
+    own = ", in its own maintenance window" if order.own_window else ""
+    return f"A reboot is scheduled ({order.id}) from {order.not_before} to {order.expires_at}{own}."
 
 
 def verify_file(

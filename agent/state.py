@@ -20,6 +20,10 @@ from agent.reason import Reason
 FORMAT: Final = 1
 MAX_OUTBOX: Final = 200  # reports; a device that is away for months must not fill its disk
 MAX_ENDED: Final = 100  # rollouts remembered
+MAX_ORDERS: Final = 32  # commands held
+MAX_ORDERS_ENDED: Final = 200  # commands remembered
+LOGS: Final = "logs"
+REBOOT: Final = "reboot"
 
 
 class Step(StrEnum):
@@ -110,6 +114,42 @@ class PermitWait:
     words: str
 
 
+class OrderStage(StrEnum):
+    """Where a command is that was taken up."""
+
+    HELD = "held"
+    REBOOTING = "rebooting"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderHeld:
+    """A command of the server's that has not ended; times are RFC 3339. ``boot_id`` and ``since`` tell of a reboot that
+    was begun, ``tries`` and ``again_at`` of a bundle that could not be sent."""
+
+    id: str
+    kind: str
+    not_before: str
+    expires_at: str
+    own_window: bool = False
+    max_bytes: int = 0
+    stage: OrderStage = OrderStage.HELD
+    boot_id: str = ""
+    since: str = ""
+    tries: int = 0
+    again_at: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderResult:
+    """What came of a command, until the server has taken it."""
+
+    id: str
+    done: bool
+    code: str = ""
+    detail: str = ""
+    boot_id: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """Everything that must outlive the process. Times are RFC 3339 UTC text, empty for never.
@@ -135,6 +175,9 @@ class State:
     fetched: Mapping[str, str] = field(default_factory=dict)
     permit_waits: Mapping[str, PermitWait] = field(default_factory=dict)
     permits_back: tuple[str, ...] = ()
+    orders: tuple[OrderHeld, ...] = ()
+    order_results: tuple[OrderResult, ...] = ()
+    orders_ended: tuple[str, ...] = ()
 
     @property
     def step(self) -> Step:
@@ -182,6 +225,18 @@ class State:
         if not release.needs_permit or release.rollout in self.permits_back:
             return self
         return replace(self, permits_back=(*self.permits_back, release.rollout)[-MAX_OUTBOX:])
+
+    def with_order(self, order: OrderHeld) -> State:
+        """Hold a command, or hold it as it is now."""
+        held = {one.id: one for one in self.orders}
+        return replace(self, orders=tuple((held | {order.id: order}).values()))
+
+    def without_order(self, order_id: str, result: OrderResult | None) -> State:
+        """End a command, and remember that; its result is told where the server does not know it."""
+        ended = (*(one for one in self.orders_ended if one != order_id), order_id)[-MAX_ORDERS_ENDED:]
+        results = self.order_results if result is None else (*self.order_results, result)[-MAX_ORDERS:]
+        held = tuple(one for one in self.orders if one.id != order_id)
+        return replace(self, orders=held, order_results=results, orders_ended=ended)
 
     def with_running(self, product: str, release: Release | None, previous: Release | None) -> State:
         """Say what runs of a product, and what ran before it (kept to return to)."""
@@ -253,6 +308,9 @@ def _state_in(stored: Mapping[str, Any]) -> State:
         fetched=dict(stored.get("fetched", {})),
         permit_waits={product: PermitWait(**wait) for product, wait in stored.get("permit_waits", {}).items()},
         permits_back=tuple(stored.get("permits_back", ())),
+        orders=tuple(OrderHeld(**{**one, "stage": OrderStage(one["stage"])}) for one in stored.get("orders", ())),
+        order_results=tuple(OrderResult(**one) for one in stored.get("order_results", ())),
+        orders_ended=tuple(stored.get("orders_ended", ())),
     )
 
 

@@ -14,7 +14,9 @@ from agent.choice import NOTED_AT_MOST
 from agent.errors import CallRefused, NotRecognised, ServerAway
 from agent.home import Home
 from agent.identity import Credentials, Keypair, issued_by, load_credentials, replace_credentials
-from agent.link import Facts, Link, Renewal
+from agent.link import Facts, Link, Renewal, Said
+from agent.machine import Machine
+from agent.orders import taken_up
 from agent.state import Memory, PermitWait, Release
 
 UNANSWERED_SECONDS: Final = 60  # before a permit is asked for again of a server that is away
@@ -26,14 +28,23 @@ _LOG: Final = logging.getLogger(__name__)
 class Talk:
     """Check-ins, reports and renewals. After one call that nobody answered it stays silent until ``begin``."""
 
-    def __init__(self, home: Home, facts: Facts, link: Link, memory: Memory, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        facts: Facts,
+        link: Link,
+        memory: Memory,
+        clock: Callable[[], datetime],
+        machine: Machine,
+    ) -> None:
         self._home = home
         self._facts = facts
         self._link = link
         self._memory = memory
         self._clock = clock
+        self._machine = machine
         self._silent = False
-        self._told: tuple[tuple[Release, ...], str] | None = None
+        self._told: tuple[tuple[Release, ...], str, str] | None = None
 
     def begin(self) -> None:
         """A new poll: renew the certificate at two thirds of its life, check in if it is time, hand over reports."""
@@ -52,7 +63,7 @@ class Talk:
     def end(self) -> None:
         """Hand over what the poll brought; check in again if something of it is news."""
         self.send_reports()
-        if self._news() != self._told:
+        if self._news() != self._told or self._memory.state.order_results:
             self._check_in()
 
     def send_reports(self) -> None:
@@ -111,9 +122,12 @@ class Talk:
     def _check_in(self) -> None:
         if self._silent:
             return
-        running, words = news = self._news()
+        running, words, reboot_pending = news = self._news()
+        state = self._memory.state
+        held = tuple(one.id for one in state.orders)
+        said = Said(held=held, results=state.order_results, reboot_pending=reboot_pending)
         try:
-            answer = self._link.check_in(self._facts, running, words)
+            answer = self._link.check_in(self._facts, running, words, said)
         except (ServerAway, NotRecognised, CallRefused) as error:
             self._fall_silent(error)
             return
@@ -121,7 +135,7 @@ class Talk:
         self._told = news
         self._memory.write(
             replace(
-                self._memory.state,
+                taken_up(state, answer, said.results),
                 groups=answer.groups,
                 products=answer.products,
                 server_trouble="",
@@ -156,12 +170,12 @@ class Talk:
             )
         self._memory.write(replace(self._memory.state, server_trouble=trouble))
 
-    def _news(self) -> tuple[tuple[Release, ...], str]:
+    def _news(self) -> tuple[tuple[Release, ...], str, str]:
         state = self._memory.state
         lines = [f"{product}: {words}" for product, words in sorted(state.words.items())]
         if state.repository_trouble:
             lines.append(state.repository_trouble)
-        return tuple(state.running.values()), "; ".join(lines)
+        return tuple(state.running.values()), "; ".join(lines), self._machine.reboot_pending()
 
 
 def _fits_together(renewal: Renewal, key: Keypair) -> bool:

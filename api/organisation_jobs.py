@@ -96,10 +96,13 @@ class OrganisationJobs:
             self._canary.turn(datetime.now(UTC))
 
     def sweep(self) -> None:
-        """Move devices whose silence decides about their groups."""
+        """Move devices whose silence decides about their groups, and end commands whose time is over."""
         moved = self._wiring.fleet.sweep(self._wiring.org, now=datetime.now(UTC))
         if moved:
             log.info("%s: time changed who is in %s groups", self._wiring.org, moved)
+        ended = self._wiring.commands.sweep(self._wiring.org, now=datetime.now(UTC))
+        if ended:
+            log.info("%s: the time of %s commands and log bundles was over", self._wiring.org, ended)
 
     def tidy(self) -> None:
         """Put away what is over, and spread and collect the repository when it is due."""

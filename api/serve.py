@@ -89,6 +89,7 @@ def device_server_of(installation: Installation, *, tally: Tally | None = None) 
         ),
         clock=lambda: datetime.now(UTC),
         tally=tally,
+        commands=shared.commands,
     )
 
 

@@ -84,6 +84,9 @@ class Settings:
     device_ca_key: str = ""
     device_ca_pin_file: Path | None = None
     password_memory_kib: int = 65_536
+    device_log_bytes: int = 64 * 1024**2
+    device_log_quota_bytes: int = 10 * 1024**3
+    device_log_days: int = 30
     log_level: str = "info"
     log_format: str = ""
     otlp_endpoint: str = ""

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from api.auth.issuers import Issuers
+from api.commanding import commands_of
 from api.guarded import Guarded
 from api.settings import Settings
 from api.traced import TracedIndex, TracedKeyring
 from api.tracing import is_on, statement
 from evidence.errors import SecretUnreadable
 from evidence.webhooks.service import Webhooks
+from fleet.commanding import Commands
 from fleet.rules import online_within
 from keys.device_ca import DeviceCa
 from keys.errors import SealBroken
@@ -99,6 +101,7 @@ class Shared:
     webhooks: Webhooks
     deliveries: SqlDeliveries
     device_ca: DeviceCa
+    commands: Commands
     passwords: Passwords
     seal: Seal
 
@@ -364,6 +367,7 @@ def open_shared(settings: Settings) -> Shared:
         ),
         deliveries=deliveries,
         device_ca=DeviceCa.open(device_ca_folder(settings)),
+        commands=commands_of(settings, db, bucket_address(settings)),
         passwords=Passwords(PasswordSettings(memory_kib=settings.password_memory_kib)),
         seal=_seal(settings, "second factors"),
     )

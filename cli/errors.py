@@ -10,7 +10,8 @@ CliError
 ├── NotApproved             the person at the terminal said no
 ├── SimulationFailed        a simulated fleet could not enrol, or its process broke down
 ├── RolloutStopped          the rollout waited for is paused, aborted or superseded
-└── WaitTimedOut            the rollout waited for is not over in time
+├── WaitTimedOut            the rollout waited for is not over in time
+└── LogsNotHere             the log bundle is not here, or will not come
 """
 
 from __future__ import annotations
@@ -115,6 +116,12 @@ EXIT_BY_CODE: Final[dict[str, int]] = {
     "enrolment_refused": PERMISSION,
     "invalid_fleet_input": USAGE,
     "invalid_device_list": USAGE,
+    "command_not_found": CONFLICT,
+    "command_over": CONFLICT,
+    "logs_not_here": CONFLICT,
+    "logs_damaged": FAILURE,
+    "logs_too_large": FAILURE,
+    "log_quota_reached": CONFLICT,
     # repo_signing
     "repository_error": FAILURE,
     "repository_not_found": FAILURE,
@@ -338,6 +345,12 @@ class RolloutStopped(CliError):
 class WaitTimedOut(CliError):
     code = "wait_timed_out"
     exit_code = TIMED_OUT
+
+
+class LogsNotHere(CliError):
+    code = "logs_not_here"
+    exit_code = CONFLICT
+    default_hint = "ask for one with --request --wait"
 
 
 def exit_code_of(error: Exception) -> int:

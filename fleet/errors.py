@@ -12,6 +12,12 @@ FleetError
 ├── UnknownToken        no such enrolment token
 ├── EnrolmentRefused    the token is unknown, expired or used up
 ├── InvalidSelector     a selector outside the grammar
+├── UnknownCommand      no such log bundle or reboot
+├── CommandOver         it has ended, or the device has begun with it
+├── LogsNotHere         the bundle has not come, or is not kept any more
+├── LogsDamaged         other bytes came than the device says it sent
+├── LogsTooLarge        a bundle has more bytes than the server takes
+├── LogQuotaReached     the bundles of the organisation fill what it may keep
 ├── InvalidFleetInput   a name or label outside the grammar
 └── InvalidDeviceList   a CSV of devices whose lines do not do; nothing of it was imported
 """
@@ -70,6 +76,30 @@ class EnrolmentRefused(FleetError):
 
 class InvalidSelector(FleetError):
     code = "invalid_selector"
+
+
+class UnknownCommand(FleetError):
+    code = "command_not_found"
+
+
+class CommandOver(FleetError):
+    code = "command_over"
+
+
+class LogsNotHere(FleetError):
+    code = "logs_not_here"
+
+
+class LogsDamaged(FleetError):
+    code = "logs_damaged"
+
+
+class LogsTooLarge(FleetError):
+    code = "logs_too_large"
+
+
+class LogQuotaReached(FleetError):
+    code = "log_quota_reached"
 
 
 class InvalidFleetInput(FleetError):

@@ -33,6 +33,7 @@ class Device:
 
     ``groups`` are all it is in, ``held_back`` those of them it is not told yet, because somebody's edit put it there
     while a wave was open: docs/adr/0095-edits-never-widen-an-open-wave.md. A pending one may have no ``platform`` yet.
+    ``reboot_pending`` is why it needs a reboot, empty when it needs none; ``has_commands`` whether one is open.
     """
 
     id: str
@@ -51,6 +52,8 @@ class Device:
     last_seen_at: datetime | None = None
     running: Mapping[str, Running] = field(default_factory=dict)
     state: str = ""
+    reboot_pending: str = ""
+    has_commands: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +139,10 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckIn:
-    """What a device says when it calls: what it runs, how it is, and in plain words why it does what it does."""
+    """What a device says when it calls: what it runs, how it is, and in plain words why it does what it does.
+
+    ``reboot_pending`` is why it needs a reboot, empty when it needs none.
+    """
 
     agent_version: str
     hostname: str
@@ -146,3 +152,4 @@ class CheckIn:
     running: tuple[Running, ...]
     state: str
     at: datetime
+    reboot_pending: str = ""

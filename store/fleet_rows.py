@@ -86,6 +86,8 @@ def device_row(device: Device, labels: Mapping[str, str]) -> dict[str, object]:
         "labels": {**device.labels, **labels},
         "last_seen_at": device.last_seen_at,
         "state": device.state,
+        "reboot_pending": device.reboot_pending,
+        "has_commands": device.has_commands,
     }
 
 
@@ -148,11 +150,11 @@ def write_seen(connection: Connection, org: str, seen: Mapping[str, datetime]) -
     return written
 
 
-_SAID: Final = ("agent_version", "hostname", "os_family", "os_name", "state")
+_SAID: Final = ("agent_version", "hostname", "os_family", "os_name", "state", "reboot_pending")
 
 
 def _facts(what: CheckIn) -> tuple[str, ...]:
-    return (what.agent_version, what.hostname, what.os_family, what.os_name, what.state)
+    return (what.agent_version, what.hostname, what.os_family, what.os_name, what.state, what.reboot_pending)
 
 
 def _write_programs(
@@ -300,6 +302,8 @@ def to_device(
         last_seen_at=row.last_seen_at,
         running=running,
         state=row.state,
+        reboot_pending=row.reboot_pending,
+        has_commands=row.has_commands,
     )
 
 

@@ -23,6 +23,8 @@ from sqlalchemy import (
 from store import account_models
 from store.account_models import org_column
 from store.columns import JsonText, Key, UtcDateTime
+from store.command_models import device_commands as device_commands
+from store.command_models import log_bundles as log_bundles
 from store.history_models import device_returns as device_returns
 from store.history_models import device_steps as device_steps
 from store.history_models import metered_nights as metered_nights
@@ -136,7 +138,10 @@ devices = Table(
     Column("labels", JsonText, nullable=False),
     Column("last_seen_at", UtcDateTime),
     Column("state", Text, nullable=False),
+    Column("reboot_pending", String, nullable=False, default=""),
+    Column("has_commands", Boolean, nullable=False, default=False),
     UniqueConstraint("org", "name"),
+    Index("ix_devices_org_reboot_pending", "org", "reboot_pending"),
     # A page in order of id; without it SQLite reads and sorts the whole organisation.
     Index("ix_devices_org_id", "org", "id"),
 )

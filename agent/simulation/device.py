@@ -6,14 +6,18 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
+from agent.bundle import Bundle
 from agent.config import AgentConfig
 from agent.core import Agent
 from agent.errors import CallRefused, NotRecognised, RepositoryAway, RepositoryRefused, ServerAway
 from agent.home import Home
+from agent.hooks import Outcome
 from agent.identity import Identity
-from agent.link import Answer, Facts, GrpcLink, Link, PermitAnswer, Renewal
+from agent.link import NOTHING_SAID, Answer, Facts, GrpcLink, Link, PermitAnswer, Renewal, Said
+from agent.machine import HostMachine
 from agent.partial import Terms
 from agent.simulation.profiles import Nature, Network
 from agent.simulation.tally import Tally
@@ -50,11 +54,11 @@ class CountedLink:
         self._network = network
         self._tally = tally
 
-    def check_in(self, facts: Facts, running: Sequence[Release], state: str) -> Answer:
+    def check_in(self, facts: Facts, running: Sequence[Release], state: str, said: Said = NOTHING_SAID) -> Answer:
         """As ``Link``."""
         with self._network.calling(), self._counted():
             began = time.perf_counter()
-            answer = self._link.check_in(facts, running, state)
+            answer = self._link.check_in(facts, running, state, said)
             self._tally.check_in(time.perf_counter() - began)
             return answer
 
@@ -75,6 +79,11 @@ class CountedLink:
         """As ``Link``."""
         with self._network.calling(), self._counted():
             self._link.give_permit_back(rollout)
+
+    def upload_logs(self, order: str, bundle: Bundle) -> bool:
+        """As ``Link``."""
+        with self._network.calling(), self._counted():
+            return self._link.upload_logs(order, bundle)
 
     def renew(self, request: bytes) -> Renewal:
         """As ``Link``."""
@@ -123,6 +132,31 @@ class CountedRepository(Repository):
             raise
 
 
+class SimulatedMachine(HostMachine):
+    """A machine whose reboots are another boot id; the one it runs on goes on."""
+
+    def __init__(self, home: Home, config: AgentConfig, clock: Callable[[], datetime]) -> None:
+        super().__init__(home, config, clock)
+        self._boots = 1
+
+    def boot_id(self) -> str:
+        """How often it was booted."""
+        return f"boot-{self._boots}"
+
+    def reboot_pending(self) -> str:
+        """Never."""
+        return ""
+
+    def can_reboot(self) -> bool:
+        """Always."""
+        return True
+
+    def reboot(self) -> Outcome:
+        """Boot again, in no time."""
+        self._boots += 1
+        return Outcome(True)
+
+
 class SimulatedDevice:
     """An enrolled device that lives in this process. Its home is its own; nothing else on this machine changes."""
 
@@ -165,6 +199,7 @@ class SimulatedDevice:
                 new_report_id=lambda: f"rep_{uuid.uuid4().hex}",
                 stopping=stopping,
             ),
+            machine=SimulatedMachine(home, config, nature.clock),
             state_file=self._state,
         )
 

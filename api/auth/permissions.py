@@ -26,6 +26,11 @@ class Permission(StrEnum):
     DEVICES_ENROLL = "devices:enroll"
     DEVICES_REVOKE = "devices:revoke"
     DEVICES_DELETE = "devices:delete"
+    DEVICE_LOGS_READ = "device-logs:read"
+    DEVICE_LOGS_REQUEST = "device-logs:request"
+    DEVICE_LOGS_DOWNLOAD = "device-logs:download"
+    REBOOTS_READ = "reboots:read"
+    REBOOTS_WRITE = "reboots:write"
     ENROLL_TOKENS_ADMIN = "enroll-tokens:admin"
     ROLLOUTS_READ = "rollouts:read"
     ROLLOUTS_CREATE = "rollouts:create"
@@ -59,6 +64,10 @@ _OPERATOR: Final = _VIEWER | {
     Permission.DEVICES_ENROLL,
     Permission.DEVICES_REVOKE,
     Permission.DEVICES_DELETE,
+    # What a device writes down may be more than everybody should read.
+    Permission.DEVICE_LOGS_REQUEST,
+    Permission.DEVICE_LOGS_DOWNLOAD,
+    Permission.REBOOTS_WRITE,
     Permission.ROLLOUTS_CREATE,
     Permission.ROLLOUTS_PAUSE,
     Permission.ROLLOUTS_RESUME,

@@ -24,33 +24,47 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61pi/device/device.proto\x12\x12wavegate.device.v1\"]\n\x07Running\x12\x0f\n\x07product\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x12\n\nrollout_id\x18\x05 \x01(\t\"\xac\x01\n\x0e\x43heckInRequest\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x11\n\tos_family\x18\x03 \x01(\t\x12\x0f\n\x07os_name\x18\x04 \x01(\t\x12\x10\n\x08platform\x18\x05 \x01(\t\x12,\n\x07running\x18\x06 \x03(\x0b\x32\x1b.wavegate.device.v1.Running\x12\r\n\x05state\x18\x07 \x01(\t\"z\n\x0f\x43heckInResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\x02 \x01(\t\x12\x0e\n\x06groups\x18\x03 \x03(\t\x12\x10\n\x08products\x18\x04 \x03(\t\x12\x1d\n\x15next_check_in_seconds\x18\x05 \x01(\r\"\x95\x01\n\rReportRequest\x12\x11\n\treport_id\x18\x01 \x01(\t\x12\x12\n\nrollout_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12.\n\x08progress\x18\x04 \x01(\x0e\x32\x1c.wavegate.device.v1.Progress\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"!\n\x0eReportResponse\x12\x0f\n\x07\x63ounted\x18\x01 \x01(\x08\"G\n\rPermitRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x11\n\tgive_back\x18\x03 \x01(\x08\"c\n\x0ePermitResponse\x12\x0f\n\x07granted\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rlease_seconds\x18\x03 \x01(\r\x12\x19\n\x11\x61sk_again_seconds\x18\x04 \x01(\r\"6\n\x17RenewCertificateRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"H\n\x18RenewCertificateResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x01(\t\x12\x11\n\tdevice_ca\x18\x02 \x01(\t*\x9e\x01\n\x08Progress\x12\x18\n\x14PROGRESS_UNSPECIFIED\x10\x00\x12\x18\n\x14PROGRESS_DOWNLOADING\x10\x01\x12\x17\n\x13PROGRESS_INSTALLING\x10\x02\x12\x16\n\x12PROGRESS_SUCCEEDED\x10\x03\x12\x13\n\x0fPROGRESS_FAILED\x10\x04\x12\x18\n\x14PROGRESS_ROLLED_BACK\x10\x05\x32\xf4\x02\n\rDeviceService\x12R\n\x07\x43heckIn\x12\".wavegate.device.v1.CheckInRequest\x1a#.wavegate.device.v1.CheckInResponse\x12O\n\x06Report\x12!.wavegate.device.v1.ReportRequest\x1a\".wavegate.device.v1.ReportResponse\x12O\n\x06Permit\x12!.wavegate.device.v1.PermitRequest\x1a\".wavegate.device.v1.PermitResponse\x12m\n\x10RenewCertificate\x12+.wavegate.device.v1.RenewCertificateRequest\x1a,.wavegate.device.v1.RenewCertificateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61pi/device/device.proto\x12\x12wavegate.device.v1\"]\n\x07Running\x12\x0f\n\x07product\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x12\n\nrollout_id\x18\x05 \x01(\t\"\x97\x02\n\x0e\x43heckInRequest\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x11\n\tos_family\x18\x03 \x01(\t\x12\x0f\n\x07os_name\x18\x04 \x01(\t\x12\x10\n\x08platform\x18\x05 \x01(\t\x12,\n\x07running\x18\x06 \x03(\x0b\x32\x1b.wavegate.device.v1.Running\x12\r\n\x05state\x18\x07 \x01(\t\x12\x16\n\x0ereboot_pending\x18\x08 \x01(\t\x12\x15\n\rheld_commands\x18\t \x03(\t\x12:\n\x0f\x63ommand_results\x18\n \x03(\x0b\x32!.wavegate.device.v1.CommandResult\"\x93\x01\n\x07\x43ommand\x12\n\n\x02id\x18\x01 \x01(\t\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.wavegate.device.v1.CommandKind\x12\x12\n\nnot_before\x18\x03 \x01(\t\x12\x12\n\nexpires_at\x18\x04 \x01(\t\x12\x12\n\nown_window\x18\x05 \x01(\x08\x12\x11\n\tmax_bytes\x18\x06 \x01(\x04\"X\n\rCommandResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x08\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\"\xc3\x01\n\x0f\x43heckInResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\x02 \x01(\t\x12\x0e\n\x06groups\x18\x03 \x03(\t\x12\x10\n\x08products\x18\x04 \x03(\t\x12\x1d\n\x15next_check_in_seconds\x18\x05 \x01(\r\x12-\n\x08\x63ommands\x18\x06 \x03(\x0b\x32\x1b.wavegate.device.v1.Command\x12\x18\n\x10\x64ropped_commands\x18\x07 \x03(\t\"\x95\x01\n\rReportRequest\x12\x11\n\treport_id\x18\x01 \x01(\t\x12\x12\n\nrollout_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12.\n\x08progress\x18\x04 \x01(\x0e\x32\x1c.wavegate.device.v1.Progress\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"!\n\x0eReportResponse\x12\x0f\n\x07\x63ounted\x18\x01 \x01(\x08\"G\n\rPermitRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x11\n\tgive_back\x18\x03 \x01(\x08\"c\n\x0ePermitResponse\x12\x0f\n\x07granted\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rlease_seconds\x18\x03 \x01(\r\x12\x19\n\x11\x61sk_again_seconds\x18\x04 \x01(\r\"6\n\x17RenewCertificateRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"H\n\x18RenewCertificateResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x01(\t\x12\x11\n\tdevice_ca\x18\x02 \x01(\t\"\x92\x01\n\x11UploadLogsRequest\x12\x32\n\x04head\x18\x01 \x01(\x0b\x32\".wavegate.device.v1.UploadLogsHeadH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12\x30\n\x03\x65nd\x18\x03 \x01(\x0b\x32!.wavegate.device.v1.UploadLogsEndH\x00\x42\x06\n\x04part\"$\n\x0eUploadLogsHead\x12\x12\n\ncommand_id\x18\x01 \x01(\t\">\n\rUploadLogsEnd\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0e\n\x06length\x18\x02 \x01(\x04\x12\r\n\x05\x66iles\x18\x03 \x01(\r\"#\n\x12UploadLogsResponse\x12\r\n\x05taken\x18\x01 \x01(\x08*[\n\x0b\x43ommandKind\x12\x1c\n\x18\x43OMMAND_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43OMMAND_KIND_LOGS\x10\x01\x12\x17\n\x13\x43OMMAND_KIND_REBOOT\x10\x02*\x9e\x01\n\x08Progress\x12\x18\n\x14PROGRESS_UNSPECIFIED\x10\x00\x12\x18\n\x14PROGRESS_DOWNLOADING\x10\x01\x12\x17\n\x13PROGRESS_INSTALLING\x10\x02\x12\x16\n\x12PROGRESS_SUCCEEDED\x10\x03\x12\x13\n\x0fPROGRESS_FAILED\x10\x04\x12\x18\n\x14PROGRESS_ROLLED_BACK\x10\x05\x32\xd3\x03\n\rDeviceService\x12R\n\x07\x43heckIn\x12\".wavegate.device.v1.CheckInRequest\x1a#.wavegate.device.v1.CheckInResponse\x12O\n\x06Report\x12!.wavegate.device.v1.ReportRequest\x1a\".wavegate.device.v1.ReportResponse\x12O\n\x06Permit\x12!.wavegate.device.v1.PermitRequest\x1a\".wavegate.device.v1.PermitResponse\x12m\n\x10RenewCertificate\x12+.wavegate.device.v1.RenewCertificateRequest\x1a,.wavegate.device.v1.RenewCertificateResponse\x12]\n\nUploadLogs\x12%.wavegate.device.v1.UploadLogsRequest\x1a&.wavegate.device.v1.UploadLogsResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'api.device.device_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROGRESS']._serialized_start=933
-  _globals['_PROGRESS']._serialized_end=1091
+  _globals['_COMMANDKIND']._serialized_start=1641
+  _globals['_COMMANDKIND']._serialized_end=1732
+  _globals['_PROGRESS']._serialized_start=1735
+  _globals['_PROGRESS']._serialized_end=1893
   _globals['_RUNNING']._serialized_start=47
   _globals['_RUNNING']._serialized_end=140
   _globals['_CHECKINREQUEST']._serialized_start=143
-  _globals['_CHECKINREQUEST']._serialized_end=315
-  _globals['_CHECKINRESPONSE']._serialized_start=317
-  _globals['_CHECKINRESPONSE']._serialized_end=439
-  _globals['_REPORTREQUEST']._serialized_start=442
-  _globals['_REPORTREQUEST']._serialized_end=591
-  _globals['_REPORTRESPONSE']._serialized_start=593
-  _globals['_REPORTRESPONSE']._serialized_end=626
-  _globals['_PERMITREQUEST']._serialized_start=628
-  _globals['_PERMITREQUEST']._serialized_end=699
-  _globals['_PERMITRESPONSE']._serialized_start=701
-  _globals['_PERMITRESPONSE']._serialized_end=800
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=802
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=856
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=858
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=930
-  _globals['_DEVICESERVICE']._serialized_start=1094
-  _globals['_DEVICESERVICE']._serialized_end=1466
+  _globals['_CHECKINREQUEST']._serialized_end=422
+  _globals['_COMMAND']._serialized_start=425
+  _globals['_COMMAND']._serialized_end=572
+  _globals['_COMMANDRESULT']._serialized_start=574
+  _globals['_COMMANDRESULT']._serialized_end=662
+  _globals['_CHECKINRESPONSE']._serialized_start=665
+  _globals['_CHECKINRESPONSE']._serialized_end=860
+  _globals['_REPORTREQUEST']._serialized_start=863
+  _globals['_REPORTREQUEST']._serialized_end=1012
+  _globals['_REPORTRESPONSE']._serialized_start=1014
+  _globals['_REPORTRESPONSE']._serialized_end=1047
+  _globals['_PERMITREQUEST']._serialized_start=1049
+  _globals['_PERMITREQUEST']._serialized_end=1120
+  _globals['_PERMITRESPONSE']._serialized_start=1122
+  _globals['_PERMITRESPONSE']._serialized_end=1221
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=1223
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=1277
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=1279
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=1351
+  _globals['_UPLOADLOGSREQUEST']._serialized_start=1354
+  _globals['_UPLOADLOGSREQUEST']._serialized_end=1500
+  _globals['_UPLOADLOGSHEAD']._serialized_start=1502
+  _globals['_UPLOADLOGSHEAD']._serialized_end=1538
+  _globals['_UPLOADLOGSEND']._serialized_start=1540
+  _globals['_UPLOADLOGSEND']._serialized_end=1602
+  _globals['_UPLOADLOGSRESPONSE']._serialized_start=1604
+  _globals['_UPLOADLOGSRESPONSE']._serialized_end=1639
+  _globals['_DEVICESERVICE']._serialized_start=1896
+  _globals['_DEVICESERVICE']._serialized_end=2363
 # @@protoc_insertion_point(module_scope)

@@ -55,6 +55,11 @@ class DeviceServiceStub:
                 request_serializer=api_dot_device_dot_device__pb2.RenewCertificateRequest.SerializeToString,
                 response_deserializer=api_dot_device_dot_device__pb2.RenewCertificateResponse.FromString,
                 _registered_method=True)
+        self.UploadLogs = channel.stream_unary(
+                '/wavegate.device.v1.DeviceService/UploadLogs',
+                request_serializer=api_dot_device_dot_device__pb2.UploadLogsRequest.SerializeToString,
+                response_deserializer=api_dot_device_dot_device__pb2.UploadLogsResponse.FromString,
+                _registered_method=True)
 
 
 class DeviceServiceServicer:
@@ -89,6 +94,13 @@ class DeviceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UploadLogs(self, request_iterator, context):
+        """The bundle that a command asked for: its head, the bytes in pieces, its end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DeviceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +123,11 @@ def add_DeviceServiceServicer_to_server(servicer, server):
                     servicer.RenewCertificate,
                     request_deserializer=api_dot_device_dot_device__pb2.RenewCertificateRequest.FromString,
                     response_serializer=api_dot_device_dot_device__pb2.RenewCertificateResponse.SerializeToString,
+            ),
+            'UploadLogs': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadLogs,
+                    request_deserializer=api_dot_device_dot_device__pb2.UploadLogsRequest.FromString,
+                    response_serializer=api_dot_device_dot_device__pb2.UploadLogsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +239,33 @@ class DeviceService:
             '/wavegate.device.v1.DeviceService/RenewCertificate',
             api_dot_device_dot_device__pb2.RenewCertificateRequest.SerializeToString,
             api_dot_device_dot_device__pb2.RenewCertificateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadLogs(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/wavegate.device.v1.DeviceService/UploadLogs',
+            api_dot_device_dot_device__pb2.UploadLogsRequest.SerializeToString,
+            api_dot_device_dot_device__pb2.UploadLogsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,12 @@ STATUS: Final[dict[type[Exception], grpc.StatusCode]] = {
     fleet.EnrolmentRefused: Status.PERMISSION_DENIED,
     fleet.InvalidFleetInput: Status.INVALID_ARGUMENT,
     fleet.InvalidDeviceList: Status.INVALID_ARGUMENT,
+    fleet.UnknownCommand: Status.NOT_FOUND,
+    fleet.CommandOver: Status.FAILED_PRECONDITION,
+    fleet.LogsNotHere: Status.NOT_FOUND,
+    fleet.LogsDamaged: Status.DATA_LOSS,  # on its way: the device sends it again
+    fleet.LogsTooLarge: Status.INVALID_ARGUMENT,
+    fleet.LogQuotaReached: Status.RESOURCE_EXHAUSTED,  # somebody may delete some
     rollout.UnknownRollout: Status.NOT_FOUND,
     rollout.InvalidPlan: Status.INVALID_ARGUMENT,
     rollout.UnknownRelease: Status.NOT_FOUND,

@@ -38,12 +38,14 @@ def is_news(device: Device, what: CheckIn, online_within: timedelta = ONLINE_WIT
 
 def is_the_same(device: Device, what: CheckIn) -> bool:
     """Whether a call that is no news says what is stored, but for its time."""
-    return (what.agent_version, what.hostname, what.os_family, what.os_name, what.state) == (
+    told = (what.agent_version, what.hostname, what.os_family, what.os_name, what.state, what.reboot_pending)
+    return told == (
         device.agent_version,
         device.hostname,
         device.os_family,
         device.os_name,
         device.state,
+        device.reboot_pending,
     )
 
 

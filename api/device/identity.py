@@ -28,6 +28,7 @@ from fleet.model import Device, DeviceStatus
 from fleet.ports import Fleet
 
 STREAM_SECONDS: Final = 60  # reflection and health watches end by then, so that nobody holds one for long
+_NOT_ACTIVE: Final = "the certificate is not one of an active device; enrol it again"
 LOOK_SECONDS: Final = 0.5  # between looks at whether the device of an open stream may still call
 MAX_STREAMS: Final = 4  # each holds a worker thread
 MOST_FINGERPRINTS: Final = 4_096  # kept, with certificates of about 1 KB; whose they are is never kept
@@ -64,32 +65,38 @@ class DeviceIdentity(grpc.ServerInterceptor):
         try:
             device, certificate = self._fleet.device_by_fingerprint(_fingerprint(shown[0]))
         except UnknownDevice as error:
-            raise NotAuthenticated("the certificate is not one of an active device; enrol it again") from error
+            raise NotAuthenticated(_NOT_ACTIVE) from error
         if device.status is not DeviceStatus.ACTIVE or not certificate.not_before <= self._clock() < (
             certificate.not_after
         ):
-            raise NotAuthenticated("the certificate is not one of an active device; enrol it again")
+            raise NotAuthenticated(_NOT_ACTIVE)
         return device
 
     @contextmanager
-    def while_active(self, context: grpc.ServicerContext, seconds: float) -> Iterator[None]:
+    def while_active(self, context: grpc.ServicerContext, seconds: float) -> Iterator[Callable[[], None]]:
         """End the call (CANCELLED) within a second of its device being revoked or deleted, and in ``seconds``.
 
         For calls that stay open: who calls was looked up when they began. While the database does not answer nobody is
-        known to be revoked, and the call goes on.
+        known to be revoked, and the call goes on. What is yielded raises NotAuthenticated once the device is revoked.
         """
-        over, deadline = threading.Event(), time.monotonic() + seconds
+        over, gone, deadline = threading.Event(), threading.Event(), time.monotonic() + seconds
 
         def look() -> None:
             while not over.wait(LOOK_SECONDS):
-                if time.monotonic() >= deadline or not self._may_go_on(context):
+                if not self._may_go_on(context):
+                    gone.set()
+                if gone.is_set() or time.monotonic() >= deadline:
                     context.cancel()
                     return
+
+        def check() -> None:
+            if gone.is_set():
+                raise NotAuthenticated(_NOT_ACTIVE)
 
         looking = threading.Thread(target=look, name="wavegate-device-stream", daemon=True)
         looking.start()
         try:
-            yield
+            yield check
         finally:
             over.set()
 
@@ -131,7 +138,12 @@ class DeviceIdentity(grpc.ServerInterceptor):
             return grpc.stream_stream_rpc_method_handler(
                 self._stream(handler.stream_stream, method), handler.request_deserializer, handler.response_serializer
             )
-        return None  # no service here takes a stream and answers once
+        if handler.stream_unary is not None:
+            # What takes it in ends it itself: it may last longer than those that only listen.
+            return grpc.stream_unary_rpc_method_handler(
+                self._once(handler.stream_unary, method), handler.request_deserializer, handler.response_serializer
+            )
+        return None
 
     def _once(
         self, answer: Callable[[Any, grpc.ServicerContext], Any], method: str

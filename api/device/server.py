@@ -18,9 +18,11 @@ from grpc_reflection.v1alpha import reflection
 
 from api.device import device_pb2, device_pb2_grpc
 from api.device.addresses import hang_up_beyond
+from api.device.commands import Uploads
 from api.device.heartbeats import Heartbeats
 from api.device.identity import DeviceIdentity, Tally
 from api.device.service import DevicePermits, DeviceService, ProductsOf, RecordReport
+from fleet.commanding import Commands
 from fleet.enrol import Issuer
 from fleet.ports import Fleet
 from fleet.rules import online_within
@@ -84,7 +86,7 @@ def _most_connections() -> int:
 
 class DeviceServer:
     """Serves devices until stopped. ``clock`` answers aware UTC; the certificate it shows renews itself.
-    ``tally`` is told of every call that was answered.
+    ``tally`` is told of every call that was answered. Without ``commands`` devices are given none.
 
     The certificate of a listening port never changes: a new one gets a new listener. gRPC can ask for a certificate at
     each handshake instead, but frees the old one's TLS context under handshakes that other threads begin (grpc issue
@@ -101,6 +103,7 @@ class DeviceServer:
         settings: DeviceServerSettings,
         clock: Callable[[], datetime],
         tally: Tally | None = None,
+        commands: Commands | None = None,
     ) -> None:
         self._ca = ca
         self._settings = settings
@@ -122,6 +125,8 @@ class DeviceServer:
             jitter_percent=settings.jitter_percent,
             certificate_days=settings.certificate_days,
             clock=clock,
+            commands=commands,
+            uploads=None if commands is None else Uploads(self._identity, commands, clock),
         )
         self._changing = threading.Lock()  # of which server listens
         self._server: grpc.Server | None = None

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 import grpc
 
 from api.device import device_pb2, device_pb2_grpc
+from api.device.commands import Uploads, exchange_commands
 from api.device.errors import InvalidCall
 from api.device.heartbeats import Heartbeats
 from api.device.identity import CALLER
+from fleet.commanding import Commands
 from fleet.enrol import Issuer, renew
 from fleet.model import CheckIn, Device, Running
 from fleet.ports import Fleet
@@ -77,6 +79,8 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         jitter_percent: int,
         certificate_days: int,
         clock: Callable[[], datetime],
+        commands: Commands | None = None,
+        uploads: Uploads | None = None,
     ) -> None:
         self._fleet = fleet
         self._issuer = issuer
@@ -89,6 +93,8 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         self._jitter_percent = jitter_percent
         self._certificate_days = certificate_days
         self._clock = clock
+        self._commands = commands
+        self._uploads = uploads
 
     def CheckIn(  # noqa: N802
         self,
@@ -101,13 +107,16 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         groups = _groups(device)
         if self._heartbeats.take(device, _check_in(request, now)):
             groups = self._fleet.of_device(device.org, device.id)  # what is news may have moved it
-        return device_pb2.CheckInResponse(
+        answer = device_pb2.CheckInResponse(
             device_id=device.id,
             device_name=device.name,
             groups=sorted(groups),
             products=self._products_of(device.org, groups, now),
             next_check_in_seconds=self._next_check_in(),
         )
+        if self._commands is not None and (device.has_commands or request.held_commands or request.command_results):
+            exchange_commands(self._commands, device, request, answer, now)
+        return answer
 
     def Report(  # noqa: N802
         self,
@@ -159,6 +168,14 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
             certificate_chain=renewed.certificate_chain, device_ca=renewed.device_ca
         )
 
+    def UploadLogs(  # noqa: N802
+        self, request_iterator: Iterator[device_pb2.UploadLogsRequest], context: grpc.ServicerContext
+    ) -> device_pb2.UploadLogsResponse:
+        """Keep the bundle that a command asked for."""
+        if self._uploads is None:
+            raise NotImplementedError("no log bundles are taken here")
+        return self._uploads.take(CALLER.get(), request_iterator, context)
+
     def _products_of(self, org: str, groups: frozenset[str], now: datetime) -> Sequence[str]:
         known = self._known.get((org, groups))
         if known is not None and now - known[0] < PRODUCTS_FOR:
@@ -208,6 +225,7 @@ def _check_in(request: device_pb2.CheckInRequest, now: datetime) -> CheckIn:
         ),
         state=told(request.state, MAX_STATE),
         at=now,
+        reboot_pending=told(request.reboot_pending, MAX_STATE),
     )
 
 

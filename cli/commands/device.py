@@ -8,6 +8,7 @@ import click
 
 from cli.client import segment
 from cli.commands.device_codes import code, create
+from cli.commands.device_commands import logs, reboot, reboots
 from cli.commands.device_exclusions import exclude, exclusions, include, pin, unpin
 from cli.commands.device_history import history
 from cli.commands.device_roster import export, filter_options, import_
@@ -102,7 +103,10 @@ def label(invocation: Invocation, device_: str, labels: dict[str, str], remove: 
     invocation.emit(changed, lambda: _describe(changed))
 
 
-for _command in (code, create, exclude, exclusions, export, history, import_, include, pin, unpin):
+for _command in (
+    *(code, create, exclude, exclusions, export, history, import_),
+    *(include, logs, pin, reboot, reboots, unpin),
+):
     device.add_command(_command)
 
 

@@ -35,7 +35,7 @@ def test_the_proto_breaks_no_rule_and_no_device_built_from_the_released_one() ->
 
 
 def test_a_field_and_a_call_may_be_added(tree: Path) -> None:
-    change(tree, "  uint32 next_check_in_seconds = 5;", "  uint32 next_check_in_seconds = 5;\n  string words = 6;")
+    change(tree, "  uint32 next_check_in_seconds = 5;", "  uint32 next_check_in_seconds = 5;\n  string words = 20;")
     change(
         tree,
         "  // A fresh certificate",

@@ -43,7 +43,7 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
 
 
 def test_migrating_from_empty_gives_exactly_the_models(empty: Database) -> None:
-    assert empty.migrate() == "0018"
+    assert empty.migrate() == "0019"
     with empty.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
@@ -51,7 +51,7 @@ def test_migrating_from_empty_gives_exactly_the_models(empty: Database) -> None:
 
 def test_an_empty_database_has_no_version_and_is_refused(empty: Database) -> None:
     assert empty.schema_version() is None
-    with pytest.raises(DatabaseNotMigrated, match="has schema none, this program needs 0018; migrate it first"):
+    with pytest.raises(DatabaseNotMigrated, match="has schema none, this program needs 0019; migrate it first"):
         empty.check_schema()
 
 
@@ -59,12 +59,12 @@ def test_migrating_twice_changes_nothing(empty: Database) -> None:
     empty.migrate()
     empty.migrate()
     empty.check_schema()
-    assert empty.schema_version() == "0018"
+    assert empty.schema_version() == "0019"
 
 
 def test_many_may_migrate_at_once(empty: Database) -> None:
     with ThreadPoolExecutor(4) as pool:
-        assert [*pool.map(lambda _: empty.migrate(), range(4))] == ["0018"] * 4
+        assert [*pool.map(lambda _: empty.migrate(), range(4))] == ["0019"] * 4
     empty.check_schema()
 
 
@@ -73,7 +73,7 @@ def test_a_database_of_a_later_release_is_refused_and_left_alone(empty: Database
     with empty.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     for refused in (empty.migrate, empty.check_schema):
-        with pytest.raises(DatabaseTooNew, match="has schema 9999, newer than this program's 0018"):
+        with pytest.raises(DatabaseTooNew, match="has schema 9999, newer than this program's 0019"):
             refused()
     assert empty.schema_version() == "9999"
 

@@ -15,13 +15,15 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from agent.bundle import Bundle
 from agent.config import AgentConfig
 from agent.core import Agent
 from agent.errors import CallRefused, NotRecognised, ServerAway
 from agent.home import Home
 from agent.hooks import Outcome
 from agent.identity import Credentials, Identity, Keypair, load_identity, save_identity
-from agent.link import Answer, Facts, PermitAnswer, Renewal
+from agent.link import NOTHING_SAID, Answer, Facts, Order, PermitAnswer, Renewal, Said
+from agent.machine import HostMachine
 from agent.partial import Terms
 from agent.state import PendingReport, Progress, Release, State, StateFile
 from agent.steps import Surroundings
@@ -110,6 +112,46 @@ class Commands:
 
 
 @dataclass
+class Host:
+    """The device's machine; it boots by its command, and by whoever calls ``boot``. ``ran`` counts the command."""
+
+    power: Power = field(default_factory=Power)
+    boots: int = 1
+    ran: int = 0
+    works: bool = True
+    pending: str = ""
+    has_command: bool = True
+    obeys: bool = True
+    logs: HostMachine | None = None
+
+    def boot(self) -> None:
+        self.boots += 1
+
+    def boot_id(self) -> str:
+        return f"boot-{self.boots}"
+
+    def reboot_pending(self) -> str:
+        return self.pending
+
+    def can_reboot(self) -> bool:
+        return self.has_command
+
+    def reboot(self) -> Outcome:
+        self.power.moment()
+        self.ran += 1
+        self.power.moment()
+        if not self.works:
+            return Outcome(False, "the reboot command ended with 1")
+        if self.obeys:
+            self.boots += 1
+        return Outcome(True)
+
+    def bundle(self, most_bytes: int) -> Bundle:
+        assert self.logs is not None
+        return self.logs.bundle(most_bytes)
+
+
+@dataclass
 class Server:
     """The device port in memory; ``away``, ``unknown``, ``refusing`` and ``lose_answers`` make it difficult."""
 
@@ -130,6 +172,12 @@ class Server:
     permit_answer: PermitAnswer = field(default_factory=lambda: PermitAnswer(granted=True))
     permits_asked: list[tuple[str, int]] = field(default_factory=list)
     permits_back: list[str] = field(default_factory=list)
+    orders: dict[str, Order] = field(default_factory=dict)  # that are open
+    came_of: dict[str, str] = field(default_factory=dict)  # what each ended with: done, or the code
+    bundles: dict[str, list[bytes]] = field(default_factory=dict)  # what came of each, however often
+    said: list[Said] = field(default_factory=list)
+    lose_check_ins: bool = False
+    lose_uploads: bool = False
 
     @property
     def reports(self) -> list[tuple[str, int, str, str]]:
@@ -142,10 +190,35 @@ class Server:
         """The reports that end an attempt."""
         return [r for r in self.reports if r[2] not in (Progress.DOWNLOADING, Progress.INSTALLING)]
 
-    def check_in(self, facts: Facts, running: Sequence[Release], state: str) -> Answer:
+    def check_in(self, facts: Facts, running: Sequence[Release], state: str, said: Said = NOTHING_SAID) -> Answer:
         self._answer()
         self.check_ins.append((tuple(running), state))
-        return Answer(groups=self.groups, products=self.products, next_check_in_seconds=self.heartbeat)
+        self.said.append(said)
+        for result in said.results:
+            if self.orders.pop(result.id, None) is not None:
+                self.came_of[result.id] = "done" if result.done else result.code
+        if self.lose_check_ins:
+            raise ServerAway("the answer got lost")
+        return Answer(
+            groups=self.groups,
+            products=self.products,
+            next_check_in_seconds=self.heartbeat,
+            orders=tuple(one for one in self.orders.values() if one.id not in said.held),
+            dropped=tuple(one for one in said.held if one not in self.orders),
+        )
+
+    def upload_logs(self, order: str, bundle: Bundle) -> bool:
+        self._answer()
+        if self.came_of.get(order) == "done":
+            return False
+        if order not in self.orders:
+            raise CallRefused(f"command_over: {order} is wanted no more")
+        self.bundles.setdefault(order, []).append(b"".join(bundle))
+        del self.orders[order]
+        self.came_of[order] = "done"
+        if self.lose_uploads:
+            raise ServerAway("the answer got lost")
+        return True
 
     def report(self, report: PendingReport) -> bool:
         self._answer()
@@ -204,6 +277,7 @@ class DeviceBench:
     clock: Clock
     server: Server = field(default_factory=Server)
     commands: Commands = field(default_factory=Commands)
+    host: Host = field(default_factory=Host)
     config: AgentConfig = field(
         default_factory=lambda: AgentConfig(platform="linux-x86_64", products=("app",), health_pause_seconds=0)
     )
@@ -240,9 +314,16 @@ class DeviceBench:
         other = copy.copy(self)
         other.home, other.clock = Home(folder), Clock(self.clock.now)
         other.server = replace(
-            self.server, check_ins=[*self.server.check_ins], received=[*self.server.received], clock=other.clock
+            self.server,
+            check_ins=[*self.server.check_ins],
+            received=[*self.server.received],
+            orders={**self.server.orders},
+            came_of={},
+            bundles={},
+            clock=other.clock,
         )
         other.commands = replace(self.commands, ran=[*self.commands.ran])
+        other.host = replace(self.host)
         return other
 
     @property
@@ -265,7 +346,8 @@ class DeviceBench:
     def agent(self, power: Power | None = None, state_file: StateFile | None = None) -> Agent:
         """Switch the device on; without a state file of one's own the power may fail at each write of it."""
         power = power or Power()
-        self.commands.power = power
+        self.commands.power = self.host.power = power
+        self.host.logs = HostMachine(self.home, self.config, self.clock)
         return Agent(
             self.home,
             self.identity,
@@ -280,6 +362,7 @@ class DeviceBench:
                 new_report_id=lambda: f"rep_{next(self._ids)}",
                 stopping=self.stopping,
             ),
+            machine=self.host,
             state_file=state_file or FragileFile(self.home.state, power),
         )
 

@@ -172,6 +172,7 @@ class FleetSimulator:
                 platform=what.platform or known.platform,
                 running={running.product: running for running in what.running},
                 state=what.state,
+                reboot_pending=what.reboot_pending,
                 last_seen_at=what.at,
             )
             self._now = max(self._now, what.at)

@@ -7,6 +7,7 @@ import { createHash, webcrypto } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { gzipSync } from 'node:zlib';
 import grpc from '@grpc/grpc-js';
 import protoLoader from '@grpc/proto-loader';
 import { Pkcs10CertificateRequestGenerator } from '@peculiar/x509';
@@ -17,7 +18,7 @@ const KEPT = join(FOLDER, 'identity.json');
 const CURVE = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 const DEADLINE_SECONDS = 20;
 
-const loaded = protoLoader.loadSync(PROTO, { keepCase: true, enums: String, defaults: true });
+const loaded = protoLoader.loadSync(PROTO, { keepCase: true, enums: String, longs: Number, defaults: true });
 const { DeviceService } = grpc.loadPackageDefinition(loaded).wavegate.device.v1;
 
 let connection;
@@ -28,6 +29,7 @@ const ORDERS = {
   check_in: (order) => call('CheckIn', order.message),
   report: (order) => call('Report', order.message),
   permit: (order) => call('Permit', order.message),
+  upload_logs: uploadLogs,
   renew,
 };
 
@@ -98,6 +100,33 @@ function call(method, message) {
 function dial({ device_endpoint, device_ca, key, certificate_chain }) {
   const shown = grpc.credentials.createSsl(Buffer.from(device_ca), Buffer.from(key), Buffer.from(certificate_chain));
   return new DeviceService(device_endpoint, shown, { 'grpc.enable_http_proxy': 0 });
+}
+
+function uploadLogs({ command_id, name, text }) {
+  connection ??= dial(kept());
+  const bundle = gzipSync(archive(name, Buffer.from(text)));
+  return new Promise((resolve, reject) => {
+    const deadline = Date.now() + DEADLINE_SECONDS * 1000;
+    const stream = connection.UploadLogs({ deadline }, (error, answer) => (error ? reject(error) : resolve(answer)));
+    stream.write({ head: { command_id } });
+    for (let start = 0; start < bundle.length; start += 60 * 1024) {
+      stream.write({ chunk: bundle.subarray(start, start + 60 * 1024) });
+    }
+    stream.end({ end: { sha256: sha256(bundle), length: bundle.length, files: 1 } });
+  });
+}
+
+// A tar archive of one file (POSIX ustar).
+function archive(name, content) {
+  const header = Buffer.alloc(512);
+  const length = content.length.toString(8).padStart(11, '0');
+  const fields = { 0: name, 100: '0000600', 108: '0000000', 116: '0000000', 124: length, 136: '00000000000' };
+  for (const [place, text] of Object.entries({ ...fields, 148: '        0', 257: 'ustar\x0000' })) {
+    header.write(text, Number(place));
+  }
+  const sum = header.reduce((total, byte) => total + byte, 0);
+  header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
+  return Buffer.concat([header, content, Buffer.alloc((512 - (content.length % 512)) % 512 + 1024)]);
 }
 
 async function renew() {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import tarfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -161,3 +163,29 @@ def test_it_is_refused_what_is_not_its_to_do(home: Home, device: JavaScriptDevic
     assert device.order("report", message={"report_id": "r-2", "rollout_id": "rol_1"})["refused"] == "INVALID_ARGUMENT"
     assert device.order("check_in", message={"state": "x" * 70_000})["refused"] == "RESOURCE_EXHAUSTED"
     assert device.order("check_in", message={})["device_name"] == "press-3"
+
+
+def test_it_carries_out_commands_and_tells_what_came_of_them(home: Home, device: JavaScriptDevice) -> None:
+    enroll(home, device, "press-9")
+    log = home.call("POST", "/devices/press-9/logs", {}).get_json()["id"]
+    reboot = home.call("POST", "/reboots/press-9/schedule", {}).get_json()["id"]
+
+    told = device.order("check_in", message={"reboot_pending": "a new kernel"})["commands"]
+    kinds = {one["id"]: one["kind"] for one in told}
+    assert kinds == {log: "COMMAND_KIND_LOGS", reboot: "COMMAND_KIND_REBOOT"}
+    assert {one["max_bytes"] for one in told} == {64 * 1024**2, 0}
+    assert device.order("check_in", message={"held_commands": [log, reboot]})["commands"] == []
+
+    sent = {"command_id": log, "name": "app.log", "text": "it flickered\n" * 20_000}
+    assert device.order("upload_logs", **sent) == {"taken": True}
+    assert device.order("upload_logs", **sent) == {"taken": False}
+    with home.call("GET", f"/logs/{log}") as answer, tarfile.open(fileobj=io.BytesIO(answer.data)) as archive:
+        file = archive.extractfile("app.log")
+        assert file is not None
+        assert file.read() == b"it flickered\n" * 20_000
+
+    result = {"id": reboot, "done": True, "boot_id": "b-2"}
+    for _ in range(2):
+        assert device.order("check_in", message={"command_results": [result]})["commands"] == []
+    [event] = home.call("GET", "/audit/events?tag=device.rebooted").get_json()["items"]
+    assert event["data"] == {"boot_id": "b-2", "command": reboot}

@@ -15,7 +15,10 @@ from sqlalchemy import delete
 from evidence.ids import new_id
 from evidence.model import Actor, ActorKind, AuditEvent
 from evidence.webhooks.model import Delivery
+from fleet.command import Command, CommandState, Kind
 from fleet.model import Device, DeviceStatus
+from store.command_models import device_commands
+from store.commands import command_row
 from store.fleet_rows import device_row, write_labels
 from store.models import devices, group_devices, rollout_devices
 from store.permit_models import permits
@@ -35,7 +38,7 @@ class Lists:
     group: str
     webhook: str
     numbers: Iterator[int]
-    press: str  # a device of that id is made by the first who looks at its history
+    press: str  # a device of that id is made by the first who looks at its history or asks for its logs
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         answer = self.home.call(method, path, body, token=self.admin)
@@ -134,9 +137,14 @@ def a_step(of: Lists) -> str:
     return device
 
 
-def an_entry(of: Lists) -> str:
+def a_press(of: Lists) -> str:
     if of.press not in of.home.wiring.fleet.names("acme", [of.press]):
         of.device(of.press)
+    return of.press
+
+
+def an_entry(of: Lists) -> str:
+    a_press(of)
     event = AuditEvent("device.seen", of.press, SOMEBODY, datetime.now(UTC), {})
     of.home.wiring.audit.append("acme", [event])
     return of.home.wiring.audit.events("acme", newest_first=True, limit=1)[0].id
@@ -148,6 +156,29 @@ def a_permit(of: Lists) -> str:
     row = {"rollout": of.rollout, "device": device, "org": "acme", "label": "site", "value": f"oslo {device[-1]}"}
     with of.home.wiring.db.write() as connection:
         connection.execute(permits.insert(), {**row, "attempt": 1, **times})
+    return device
+
+
+def a_log_request(of: Lists) -> str:
+    request = Command(
+        id=new_id("log"),
+        org="acme",
+        device=a_press(of),
+        kind=Kind.LOGS,
+        by=SOMEBODY,
+        made_at=NOW,
+        not_before=NOW,
+        expires_at=NOW,
+        state=CommandState.EXPIRED,
+    )
+    with of.home.wiring.db.write() as connection:
+        connection.execute(device_commands.insert(), command_row(request))
+    return request.id
+
+
+def a_reboot(of: Lists) -> str:
+    device = of.device()
+    of.call("POST", f"/reboots/{device}/schedule", {})
     return device
 
 
@@ -190,6 +221,8 @@ MAKERS: dict[str, tuple[Make, Drop | None, str]] = {
     "/groups/{id}/devices": (a_member, deleted("/devices"), "id"),
     "/devices": (Lists.device, deleted("/devices"), "id"),
     "/devices/{id}/history": (an_entry, None, "id"),
+    "/devices/{id}/logs": (a_log_request, of_table(device_commands, "id"), "id"),
+    "/reboots": (a_reboot, deleted("/devices"), "device_id"),
     "/enroll-tokens": (posted("/enroll-tokens", name="t{}"), deleted("/enroll-tokens"), "id"),
     "/rollouts": (
         posted("/rollouts", product="fw", version="1.0.0", waves=[{"group": "all"}], draft=True),

@@ -40,6 +40,7 @@ TAGGED: dict[str, tuple[str, dict[str, object], str, dict[str, object]]] = {
     "PATCH /artifacts/{id}": ("", {}, "/artifacts/{}", {"notes": "n"}),
     "PATCH /devices/{id}/labels": ("/enroll", {}, "/devices/{}/labels", {"labels": {"site": "oslo"}}),
     "DELETE /devices/{id}": ("/enroll", {}, "/devices/{}", {}),
+    "DELETE /logs/{id}": ("", {}, "", {}),  # whose making is tried in test_device_logs
     "PATCH /profile": ("", {}, "/profile", {"name": "Ada"}),
     "DELETE /repository/drafts/{id}": ("", {}, "", {}),  # whose making is tried in test_drafts
 }

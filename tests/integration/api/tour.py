@@ -12,7 +12,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class Tour:
         self.admin, self.approver = people.admin, people.approver
         self.artifacts()
         self.devices_and_groups()
+        self.commands()
         self.exclusions_and_freezes()
         self.rollouts()
         self.ends_of_rollouts()
@@ -189,6 +190,22 @@ class Tour:
         to.put(f"/groups/{spare['id']}/devices/{first}")
         to.delete(f"/groups/{spare['id']}/devices/{first}")
         to.delete(f"/groups/{spare['id']}")
+
+    def commands(self) -> None:
+        from tests.integration.api.tour_reports import send_logs
+
+        to, first = self.to, self.devices[0]
+        asked = to.post(f"/devices/{first}/logs", {"reason": "it flickers"})
+        to.post(f"/devices/{first}/logs")
+        send_logs(self.home, first, asked["id"])
+        to.get(f"/devices/{first}/logs")
+        to.get(f"/logs/{asked['id']}")
+        to.delete(f"/logs/{asked['id']}")
+        night = {**ahead(), "maintenance_window": True, "reason": "kernel update"}
+        to.post(f"/reboots/{first}/schedule", night)
+        to.post(f"/reboots/{first}/schedule", night)
+        to.get("/reboots")
+        to.delete(f"/reboots/{first}/schedule")
 
     def exclusions_and_freezes(self) -> None:
         to = self.to
@@ -353,6 +370,12 @@ class Tour:
             if any(holder.keyid in one["keyids"] for one in part["requirements"])
         }
         return {"signatures": found}
+
+
+def ahead() -> dict[str, str]:
+    """A window tomorrow."""
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    return {"starts": tomorrow.isoformat(), "ends": (tomorrow + timedelta(hours=3)).isoformat()}
 
 
 def attestation_of(sha256: str) -> bytes:

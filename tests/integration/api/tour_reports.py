@@ -1,10 +1,12 @@
-"""What devices report while the tour looks on: one installs, one fails, one asks for its permit."""
+"""What devices report while the tour looks on: one installs, one fails, one asks for its permit, one sends logs."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from fleet.command import Command
 from rollout.model import Progress, Report
 from tests.integration.api.conftest import Home
 
@@ -27,3 +29,15 @@ def report(home: Home, rollout: str, devices: Sequence[str]) -> None:
             detail=detail,
         )
         assert home.wiring.rollouts.record_report("acme", device, one)
+
+
+def send_logs(home: Home, device: str, command: str, content: bytes = b"(gzip)") -> Command:
+    """The device takes the command up and sends a bundle of these bytes."""
+    commands, now = home.wiring.commands, datetime.now(UTC)
+    sender = home.wiring.fleet.device("acme", device)
+    assert command in [one.id for one in commands.exchange(sender, [], [], now=now).deliver]
+    with commands.stage(sender) as staged:
+        staged.write(content)
+        sha256 = hashlib.sha256(content).hexdigest()
+        commands.take_bundle(sender, command, staged, sha256=sha256, length=len(content), files=3, now=now)
+    return commands.rows.command("acme", command)

@@ -296,6 +296,19 @@ class Pair:
             at=datetime.now(UTC),
         )
         self.installation.shared.fleet.check_in(one.slug, enrolled["device_id"], said)
+        self.made("POST", f"/reboots/{enrolled['device_id']}/schedule", one.key, json={})
+        asked = self.made("POST", f"/devices/{enrolled['device_id']}/logs", one.key, json={})
+        one.things["log"] = asked["id"]
+        self._send_logs(one, f"logs of {one.slug}".encode())
+
+    def _send_logs(self, one: Organisation, content: bytes) -> None:
+        commands, now = self.installation.shared.commands, datetime.now(UTC)
+        device = self.installation.shared.fleet.device(one.slug, one.things["device"])
+        sha256 = hashlib.sha256(content).hexdigest()
+        with commands.stage(device) as staged:
+            staged.write(content)
+            log = one.things["log"]
+            commands.take_bundle(device, log, staged, sha256=sha256, length=len(content), files=1, now=now)
 
     def _roll_out(self, one: Organisation) -> None:
         slug, things, wiring = one.slug, one.things, self.installation.organisation(one.slug)

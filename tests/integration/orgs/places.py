@@ -18,6 +18,8 @@ OF_PATH: Final[Mapping[str, str]] = {
     "/sboms/{id}": "sbom",
     "/api-keys/{id}": "api_key",
     "/devices/{id}": "device",
+    "/logs/{id}": "log",
+    "/reboots/{id}": "device",
     "/enroll-tokens/{id}": "enroll_token",
     "/exclusions/{id}": "exclusion",
     "/freeze-windows/{id}": "freeze",
@@ -56,10 +58,11 @@ _PLAIN_FIELDS: Final = """
     certificate_request channel code codes compromised count cursor days deadline_days description disabled draft
     dry_run enabled ends events existing expires_in_days expires_in_hours factor file_name format from_versions
     hostname ignores_freeze keep_open keyid keys keytype keyval kind label labels lease_seconds limit
-    max_updating max_uses min_available minutes mode month name note notes number online org_name os_family
-    os_name overlap_hours package partial past percent percents permissions plan_hash platform priority progress
-    reason remove repair role roles sample scheme security selector signatures sort spread_seconds start starts
-    state status submit tag threshold thresholds through total until url version wave waves zone
+    maintenance_window max_updating max_uses min_available minutes mode month name note notes number online
+    org_name os_family os_name overlap_hours package partial past percent percents permissions plan_hash
+    platform priority progress reason remove repair role roles sample scheme security selector signatures sort
+    spread_seconds start starts state status submit tag threshold thresholds through total until url version
+    wave waves zone
 
     advance approvals deadline_seconds for_seconds max_failure_rate_percent max_failures min_reports not_before on op
     audience claims error iss issuer lifetime_minutes next products provider redirect_uri since

@@ -36,6 +36,7 @@ def test_every_error_of_a_room_has_an_exit_code(room: str, root: str) -> None:
 def test_every_error_of_ours_has_a_code_of_its_own() -> None:
     codes = [error.code for error in CliError.__subclasses__() if error not in (ApiRefusal,)]
     assert sorted(codes) == [
+        "logs_not_here",
         "not_approved",
         "rollout_stopped",
         "server_unreachable",

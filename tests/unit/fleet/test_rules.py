@@ -135,4 +135,4 @@ def test_a_root_digest_that_is_none_makes_no_token() -> None:
 
 def test_every_error_of_the_room_has_a_code_of_its_own() -> None:
     codes = [kind.code for kind in FleetError.__subclasses__()]
-    assert len(codes) == len(set(codes)) == 13
+    assert len(codes) == len(set(codes)) == 19
