@@ -109,6 +109,20 @@ def _labelled(told: Mapping[str, Any]) -> str:
     return f"labelled {', '.join([*put, *gone]) or 'with nothing'}{only}"
 
 
+def _imported(told: Mapping[str, Any]) -> str:
+    groups = [
+        *(f"into {name}" for name in told.get("joined", ())),
+        *(f"out of {name}" for name in told.get("left", ())),
+    ]
+    labels = ["with other labels"] if "labels" in told else []
+    return f"changed by an imported list: {', '.join([*groups, *labels])}"
+
+
+def _why(told: Mapping[str, Any]) -> str:
+    because = ": ".join(str(told[name]) for name in ("code", "detail") if told.get(name))
+    return f": {because}" if because else ""
+
+
 def _excluded(told: Mapping[str, Any]) -> str:
     what = " ".join(str(told[name]) for name in ("product", "version", "package") if told.get(name)) or "all updates"
     verb = "pinned to" if told.get("kind") == "pin" else "excluded from"
@@ -126,8 +140,16 @@ _WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "group.device.removed": lambda told: f"taken out of group {told.get('group')}",
     "exclusion.added": lambda told: f"{_excluded(told)}: {told.get('reason')}",
     "exclusion.removed": lambda told: f"no longer {_excluded(told)}",
+    "device.imported": _imported,
     "device.logs_requested": lambda _: "its logs were requested",
     "device.logs_uploaded": lambda _: "sent its logs",
+    "device.logs_failed": lambda told: f"could not send its logs{_why(told)}",
+    "device.logs_expired": lambda _: "was asked for its logs and did not send them in time",
+    "device.logs_cancelled": lambda _: "the request for its logs was taken back",
+    "device.logs_deleted": lambda _: "logs that it sent were deleted",
     "device.reboot_scheduled": lambda _: "a reboot was scheduled",
     "device.rebooted": lambda _: "restarted",
+    "device.reboot_failed": lambda told: f"could not restart{_why(told)}",
+    "device.reboot_expired": lambda _: "did not restart in the time it was given",
+    "device.reboot_cancelled": lambda _: "the reboot was taken back",
 }

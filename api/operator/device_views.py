@@ -45,6 +45,7 @@ class Device(BaseModel):
     running: list[RunningNow]
     updates_available: int = Field(description="products it runs of which a newer artifact is published for it")
     critical_count: int | None = Field(description="open critical findings in what it runs; null: nobody looked")
+    reboot_pending: str = Field(description="why it says it needs a reboot; empty: it needs none")
     state: str
 
 
@@ -89,5 +90,6 @@ def _shown(found: model.Device, updates: int, is_online: bool) -> Device:
         ],
         updates_available=updates,
         critical_count=None,
+        reboot_pending=found.reboot_pending,
         state=found.state,
     )

@@ -38,6 +38,7 @@ DEVICE = {
     "running": [{"product": "app", "version": "1.0.0", "path": "p", "sha256": "a" * 64, "rollout_id": ""}],
     "updates_available": 1,
     "critical_count": None,
+    "reboot_pending": "",
     "state": "idle",
 }
 TOKEN = {

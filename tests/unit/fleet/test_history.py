@@ -9,6 +9,7 @@ import pytest
 
 from evidence.ids import new_id
 from evidence.model import Actor, ActorKind, AuditEvent, device_of
+from fleet.command import TAGS
 from fleet.history import Entry, Wanted, words
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -52,6 +53,16 @@ STEP = {"rollout_id": "rol_1", "product": "app", "version": "1.3", "wave": 2, "a
             {"silent_since": "2026-11-20T12:00:00Z", "last_at": "2026-11-21T12:00:00Z"},
             "online again, silent since 2026-11-20T12:00:00Z; last call 2026-11-21T12:00:00Z",
         ),
+        (
+            "device.imported",
+            {"name": "press-1", "joined": ["canary"], "left": ["lab"], "labels": {"site": "oslo"}},
+            "changed by an imported list: into canary, out of lab, with other labels",
+        ),
+        (
+            "device.reboot_failed",
+            {"command": "rbt_1", "code": "no_reboot_command", "detail": ""},
+            "could not restart: no_reboot_command",
+        ),
         ("device.danced", {"with": "wolves"}, "device.danced"),
     ],
 )
@@ -59,6 +70,13 @@ def test_an_entry_is_said_in_plain_words_and_an_unknown_one_as_it_is(
     kind: str, details: dict[str, Any], said: str
 ) -> None:
     assert words(Entry(id="evt_1", at=NOON, kind=kind, details=details)) == said
+
+
+def test_whatever_becomes_of_a_command_has_words() -> None:
+    asked = ("device.logs_requested", "device.logs_deleted", "device.reboot_scheduled")
+    said = {tag: words(Entry(id="evt_1", at=NOON, kind=tag)) for tag in (*TAGS.values(), *asked)}
+    assert [tag for tag, line in said.items() if line == tag] == []
+    assert len(set(said.values())) == len(said)
 
 
 def test_an_event_that_is_named_like_a_step_is_none() -> None:
