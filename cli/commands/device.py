@@ -127,7 +127,7 @@ def _describe(item: dict[str, Any]) -> str:
             ("hostname", item["hostname"]),
             ("system", " ".join(part for part in (item["os_family"], item["os_name"]) if part)),
             ("agent", item["agent_version"]),
-            ("needs a reboot", item["reboot_pending"]),
+            ("reboot", item["reboot_pending"] and f"needed: {item['reboot_pending']}"),
             ("groups", item["groups"]),
             ("held back", item["held_back"]),
             ("labels", item["labels"]),
