@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import logging
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
+from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 from api.app import create_app
@@ -279,26 +279,27 @@ def commands(planted: Planted, tmp_path: Path) -> None:
 
 
 def files_of_the_home(planted: Planted, tmp_path: Path) -> None:
-    """Passphrases of keys, and a backup without keys: every file of it, the database, too."""
+    """Passphrases of keys, and a backup without keys: every file of it, the database, too, where it is a file."""
     for passphrase in sorted(planted.home.made.home.rglob("passphrase")):
         planted.secrets[str(passphrase.relative_to(planted.home.made.home))] = passphrase.read_text().strip()
     assert len([name for name in planted.secrets if name.endswith("passphrase")]) == 3
-    back_up(planted.home.wiring, tmp_path / "backup", keys=False, database=True, now=datetime.now(UTC))
+    database = planted.home.wiring.db.is_sqlite
+    back_up(planted.home.wiring, tmp_path / "backup", keys=False, database=database, now=datetime.now(UTC))
     names = []
     for file in sorted((tmp_path / "backup").rglob("*")):
         if file.is_file():
             names.append(file.name)
             planted.tell(f"backup: {file.name}", file.read_bytes().decode("latin-1"))
-    assert "wavegate.db" in names
+    assert ("wavegate.db" in names) is database
 
 
 def broken_database(planted: Planted) -> None:
     """A database that fails in the middle of a login."""
-    with sqlite3.connect(planted.home.made.home / "wavegate.db") as database:
-        database.execute("ALTER TABLE users RENAME TO lost_users")
-    database.close()
+    with planted.home.wiring.db.write() as connection:
+        connection.execute(text("ALTER TABLE users RENAME TO lost_users"))
     answer = planted.call("POST", "/auth/token", {"email": ANN, "password": WRONG_PASSWORD}, token="")
     assert answer.status_code in {500, 503}
     answer = planted.call("GET", "/artifacts")
     assert answer.status_code in {500, 503}
-    assert "no such table" in planted.log.getvalue()
+    missing = "no such table" if planted.home.wiring.db.is_sqlite else "UndefinedTable"
+    assert missing in planted.log.getvalue()
