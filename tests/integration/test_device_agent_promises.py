@@ -14,13 +14,11 @@ from agent.home import Home
 from agent.identity import Credentials, Identity, save_identity
 from agent.link import Facts, GrpcLink, PermitAnswer
 from api.device.server import DeviceServer, DeviceServerSettings
-from evidence.model import Actor, ActorKind
-from fleet import service
 from keys.device_ca import create_device_ca
 from rollout.budget import Budget
 from rollout.windows import Window
 from tests.simulators.agents import NOON, DeviceBench, device_bench
-from tests.simulators.devices import enrol_device, private_pem, utc_now
+from tests.simulators.devices import enrol_device, new_token, private_pem, utc_now
 from tests.simulators.fleet import FleetSimulator
 from tests.simulators.permits import DevicePermitsSimulator
 from tests.simulators.signed_tree import SignedTree
@@ -209,18 +207,7 @@ def test_a_root_left_out_on_the_way_is_not_jumped_over(bench: DeviceBench) -> No
 def test_tls_between_two_clocks_that_differ_lets_in_or_says_why(tmp_path: Path, skew: timedelta) -> None:
     """The server's clock differs from the device's: its certificate is not yet valid for the device, or over."""
     fleet, ca = FleetSimulator(), create_device_ca(tmp_path / "ca", now=utc_now() - timedelta(days=90))
-    _, token = service.create_token(
-        fleet,
-        "acme",
-        name="lab",
-        root_sha256="5f" * 32,
-        life=timedelta(days=1),
-        max_uses=1,
-        groups=[],
-        labels={},
-        by=Actor(ActorKind.USER, "usr_admin", "Ada"),
-        now=utc_now(),
-    )
+    token = new_token(fleet)
     made = enrol_device(fleet, ca, token, "press-1", now=utc_now() + min(skew, timedelta(0)))
     server = DeviceServer(
         fleet,

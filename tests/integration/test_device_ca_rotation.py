@@ -32,7 +32,7 @@ from store.database import Database
 from store.fleet import SqlFleet
 from tests.databases import Databases
 from tests.integration.api.conftest import settings_of
-from tests.simulators.devices import EnrolledDevice, enrol_device, private_pem, utc_now
+from tests.simulators.devices import EnrolledDevice, enrol_device, new_token, private_pem, utc_now
 from tests.simulators.key_stores import TOKEN_PIN
 from tests.simulators.permits import DevicePermitsSimulator
 
@@ -127,18 +127,7 @@ def site(template: Path, databases: Databases, tmp_path: Path, monkeypatch: pyte
     settings = settings_of(databases, tmp_path / "home")
     database = Database(settings.database_url)
     fleet, ca = SqlFleet(database), DeviceCa.open(settings.home / "device-ca")
-    _, token = service.create_token(
-        fleet,
-        "acme",
-        name="lab",
-        root_sha256="5f" * 32,
-        life=timedelta(days=90),
-        max_uses=10,
-        groups=[],
-        labels={},
-        by=ADMIN,
-        now=utc_now(),
-    )
+    token = new_token(fleet, max_uses=10, life=timedelta(days=90))
     for name, value in {"WAVEGATE_HOME": str(settings.home), **databases.environ(settings.home)}.items():
         monkeypatch.setenv(name, value)
     server = DeviceServer(

@@ -19,8 +19,6 @@ from agent.identity import Keypair
 from api.device import device_pb2
 from api.device.errors import refusal_of
 from api.device.server import DeviceServer, DeviceServerSettings
-from evidence.model import Actor, ActorKind
-from fleet.service import create_token
 from keys.authorities import read_authorities
 from keys.device_ca import DeviceCa, create_device_ca
 from keys.device_ca_rotation import finish, rotate
@@ -28,7 +26,7 @@ from keys.errors import DeviceCaUnusable, KeyExists, KeyUnsuitable, SigningRefus
 from keys.ring_file import read_ring
 from keys.signerd.ca_key import new_ca_key
 from keys.stores import import_key, open_store
-from tests.simulators.devices import enrol_device, new_key, private_pem, request_for, stub, utc_now
+from tests.simulators.devices import enrol_device, new_key, new_token, private_pem, request_for, stub, utc_now
 from tests.simulators.fleet import FleetSimulator
 from tests.simulators.key_stores import TOKEN_PIN, VaultSimulator, running_vault
 from tests.simulators.permits import DevicePermitsSimulator
@@ -80,18 +78,7 @@ def test_devices_and_port_of_a_ca_on_a_token_take_each_other_for_what_they_are(
     ca = create_device_ca(tmp_path / "ca", now=utc_now(), key=f"hsm:{number}?{LABEL}", pin=TOKEN_PIN)
     foreign = create_device_ca(tmp_path / "foreign", now=utc_now())
     fleet, permits = FleetSimulator(), DevicePermitsSimulator()
-    _, enrolment = create_token(
-        fleet,
-        "acme",
-        name="lab",
-        root_sha256="5f" * 32,
-        life=timedelta(days=1),
-        max_uses=1,
-        groups=[],
-        labels={},
-        by=Actor(ActorKind.USER, "usr_admin", "Ada"),
-        now=utc_now(),
-    )
+    enrolment = new_token(fleet)
     device = enrol_device(fleet, ca, enrolment, "press-1", now=utc_now())
     settings = DeviceServerSettings(listen="127.0.0.1:0", workers=2)
     server = DeviceServer(fleet, ca, lambda *_: True, lambda *_: [], permits, settings, utc_now)

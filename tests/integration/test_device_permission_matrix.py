@@ -16,7 +16,7 @@ from api.permission_matrix import device_methods
 from evidence.model import Actor, ActorKind
 from fleet import service
 from keys.device_ca import create_device_ca
-from tests.simulators.devices import channel, enrol_device, new_key, private_pem, request_for, utc_now
+from tests.simulators.devices import channel, enrol_device, new_key, new_token, private_pem, request_for, utc_now
 from tests.simulators.fleet import FleetSimulator
 from tests.simulators.permits import DevicePermitsSimulator
 
@@ -32,18 +32,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, bytes,
     """A running device port, the CA to trust it by, and what each kind of caller shows."""
     folder = tmp_path_factory.mktemp("device-cas")
     fleet, ca, now = FleetSimulator(), create_device_ca(folder / "ours", now=utc_now()), utc_now()
-    _, token = service.create_token(
-        fleet,
-        "acme",
-        name="lab",
-        root_sha256="5f" * 32,
-        life=timedelta(days=1),
-        max_uses=3,
-        groups=[],
-        labels={},
-        by=ADMIN,
-        now=now,
-    )
+    token = new_token(fleet, max_uses=3)
     device, revoked, deleted = (enrol_device(fleet, ca, token, name, now=now) for name in ("one", "two", "three"))
     service.revoke_device(fleet, "acme", revoked.id, "stolen", by=ADMIN, now=now)
     service.delete_device(fleet, "acme", deleted.id, by=ADMIN, now=now)

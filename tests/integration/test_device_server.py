@@ -20,12 +20,11 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from api.device import device_pb2
 from api.device.server import DevicePortTaken, DeviceServer, DeviceServerSettings
 from api.logs import fields_of, keep_fields
-from fleet import service
 from fleet.errors import EnrolmentRefused
 from rollout.model import Progress
 from rollout.permits import PermitAnswer
-from tests.simulators.device_port import ADMIN, DEADLINE, ROOT_SHA256, Port, check_in, open_port, refused
-from tests.simulators.devices import enrol_device, new_key, private_pem, request_for, stub, utc_now
+from tests.simulators.device_port import DEADLINE, Port, check_in, open_port, refused
+from tests.simulators.devices import enrol_device, new_key, new_token, private_pem, request_for, stub, utc_now
 from tests.simulators.permits import DevicePermitsSimulator
 
 
@@ -220,18 +219,7 @@ def test_health_and_reflection_answer_devices_only(port: Port) -> None:
 
 
 def test_twenty_racers_for_one_place_of_a_token_give_one_device(port: Port) -> None:
-    _, token = service.create_token(
-        port.fleet,
-        "acme",
-        name="single",
-        root_sha256=ROOT_SHA256,
-        life=timedelta(hours=1),
-        max_uses=1,
-        groups=[],
-        labels={},
-        by=ADMIN,
-        now=utc_now(),
-    )
+    token = new_token(port.fleet, life=timedelta(hours=1))
     start = threading.Barrier(20)
 
     def race(number: int) -> bool:

@@ -18,10 +18,9 @@ from cryptography import x509
 from api.device import device_pb2
 from api.device.server import DevicePortTaken, DeviceServer, DeviceServerSettings
 from evidence.model import Actor, ActorKind
-from fleet import service
 from keys.device_ca import DeviceCa, create_device_ca
 from rollout.model import Report
-from tests.simulators.devices import EnrolledDevice, enrol_device, private_pem, stub, utc_now
+from tests.simulators.devices import EnrolledDevice, enrol_device, new_token, private_pem, stub, utc_now
 from tests.simulators.fleet import FleetSimulator
 from tests.simulators.permits import DevicePermitsSimulator
 
@@ -42,18 +41,7 @@ class Port:
     def __post_init__(self) -> None:
         self.permits = DevicePermitsSimulator()
         self.fleet, self.ca = FleetSimulator(), create_device_ca(self.folder / "ca", now=self.now())
-        token = service.create_token(
-            self.fleet,
-            "acme",
-            name="lab",
-            root_sha256="5f" * 32,
-            life=timedelta(days=1),
-            max_uses=1,
-            groups=[],
-            labels={},
-            by=ADMIN,
-            now=utc_now(),
-        )[1]
+        token = new_token(self.fleet)
         self.device: EnrolledDevice = enrol_device(self.fleet, self.ca, token, "press-1", now=utc_now())
         self.server = self.another("127.0.0.1:0")
         self.port = self.server.start()

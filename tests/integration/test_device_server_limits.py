@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -18,9 +17,8 @@ import pytest
 from api.device import device_pb2, device_pb2_grpc, server
 from api.device.server import DeviceServer, DeviceServerSettings
 from evidence.model import Actor, ActorKind
-from fleet import service
 from keys.device_ca import DeviceCa, create_device_ca
-from tests.simulators.devices import EnrolledDevice, channel, enrol_device, private_pem, stub, utc_now
+from tests.simulators.devices import EnrolledDevice, channel, enrol_device, new_token, private_pem, stub, utc_now
 from tests.simulators.fleet import FleetSimulator
 from tests.simulators.permits import DevicePermitsSimulator
 from tests.simulators.raw_http2 import (
@@ -89,18 +87,7 @@ class Behind:
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Behind:
     folder = tmp_path_factory.mktemp("limits")
     fleet, ca, now = FleetSimulator(), create_device_ca(folder / "ca", now=utc_now()), utc_now()
-    _, token = service.create_token(
-        fleet,
-        "acme",
-        name="lab",
-        root_sha256="5f" * 32,
-        life=timedelta(days=1),
-        max_uses=2,
-        groups=[],
-        labels={},
-        by=ADMIN,
-        now=now,
-    )
+    token = new_token(fleet, max_uses=2)
     one, two = (enrol_device(fleet, ca, token, name, now=now) for name in ("one", "two"))
     return Behind(fleet, ca, folder, one, two)
 

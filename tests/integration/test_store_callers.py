@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -20,7 +19,7 @@ from keys.device_ca import DeviceCa, create_device_ca
 from store.database import Database
 from store.errors import DatabaseUnreachable
 from store.fleet import SqlFleet
-from tests.simulators.devices import EnrolledDevice, channel, enrol_device, private_pem, stub, utc_now
+from tests.simulators.devices import EnrolledDevice, channel, enrol_device, new_token, private_pem, stub, utc_now
 from tests.simulators.permits import DevicePermitsSimulator
 
 ADMIN = Actor(ActorKind.USER, "usr_admin", "Ada")
@@ -42,18 +41,7 @@ def port(database: Database, tmp_path: Path) -> Iterator[Port]:
     fleet, ca = SqlFleet(database), create_device_ca(tmp_path / "device-ca", now=utc_now())
     for group in ("lab", "canary"):
         service.create_group(fleet, "acme", name=group, description="", by=ADMIN, now=utc_now())
-    _, token = service.create_token(
-        fleet,
-        "acme",
-        name="lab",
-        root_sha256="5f" * 32,
-        life=timedelta(days=1),
-        max_uses=1,
-        groups=["lab"],
-        labels={},
-        by=ADMIN,
-        now=utc_now(),
-    )
+    token = new_token(fleet, groups=["lab"])
     device = enrol_device(fleet, ca, token, "press-1", now=utc_now())
     server = DeviceServer(
         fleet,

@@ -18,7 +18,7 @@ from fleet import service
 from keys.device_ca import DeviceCa, create_device_ca
 from rollout.errors import ReportRefused, UnknownRollout
 from rollout.model import Report
-from tests.simulators.devices import EnrolledDevice, enrol_device, stub, utc_now
+from tests.simulators.devices import EnrolledDevice, enrol_device, new_token, stub, utc_now
 from tests.simulators.fleet import FleetSimulator
 from tests.simulators.permits import DevicePermitsSimulator
 
@@ -72,18 +72,7 @@ def open_port(folder: Path) -> Iterator[Port]:
     """A port with the group ``canary`` and a token for it, until the block ends."""
     fleet, ca = FleetSimulator(), create_device_ca(folder / "device-ca", now=utc_now())
     service.create_group(fleet, "acme", name="canary", description="", by=ADMIN, now=utc_now())
-    _, token = service.create_token(
-        fleet,
-        "acme",
-        name="lab",
-        root_sha256=ROOT_SHA256,
-        life=timedelta(days=1),
-        max_uses=20,
-        groups=["canary"],
-        labels={},
-        by=ADMIN,
-        now=utc_now(),
-    )
+    token = new_token(fleet, max_uses=20, groups=["canary"])
     running = Port(fleet=fleet, ca=ca, port=0, token=token)
     server = DeviceServer(
         fleet,

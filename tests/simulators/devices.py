@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import grpc
 from cryptography import x509
@@ -13,10 +14,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from api.device import device_pb2_grpc
+from evidence.model import Actor, ActorKind
+from fleet import service
 from fleet.enrol import Enrolled, EnrolRequest, Issuer, enrol
 from fleet.ports import Fleet
 
 Key = ec.EllipticCurvePrivateKey
+ADMIN: Final = Actor(ActorKind.USER, "usr_admin", "Ada")
+ROOT_SHA256: Final = "5f" * 32  # of a root that nobody looks at
 
 
 def utc_now() -> datetime:
@@ -54,6 +59,30 @@ class EnrolledDevice:
     @property
     def chain(self) -> bytes:
         return self.enrolled.certificate_chain.encode()
+
+
+def new_token(
+    fleet: Fleet,
+    *,
+    max_uses: int = 1,
+    groups: Sequence[str] = (),
+    root_sha256: str = ROOT_SHA256,
+    life: timedelta = timedelta(days=1),
+) -> str:
+    """An enrolment token of acme, named lab."""
+    _, token = service.create_token(
+        fleet,
+        "acme",
+        name="lab",
+        root_sha256=root_sha256,
+        life=life,
+        max_uses=max_uses,
+        groups=[*groups],
+        labels={},
+        by=ADMIN,
+        now=utc_now(),
+    )
+    return token
 
 
 def enrol_device(fleet: Fleet, issuer: Issuer, token: str, name: str, *, now: datetime) -> EnrolledDevice:

@@ -20,7 +20,7 @@ from keys.device_ca import DeviceCa, create_device_ca
 from rollout.decision import encode_decision
 from rollout.model import Report
 from tests.simulators.agents import a_decision
-from tests.simulators.devices import utc_now
+from tests.simulators.devices import new_token, utc_now
 from tests.simulators.fleet import FleetSimulator
 from tests.simulators.permits import DevicePermitsSimulator
 from tests.simulators.signed_tree import Mirror, SignedTree, served
@@ -45,19 +45,13 @@ class Gate:
         return True
 
     def token(self, root_sha256: str | None = None) -> str:
-        _, text = service.create_token(
+        return new_token(
             self.fleet,
-            "acme",
-            name="lab",
-            root_sha256=root_sha256 or self.tree.root_sha256,
-            life=timedelta(hours=1),
             max_uses=3,
             groups=["canary"],
-            labels={},
-            by=ADMIN,
-            now=utc_now(),
+            root_sha256=root_sha256 or self.tree.root_sha256,
+            life=timedelta(hours=1),
         )
-        return text
 
     def code(self, name: str, platform: str = "") -> str:
         wanted = Wanted(name=name, platform=platform, groups=["canary"])

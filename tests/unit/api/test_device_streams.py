@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from fleet import service
 from fleet.model import Certificate, Device
 from keys.device_ca import create_device_ca
 from store.errors import DatabaseUnreachable
-from tests.simulators.devices import enrol_device, utc_now
+from tests.simulators.devices import enrol_device, new_token, utc_now
 from tests.simulators.fleet import FleetSimulator
 
 ADMIN = Actor(ActorKind.USER, "usr_admin", "Ada")
@@ -53,18 +52,7 @@ class Call:
 @pytest.fixture
 def open_call(tmp_path: Path) -> tuple[Fleet, Call, DeviceIdentity]:
     fleet, ca, now = Fleet(), create_device_ca(tmp_path / "ca", now=utc_now()), utc_now()
-    _, token = service.create_token(
-        fleet,
-        "acme",
-        name="lab",
-        root_sha256="5f" * 32,
-        life=timedelta(days=1),
-        max_uses=1,
-        groups=[],
-        labels={},
-        by=ADMIN,
-        now=now,
-    )
+    token = new_token(fleet)
     device = enrol_device(fleet, ca, token, "press-1", now=now)
     leaf = device.chain.partition(b"-----END CERTIFICATE-----")[0] + b"-----END CERTIFICATE-----\n"
     return fleet, Call(leaf), DeviceIdentity(fleet, utc_now, lambda *_: None)
