@@ -19,21 +19,34 @@ from tests.integration.orgs.places import planted, unknown
 from tests.simulators.devices import new_key, private_pem, request_for, stub
 
 SERVICE = device_pb2.DESCRIPTOR.services_by_name["DeviceService"]
-REFERENCES = {"rollout_id": "rollout", "product": "product", "sha256": "sha256"}
+REFERENCES = {
+    "command_id": "log",
+    "held_commands": "log",
+    "id": "log",  # of a command's result
+    "product": "product",
+    "rollout_id": "rollout",
+    "sha256": "sha256",
+}
 PLAIN = frozenset(
     {
         "agent_version",
         "attempt",
+        "boot_id",
         "certificate_request",
+        "chunk",
         "code",
         "detail",
+        "done",
+        "files",
         "give_back",
         "hostname",
+        "length",
         "os_family",
         "os_name",
         "path",
         "platform",
         "progress",
+        "reboot_pending",
         "report_id",
         "state",
         "version",
@@ -44,6 +57,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "CheckIn": {"running": [{"product": "fw", "version": "1", "path": "x", "sha256": "ab" * 32}]},
     "Report": {"report_id": "rep_9", "attempt": 1, "progress": device_pb2.PROGRESS_SUCCEEDED},
     "Permit": {"attempt": 1},
+    "UploadLogs": {},
     "RenewCertificate": {},
 }
 
@@ -70,7 +84,8 @@ def called(pair: Pair, port: int, one: Organisation, method: str, message: dict[
     trusted = pair.installation.shared.device_ca.certificate_pem.encode()
     with stub(port, trusted, private_pem(one.device_key), one.chain.encode()) as device:
         try:
-            answer = getattr(device, method)(request, timeout=10)
+            asked = iter([request]) if SERVICE.methods_by_name[method].client_streaming else request
+            answer = getattr(device, method)(asked, timeout=10)
         except grpc.RpcError as error:
             error_: Any = error
             return error_.code(), error_.details(), sorted(error_.trailing_metadata())
@@ -90,6 +105,7 @@ def test_what_is_another_organisations_is_unknown_to_a_device(pair: Pair, port: 
     before = pair.rows("beta"), pair.files("beta")
     tried = []
     for method in SERVICE.methods:
+        repeated = {one.name for one in method.input_type.fields if one.is_repeated}
         for name in fields_of(method.input_type):
             kind = REFERENCES.get(name.rpartition(".")[2])
             if kind is None:
@@ -97,7 +113,7 @@ def test_what_is_another_organisations_is_unknown_to_a_device(pair: Pair, port: 
             theirs = pair.beta.things[kind]
             answers = []
             for value in (theirs, unknown(theirs)):
-                message = planted(MESSAGES[method.name], name, value)
+                message = planted(MESSAGES[method.name], name, [value] if name in repeated else value)
                 answer = called(pair, port, pair.acme, method.name, message)
                 answers.append(tuple(str(part).replace(value, "<asked>") for part in answer))
             assert answers[0] == answers[1], (method.name, name)
@@ -106,9 +122,14 @@ def test_what_is_another_organisations_is_unknown_to_a_device(pair: Pair, port: 
         ("CheckIn", "running.[].product", tried[0][2]),
         ("CheckIn", "running.[].sha256", tried[1][2]),
         ("CheckIn", "running.[].rollout_id", tried[2][2]),
+        ("CheckIn", "held_commands", tried[3][2]),
+        ("CheckIn", "command_results.[].id", tried[4][2]),
         ("Report", "rollout_id", "StatusCode.NOT_FOUND"),
         ("Permit", "rollout_id", "StatusCode.NOT_FOUND"),
+        ("UploadLogs", "head.command_id", "StatusCode.NOT_FOUND"),
+        ("UploadLogs", "end.sha256", "StatusCode.INVALID_ARGUMENT"),
     ]
+    assert all(isinstance(one[2], str) and one[2].startswith("b") for one in tried[:5]), "a check-in is answered"
     assert (pair.rows("beta"), pair.files("beta")) == before
 
 
