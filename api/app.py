@@ -71,6 +71,7 @@ from api.operator.routes import (
     source,
     wrong_organisation,
 )
+from api.turns import Turns
 from api.wiring import Wavegate
 
 log: Final = logging.getLogger("wavegate.api")
@@ -242,7 +243,8 @@ def create_app(opened: Installation | Wavegate, blueprints: Sequence[Routes] = B
 
     app.after_request(_finish)
     app.register_error_handler(Exception, _failed)
-    app.wsgi_app = Door(app.wsgi_app)  # type: ignore[method-assign]  # Flask's own documented way to wrap
+    inner = Turns(app.wsgi_app) if installation.shared.db.is_sqlite else app.wsgi_app
+    app.wsgi_app = Door(inner)  # type: ignore[method-assign]  # Flask's own documented way to wrap
     return app
 
 
