@@ -259,7 +259,8 @@ def enroll_command(  # one parameter an option
         tls_ca="" if tls_ca is None else str(tls_ca.absolute()),
         **{setting: value for setting, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
-    text = token or (token_file.read_text().strip() if token_file else os.environ.get("WAVEGATE_ENROLL_TOKEN", ""))
+    pasted = token or (token_file.read_text() if token_file else os.environ.get("WAVEGATE_ENROLL_TOKEN", ""))
+    text = pasted.strip()  # a line's end comes along where it was cut out of a list
     if not text:
         raise BadConfig("no token: give --token, --token-file or WAVEGATE_ENROLL_TOKEN")
     asked = Enrolment(

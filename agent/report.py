@@ -81,7 +81,8 @@ def _order_in_words(order: OrderHeld) -> str:
     if order.kind == LOGS:
         return f"Its logs are asked for ({order.id}), by {order.expires_at} at the latest."
     if order.stage is OrderStage.REBOOTING:
-        return f"It was told to reboot ({order.id}) and ran the reboot command at {order.since}."
+        since = datetime.fromisoformat(order.since)
+        return f"It was told to reboot ({order.id}) and ran the reboot command at {since:%Y-%m-%d %H:%M} UTC."
     own = ", in its own maintenance window" if order.own_window else ""
     return f"A reboot is scheduled ({order.id}) from {order.not_before} to {order.expires_at}{own}."
 

@@ -184,7 +184,7 @@ def test_the_status_tells_what_the_device_was_asked_to_do(bench: DeviceBench) ->
     bench.clock.now = NOON + timedelta(hours=2)
     state = bench.poll()
     words = status_in_words(bench.identity, credentials, bench.config, state, now=now)
-    assert any("ran the reboot command at 2026-11-21T14:00:00" in line for line in words)
+    assert any("ran the reboot command at 2026-11-21 14:00 UTC." in line for line in words)
 
 
 def test_a_reboot_in_the_device_s_own_window_waits_for_that(bench: DeviceBench) -> None:

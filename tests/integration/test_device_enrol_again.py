@@ -99,7 +99,7 @@ def test_a_device_that_was_away_past_its_certificate_comes_back_with_all_that_it
     assert "The server could not be told: server_away: " in said
     assert "it must be enrolled again (wavegate-agent enroll --again)." in said
 
-    again = enroll(gate, home, code(gate), "--again")
+    again = enroll(gate, home, f"{code(gate)}\r", "--again")  # as it comes out of a CSV
 
     assert again.exit_code == 0, again.output
     assert load_credentials(Home(home)).private_key != old.private_key
