@@ -15,7 +15,7 @@ import os
 import stat
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -71,22 +71,18 @@ class Bundle:
     _seen: int = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        digest, packer, ready = hashlib.sha256(), zlib.compressobj(_LEVEL, zlib.DEFLATED, 31), bytearray()
-        for content in self._archive():
-            ready += packer.compress(content)
-            while len(ready) >= PIECE:
-                piece = bytes(ready[:PIECE])
-                del ready[:PIECE]
-                digest.update(piece)
-                self.length += len(piece)
-                yield piece
-        ready += packer.flush()
-        for start in range(0, len(ready), PIECE):
-            piece = bytes(ready[start : start + PIECE])
+        digest = hashlib.sha256()
+        for piece in _in_pieces(self._compressed()):
             digest.update(piece)
             self.length += len(piece)
             yield piece
         self.sha256, self.files = digest.hexdigest(), len(self._taken)
+
+    def _compressed(self) -> Iterator[bytes]:
+        packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, 31)
+        for content in self._archive():
+            yield packer.compress(content)
+        yield packer.flush()
 
     def _archive(self) -> Iterator[bytes]:
         for name, path in (("agent/state.json", self.home.state), ("agent/hook.log", self.home.hook_log)):
@@ -220,6 +216,17 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def room(most_bytes: int, most_files: int) -> int:
     """How many bytes of files fit into a bundle of so many, even if they do not become smaller."""
     return max(0, most_bytes - THE_REST - 2 * OWN_BYTES - most_files * A_MEMBER)
+
+
+def _in_pieces(contents: Iterable[bytes]) -> Iterator[bytes]:
+    ready = bytearray()
+    for content in contents:
+        ready += content
+        while len(ready) >= PIECE:
+            yield bytes(ready[:PIECE])
+            del ready[:PIECE]
+    if ready:
+        yield bytes(ready)
 
 
 def _opened(found: Found) -> BinaryIO:

@@ -13,10 +13,10 @@ from agent.state import Ended, PermitWait, Progress, Release
 from rollout.cohort import bucket, starts_after
 from rollout.decision import Brake, Decision, DecisionArtifact, Stance
 from rollout.exclusion import Entry
+from rollout.model import ANY_PLATFORM
 from rollout.versions import is_older, meets
 from rollout.windows import Window
 
-ANY_PLATFORM: Final = "any"
 CLOCK_MAY_BE_BEHIND: Final = timedelta(days=1)  # a clock that shows local time is not lost
 NOTED_AT_MOST: Final = timedelta(days=1)  # what lies further ahead was noted by a clock that was set back since
 _AS_WORDS: Final = {Progress.FAILED: "failed", Progress.ROLLED_BACK: "was rolled back"}

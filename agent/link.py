@@ -12,7 +12,7 @@ from agent.bundle import Bundle
 from agent.errors import CallRefused, NotRecognised, ServerAway
 from agent.home import Home
 from agent.identity import device_ca_of, load_credentials
-from agent.state import LOGS, REBOOT, OrderResult, PendingReport, Progress, Release
+from agent.state import LOGS, REBOOT, Order, OrderResult, PendingReport, Progress, Release
 from api.device import device_pb2, device_pb2_grpc
 
 CALL_SECONDS: Final = 10.0
@@ -63,18 +63,6 @@ class Said:
 
 
 NOTHING_SAID: Final = Said()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """A command as the server gave it; ``kind`` is empty when it is none that is known here, times are RFC 3339."""
-
-    id: str
-    kind: str
-    not_before: str
-    expires_at: str
-    own_window: bool = False
-    max_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

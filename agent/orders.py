@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
@@ -24,9 +24,9 @@ from agent.config import AgentConfig
 from agent.errors import CallRefused, NotRecognised, ServerAway
 from agent.home import Home
 from agent.identity import load_credentials
-from agent.link import Answer, Link, Order
+from agent.link import Answer, Link
 from agent.machine import Machine
-from agent.state import LOGS, MAX_ORDERS, REBOOT, Memory, OrderHeld, OrderResult, OrderStage, State, Step
+from agent.state import LOGS, MAX_ORDERS, REBOOT, Memory, Order, OrderHeld, OrderResult, OrderStage, State, Step
 
 REBOOT_TAKES: Final = timedelta(minutes=15)  # from the command to another boot id; a big machine's firmware is slow
 LONGEST_PAUSE: Final = 60  # minutes between two tries to send a bundle
@@ -146,15 +146,7 @@ def taken_up(state: State, answer: Answer, told: tuple[OrderResult, ...]) -> Sta
             result = OrderResult(id=order.id, done=False, code=code, detail="")
             state = state.without_order(order.id, result)
         else:
-            held = OrderHeld(
-                id=order.id,
-                kind=order.kind,
-                not_before=order.not_before,
-                expires_at=order.expires_at,
-                own_window=order.own_window,
-                max_bytes=order.max_bytes,
-            )
-            state = state.with_order(held)
+            state = state.with_order(OrderHeld(**asdict(order)))
     return state
 
 

@@ -114,6 +114,18 @@ class PermitWait:
     words: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A command as the server gave it; ``kind`` is empty when it is none that is known here, times are RFC 3339."""
+
+    id: str
+    kind: str
+    not_before: str
+    expires_at: str
+    own_window: bool = False
+    max_bytes: int = 0
+
+
 class OrderStage(StrEnum):
     """Where a command is that was taken up."""
 
@@ -122,16 +134,10 @@ class OrderStage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrderHeld:
-    """A command of the server's that has not ended; times are RFC 3339. ``boot_id`` and ``since`` tell of a reboot that
-    was begun, ``tries`` and ``again_at`` of a bundle that could not be sent."""
+class OrderHeld(Order):
+    """A command that has not ended. ``boot_id`` and ``since`` tell of a reboot that was begun, ``tries`` and
+    ``again_at`` of a bundle that could not be sent."""
 
-    id: str
-    kind: str
-    not_before: str
-    expires_at: str
-    own_window: bool = False
-    max_bytes: int = 0
     stage: OrderStage = OrderStage.HELD
     boot_id: str = ""
     since: str = ""

@@ -6,14 +6,14 @@ from datetime import timedelta
 
 from api.settings import Settings
 from fleet.commanding import Commands, LogTerms
+from fleet.ports import Fleet
 from repo_signing.bucket import Bucket, BucketAddress
 from store.commands import SqlCommands
 from store.database import Database
-from store.fleet import SqlFleet
 from store.log_files import LogFiles
 
 
-def commands_of(settings: Settings, db: Database, address: BucketAddress) -> Commands:
+def commands_of(settings: Settings, fleet: Fleet, db: Database, address: BucketAddress) -> Commands:
     """Commands of all organisations; the bundles of each lie beside its repository, or in its part of the bucket."""
     buckets: dict[str, Bucket] = {}
 
@@ -28,4 +28,4 @@ def commands_of(settings: Settings, db: Database, address: BucketAddress) -> Com
         kept=timedelta(days=settings.device_log_days),
     )
     files = LogFiles(lambda org: settings.storage / org / "logs", bucket_of)
-    return Commands(SqlFleet(db), SqlCommands(db), files, terms)
+    return Commands(fleet, SqlCommands(db), files, terms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -34,12 +35,8 @@ class Custody:
 
 def custody_of(settings: Settings, *, now: datetime) -> Custody:
     """What there is; raises NotInitialised, DeviceCaUnusable, StoreError."""
-    check_home(settings)
-    db = open_database(settings)
-    try:
+    with _database(settings) as db:
         return _custody(settings, db, now)
-    finally:
-        db.close()
 
 
 def rotate(settings: Settings, *, key: str, after: timedelta, now: datetime) -> Custody:
@@ -49,14 +46,10 @@ def rotate(settings: Settings, *, key: str, after: timedelta, now: datetime) -> 
         NotInitialised, StoreError: As :func:`custody_of`.
         CustodyError: As :func:`keys.device_ca_rotation.rotate`; nothing has changed.
     """
-    check_home(settings)
-    db = open_database(settings)
-    try:
+    with _database(settings) as db:
         made = device_ca_rotation.rotate(device_ca_folder(settings), now=now, after=after, key=key)
         _tell(db, "device_ca.rotated", made, now)
         return _custody(settings, db, now)
-    finally:
-        db.close()
 
 
 def finish(settings: Settings, *, anyway: bool, now: datetime) -> Custody:
@@ -71,9 +64,7 @@ def finish(settings: Settings, *, anyway: bool, now: datetime) -> Custody:
         DeviceCaRotationRefused: Devices have not renewed, none is under way, or it is too early.
         NotInitialised, StoreError, DeviceCaUnusable: As :func:`custody_of`.
     """
-    check_home(settings)
-    db = open_database(settings)
-    try:
+    with _database(settings) as db:
         custody = _custody(settings, db, now)
         if custody.behind and not anyway:
             named = ", ".join(custody.behind_named)
@@ -86,8 +77,11 @@ def finish(settings: Settings, *, anyway: bool, now: datetime) -> Custody:
         after = _custody(settings, db, now)
         _tell(db, "device_ca.rotation.finished", after.issuing, now)
         return after
-    finally:
-        db.close()
+
+
+def _database(settings: Settings) -> closing[Database]:
+    check_home(settings)
+    return closing(open_database(settings))
 
 
 def _custody(settings: Settings, db: Database, now: datetime) -> Custody:

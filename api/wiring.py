@@ -334,18 +334,18 @@ def open_shared(settings: Settings) -> Shared:
     db.migrate()
     if is_on():
         db.observe(statement)
-    rollout_store, deliveries = SqlRollouts(db), SqlDeliveries(db)
-    issuers = Issuers(Guarded(settings.oidc_allow))
+    rollout_store, deliveries, issuers = SqlRollouts(db), SqlDeliveries(db), Issuers(Guarded(settings.oidc_allow))
+    fleet = SqlFleet(db, online_within=online_within(timedelta(seconds=settings.check_in_seconds)))
     return Shared(
         version=version("wavegate"),
         settings=settings,
         db=db,
         rollout_store=rollout_store,
-        permits=Permits(rows=SqlPermits(db), rollouts=rollout_store, groups=SqlFleet(db)),
+        permits=Permits(rows=SqlPermits(db), rollouts=rollout_store, groups=fleet),
         readings=SqlReadings(db),
         freezes=Freezes(rows=SqlFreezes(db)),
         templates=SqlTemplates(db),
-        fleet=SqlFleet(db, online_within=online_within(timedelta(seconds=settings.check_in_seconds))),
+        fleet=fleet,
         histories=SqlHistories(db),
         meter=SqlMeter(db),
         organisations=Organisations(db),
@@ -367,7 +367,7 @@ def open_shared(settings: Settings) -> Shared:
         ),
         deliveries=deliveries,
         device_ca=DeviceCa.open(device_ca_folder(settings)),
-        commands=commands_of(settings, db, bucket_address(settings)),
+        commands=commands_of(settings, fleet, db, bucket_address(settings)),
         passwords=Passwords(PasswordSettings(memory_kib=settings.password_memory_kib)),
         seal=_seal(settings, "second factors"),
     )

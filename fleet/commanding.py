@@ -11,6 +11,7 @@ from typing import Final
 
 from evidence.ids import new_id
 from evidence.model import SCHEDULER, Actor, ActorKind, AuditEvent
+from evidence.times import rfc3339
 from fleet.command import OPEN, Bundle, Command, CommandState, Exchange, Kind, Moved, Result, Verb, move
 from fleet.command_ports import BundleFiles, CommandRows, Staged
 from fleet.errors import (
@@ -102,7 +103,7 @@ class Commands:
         until = ends or min(starts, now + MOST_AHEAD) + SOON
         if not max(now, starts) < until <= now + MOST_AHEAD:
             raise InvalidFleetInput(
-                f"the window is {_text(starts)} to {_text(until)}; expected an end that is after its beginning and "
+                f"the window is {rfc3339(starts)} to {rfc3339(until)}; expected an end that is after its beginning and "
                 "now, and at most 366 days ahead"
             )
         asked = self._asked(org, device, reason)
@@ -269,9 +270,9 @@ class Commands:
         return found
 
     def _add(self, command: Command, device: Device, tag: str, is_alike: Callable[[Command], bool]) -> Command:
-        data = {"name": device.name, "command": command.id, "expires_at": _text(command.expires_at)}
+        data = {"name": device.name, "command": command.id, "expires_at": rfc3339(command.expires_at)}
         if command.kind is Kind.REBOOT:
-            data |= {"not_before": _text(command.not_before), "own_window": str(command.own_window).lower()}
+            data |= {"not_before": rfc3339(command.not_before), "own_window": str(command.own_window).lower()}
         if command.reason:
             data["reason"] = command.reason
 
@@ -336,7 +337,3 @@ def _actor(device: Device) -> Actor:
 
 def _quota_reached(most: int) -> LogQuotaReached:
     return LogQuotaReached(f"the log bundles here have {most} bytes or more, which is all there may be; delete some")
-
-
-def _text(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from evidence.ids import new_id
 from evidence.model import Actor, ActorKind, AuditEvent
+from evidence.times import rfc3339
 from fleet.errors import DeviceRevoked, EnrolmentRefused, InvalidFleetInput
 from fleet.model import Certificate, Device, DeviceCode, DeviceStatus
 from fleet.ports import Fleet
@@ -217,7 +218,7 @@ def _enrolled(device: Device, issued: IssuedCertificate, issuer: Issuer, text: T
 
 
 def _told(issued: IssuedCertificate) -> dict[str, str]:
-    return {"certificate": issued.fingerprint, "not_after": issued.not_after.isoformat().replace("+00:00", "Z")}
+    return {"certificate": issued.fingerprint, "not_after": rfc3339(issued.not_after)}
 
 
 def _issue(issuer: Issuer, request: bytes, device_id: str, org: str, *, now: datetime, days: int) -> IssuedCertificate:

@@ -9,6 +9,7 @@ from typing import Final
 
 from evidence.ids import new_id
 from evidence.model import Actor, AuditEvent
+from evidence.times import rfc3339
 from fleet.model import Device, DeviceCode, DeviceStatus
 from fleet.ports import Fleet
 from fleet.rules import checked_device_name, checked_labels, checked_platform
@@ -110,4 +111,4 @@ def _new_code(device: Device, root_sha256: str, by: Actor, now: datetime) -> tup
 
 
 def _told(code: DeviceCode) -> dict[str, str]:
-    return {"code": code.id, "expires_at": code.expires_at.isoformat().replace("+00:00", "Z")}
+    return {"code": code.id, "expires_at": rfc3339(code.expires_at)}

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from evidence.model import Actor, ActorKind, AuditEvent
+from evidence.times import rfc3339
 
 FLEET: Final = Actor(ActorKind.SYSTEM, "system:fleet", "fleet")
 ONLINE: Final = "device.online"
@@ -130,7 +131,7 @@ def _back(one: Return) -> Mapping[str, object]:
     silent = one.at - one.silent_since
     return {
         "name": one.name,
-        "silent_since": _time(one.silent_since),
+        "silent_since": rfc3339(one.silent_since),
         "silent_seconds": int(silent.total_seconds()),
     }
 
@@ -151,15 +152,11 @@ def _many(some: Sequence[Return] | Sequence[Failure]) -> dict[str, object]:
     devices = {one.device: one.name for one in some}
     return {
         "devices": len(devices),
-        "first_at": _time(min(one.at for one in some)),
-        "last_at": _time(max(one.at for one in some)),
+        "first_at": rfc3339(min(one.at for one in some)),
+        "last_at": rfc3339(max(one.at for one in some)),
         "some": [{"id": device, "name": name} for device, name in [*devices.items()][:MOST_NAMED]],
     }
 
 
 def _device(one: Return | Failure) -> Actor:
     return Actor(ActorKind.DEVICE, one.device, one.name)
-
-
-def _time(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

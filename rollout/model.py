@@ -15,6 +15,7 @@ from rollout.budget import Budget, budget_to_dict
 from rollout.metrics import Metric, metric_to_dict
 from rollout.windows import Window, window_to_dict
 
+ANY_PLATFORM: Final = "any"  # of artifacts that fit every device
 BUCKETS: Final = 10_000  # a share of a group is told in hundredths of a percent
 
 

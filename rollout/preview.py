@@ -13,7 +13,7 @@ from rollout import gate
 from rollout.audience import EXACT_UP_TO, NOBODY, LeftOut, devices_left_out, share
 from rollout.cohort import bucket
 from rollout.errors import InvalidPlan
-from rollout.model import BUCKETS, FINAL_STATES, Advance, Plan, Rollout, State, Wave, WaveState
+from rollout.model import ANY_PLATFORM, BUCKETS, FINAL_STATES, Advance, Plan, Rollout, State, Wave, WaveState
 from rollout.opening import Openings
 from rollout.plan import PlanRequest, plan_faults
 from rollout.ports import Decisions, DeviceFacts, Groups, HouseRules, Inventory, Kind, Releases, Rollouts
@@ -24,7 +24,6 @@ from rollout.silence import began
 from rollout.versions import is_older, meets
 
 SAMPLE: Final = 10  # devices of a wave that are named
-ANY_PLATFORM: Final = "any"
 _LOOKED_THROUGH: Final = 2_000  # devices of a large group among which those to be named are looked for
 
 

@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import Select
 
 from evidence.model import Actor, AuditEvent
+from evidence.times import rfc3339
 from fleet.version_order import order_key
 from repo_signing.model import ArtifactRecord, AttestationRecord, SbomRecord, Withdrawal, Yank
 from repo_signing.records import published
@@ -312,14 +313,14 @@ def _artifact_row(org: str, record: ArtifactRecord) -> dict[str, object]:
         "notes": record.notes,
         "labels": dict(record.labels),
         "security": record.security,
-        "yanked": yanked and {"reason": yanked.reason, "by": yanked.by.to_dict(), "at": _time_out(yanked.at)},
+        "yanked": yanked and {"reason": yanked.reason, "by": yanked.by.to_dict(), "at": rfc3339(yanked.at)},
         "serial": record.serial,
         "order_key": order_key(record.version),
         "withdrawn": withdrawn
         and {
             "reason": withdrawn.reason,
             "by": withdrawn.by.to_dict(),
-            "at": _time_out(withdrawn.at),
+            "at": rfc3339(withdrawn.at),
             "revoked": withdrawn.revoked,
         },
     }
@@ -361,10 +362,6 @@ def _to_artifact(
             revoked=withdrawn["revoked"],
         ),
     )
-
-
-def _time_out(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _sbom_row(org: str, artifact_id: str, position: int, sbom: SbomRecord) -> dict[str, object]:

@@ -10,13 +10,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 
 from evidence.ids import new_id
 from evidence.model import Actor, AuditEvent, device_of
+from evidence.times import rfc3339
 from store.database import Database
 from store.errors import NaiveTime, UnknownOrg
 from store.models import audit_events, audit_heads
@@ -196,7 +197,7 @@ def events_of(connection: Connection, org: str, subject: str) -> list[AuditEvent
 def _utc(at: datetime) -> str:
     if at.tzinfo is None:
         raise NaiveTime(f"the event's time {at.isoformat()} has no zone; pass an aware UTC datetime")
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return rfc3339(at)
 
 
 def _advance(connection: Connection, org: str, places: int) -> int:

@@ -7,22 +7,21 @@ a page costs the same for ten entries and for a hundred thousand.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from heapq import merge
 from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, literal, or_, select, tuple_
 
+from evidence.times import rfc3339
 from fleet.history import PERIOD, STEP, Entry, Place, Wanted, is_step
-from rollout.model import ArtifactRef, Plan, Progress
+from rollout.model import ANY_PLATFORM, ArtifactRef, Plan, Progress
 from rollout.stored import rollout_from_dict
 from store.audit import decode_body
 from store.columns import UtcDateTime
 from store.database import Database
 from store.models import artifacts, audit_events, device_returns, device_steps, devices, rollouts
 
-_ANY_PLATFORM: Final = "any"
 _LATER: Final = device_returns.alias("later")
 
 
@@ -122,9 +121,9 @@ def _periods(
     found = []
     for row in connection.execute(_page(query, device_returns, before, limit)):
         told = {
-            "first_at": _time(row.at),
-            "last_at": _time(max(row.at, row.last_at or row.at)),
-            "silent_since": None if row.silent_since is None else _time(row.silent_since),
+            "first_at": rfc3339(row.at),
+            "last_at": rfc3339(max(row.at, row.last_at or row.at)),
+            "silent_since": None if row.silent_since is None else rfc3339(row.silent_since),
         }
         found.append(Entry(id=row.id, at=row.at, kind=PERIOD, details=told))
     return found
@@ -170,7 +169,7 @@ def _with_releases(connection: Connection, org: str, entries: Sequence[Entry]) -
 def _release(plan: Plan, serials: Mapping[str, int], entry: Entry) -> dict[str, Any]:
     told = dict(entry.details)
     platform = told.pop("platform")
-    carried: ArtifactRef | None = plan.artifacts.get(platform) or plan.artifacts.get(_ANY_PLATFORM)
+    carried: ArtifactRef | None = plan.artifacts.get(platform) or plan.artifacts.get(ANY_PLATFORM)
     return told | {
         "product": plan.product,
         "version": plan.version,
@@ -179,7 +178,3 @@ def _release(plan: Plan, serials: Mapping[str, int], entry: Entry) -> dict[str, 
         "sha256": None if carried is None else carried.sha256,
         "serial": None if carried is None else serials.get(carried.id),
     }
-
-
-def _time(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -49,12 +49,23 @@ class Lookup:
     """
 
     def __init__(self, statement: Select[Any], *parameters: str, made: Callable[[Any], Any] | None = None) -> None:
+        for column in statement.selected_columns:
+            if isinstance(column.type, LargeBinary | Numeric):
+                raise TypeError(f"a lookup cannot have {column.name}: bytes and fractions do not survive as JSON")
         self._statement = statement
         self._parameters = parameters
         self._made = made
-        self.sqlite: Final = Asked(statement, parameters, made, sqlite.dialect())
-        there: Dialect = psycopg.dialect(paramstyle="format")  # type: ignore[no-untyped-call]  # SQLAlchemy's own
-        self.postgresql: Final = Asked(statement, parameters, made, there)
+
+    @cached_property
+    def sqlite(self) -> Asked:
+        """As SQLite's driver is asked."""
+        return Asked(self._statement, self._parameters, self._made, sqlite.dialect())
+
+    @cached_property
+    def postgresql(self) -> Asked:
+        """As PostgreSQL's driver is asked."""
+        dialect: Dialect = psycopg.dialect(paramstyle="format")  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+        return Asked(self._statement, self._parameters, self._made, dialect)
 
     def run(self, connection: Connection, *values: str) -> Any:
         """What is made of the row, or None, in a transaction of either database."""
@@ -110,8 +121,6 @@ class Asked:
 
 def _plain(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """The column as an element of JSON that is again what the driver would have answered."""
-    if isinstance(column.type, LargeBinary | Numeric):
-        raise TypeError(f"a lookup cannot have {column.name}: bytes and fractions do not survive as JSON")
     bare = column.element if isinstance(column, Label) else column
     if isinstance(bare, Column) or not isinstance(column.type, String):
         return bare

@@ -15,10 +15,10 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, exists, func, literal, or_, select
 
+from rollout.model import ANY_PLATFORM
 from store.columns import among
 from store.models import artifacts, device_running, devices
 
-ANY: Final = "any"  # the platform of artifacts that fit every device
 _BATCH: Final = 500  # devices in one statement
 
 
@@ -46,7 +46,7 @@ def outdated(connection: Connection, org: str, ids: Sequence[str]) -> Mapping[st
             .where(
                 among(connection, running.c.device, ids[start : start + _BATCH]),
                 devices.c.org == org,
-                or_(is_newer(devices.c.platform), is_newer(literal(ANY))),
+                or_(is_newer(devices.c.platform), is_newer(literal(ANY_PLATFORM))),
             )
             .group_by(running.c.device)
         )

@@ -13,6 +13,7 @@ import grpc
 from api.device import device_pb2
 from api.device.errors import InvalidCall, TooManyStreams
 from api.device.identity import DeviceIdentity
+from evidence.times import rfc3339
 from fleet.command import Command, Kind, Result
 from fleet.commanding import Commands
 from fleet.model import Device
@@ -51,8 +52,8 @@ def _told(command: Command, most_bytes: int) -> device_pb2.Command:
     return device_pb2.Command(
         id=command.id,
         kind=_KINDS[command.kind],
-        not_before=_text(command.not_before),
-        expires_at=_text(command.expires_at),
+        not_before=rfc3339(command.not_before),
+        expires_at=rfc3339(command.expires_at),
         own_window=command.own_window,
         max_bytes=most_bytes if command.kind is Kind.LOGS else 0,
     )
@@ -140,7 +141,3 @@ def _checked_sha256(text: str) -> str:
     if _SHA256.fullmatch(text) is None:
         raise InvalidCall("the sha256 of the bundle is not 64 lower-case hex digits")
     return text
-
-
-def _text(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")

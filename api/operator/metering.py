@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, Literal
+from typing import Literal
 
-from flask import Response, request
+from flask import Response
 from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
 from api.operator.routes import Body, Routes, now, reply, services
-from fleet.metering import Night, month_of
+from api.operator.sheets import CSV, cell, lines, sheet, wants_csv
+from fleet.metering import month_of
 
 api = Routes("metering", "Metering")
-
-CSV: Final = "text/csv"
 
 
 class MeteredNight(BaseModel):
@@ -60,9 +57,9 @@ def get_metering(query: MonthQuery) -> Response:
     org, yesterday = services().org, now().astimezone(UTC) - timedelta(days=1)
     name = query.month or f"{yesterday:%Y-%m}"
     month = month_of(services().meter, org, name)
-    if _wants_csv(query):
-        disposition = f'attachment; filename="{org}-metering-{name}.csv"'
-        return Response(_csv(org, month.nights), mimetype=CSV, headers={"Content-Disposition": disposition})
+    if wants_csv(query.format):
+        rows = [(org, one.night.isoformat(), str(one.active), cell(one.counted_at)) for one in month.nights]
+        return sheet(iter([lines([("org", "date", "active", "counted_at"), *rows])]), f"{org}-metering-{name}.csv")
     answer = Metering(
         org=org,
         month=name,
@@ -72,19 +69,3 @@ def get_metering(query: MonthQuery) -> Response:
         nights=[MeteredNight(date=one.night, active=one.active, counted_at=one.counted_at) for one in month.nights],
     )
     return reply(answer)
-
-
-def _wants_csv(query: MonthQuery) -> bool:
-    if query.format is not None:
-        return query.format == "csv"
-    return request.accept_mimetypes.best_match(["application/json", CSV], default="application/json") == CSV
-
-
-def _csv(org: str, nights: tuple[Night, ...]) -> str:
-    written = io.StringIO()
-    lines = csv.writer(written)
-    lines.writerow(("org", "date", "active", "counted_at"))
-    for one in nights:
-        counted_at = one.counted_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        lines.writerow((org, one.night.isoformat(), one.active, counted_at))
-    return written.getvalue()

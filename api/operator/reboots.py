@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from flask import Response
 from pydantic import BaseModel, Field
 
 from api.auth.permissions import Permission
 from api.operator.artifacts import By
+from api.operator.device_views import online_within
 from api.operator.routes import (
     Body,
     IdPath,
@@ -118,11 +119,10 @@ def cancel_reboot(path: IdPath) -> Response:
 
 
 def _pending(one: Pending) -> PendingReboot:
-    within = 3 * timedelta(seconds=services().settings.check_in_seconds)
     return PendingReboot(
         device_id=one.device.id,
         device_name=one.device.name,
-        online=online(one.device, now(), within=within),
+        online=online(one.device, now(), within=online_within(services())),
         last_seen_at=one.device.last_seen_at,
         why=one.why,
         scheduled=None if one.scheduled is None else _shown(one.scheduled),

@@ -109,8 +109,8 @@ def exported(
 
     def chunks(found: Sequence[model.Device]) -> Iterator[bytes]:
         yield lines([[*SETTABLE, *TOLD]])
+        selecting = wiring.fleet.selector_groups(wiring.org)
         while found:
-            selecting = wiring.fleet.selector_groups(wiring.org)
             yield lines(_rows(found, devices(wiring, found, moment), selecting))
             found = read(order.place(found[-1].id, found[-1].name)) if len(found) == CHUNK else ()
 

@@ -10,6 +10,8 @@ from typing import Final, Literal
 
 from flask import Response, request
 
+from evidence.times import rfc3339
+
 CSV: Final = "text/csv"
 CHUNK: Final = 1_000  # rows read at once: about 0.5 MB, however many there are
 # What a spreadsheet would take for a formula at the beginning of a cell. Source: OWASP, "CSV Injection".
@@ -39,5 +41,5 @@ def cell(value: object) -> str:
     """A value as a cell: nothing for None, and an apostrophe before what would begin a formula."""
     if value is None:
         return ""
-    text = value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
+    text = rfc3339(value) if isinstance(value, datetime) else str(value)
     return f"'{text}" if text.startswith(_FORMULA) else text

@@ -11,9 +11,10 @@ import hmac
 import json
 import secrets
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
+from evidence.times import rfc3339
 from evidence.webhooks.model import Told
 
 SECRET_PREFIX: Final = "whsec_"
@@ -43,7 +44,7 @@ def body_of(told: Told, org: str) -> bytes:
     }
     message: dict[str, object] = {
         "type": event.tag,
-        "timestamp": event.at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "timestamp": rfc3339(event.at),
         "data": data,
     }
     body = _encoded(message)

@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from agent.identity import load_credentials
-from agent.link import Order
 from agent.report import status_in_words, status_of
-from agent.state import Step
+from agent.state import Order, Step
 from tests.simulators.agents import NOON, DeviceBench, Power, PowerCut, device_bench
 
 REBOOT = Order(

@@ -22,10 +22,10 @@ from agent.errors import CallRefused, NotRecognised, ServerAway
 from agent.home import Home
 from agent.hooks import Outcome
 from agent.identity import Credentials, Identity, Keypair, load_identity, save_identity
-from agent.link import NOTHING_SAID, Answer, Facts, Order, PermitAnswer, Renewal, Said
+from agent.link import NOTHING_SAID, Answer, Facts, PermitAnswer, Renewal, Said
 from agent.machine import HostMachine
 from agent.partial import Terms
-from agent.state import PendingReport, Progress, Release, State, StateFile
+from agent.state import Order, PendingReport, Progress, Release, State, StateFile
 from agent.steps import Surroundings
 from agent.trust import Repository
 from keys.device_ca import DeviceCa, create_device_ca
