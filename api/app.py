@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Any, Final
 
 import orjson
-from flask import Flask, Request, Response, g, request
-from flask.globals import request_ctx
+from flask import Flask, Request, Response, request
+from flask.globals import app_ctx, request_ctx
 from flask_openapi import OpenAPI
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
@@ -17,6 +17,7 @@ from werkzeug.routing import MapAdapter
 
 from api import access, docs, probes, rate_limits, tuf
 from api.auth.gate import check_password_changed, check_permission, check_person, identify
+from api.auth.rates import Policy
 from api.auth.source import told_id
 from api.errors import ApiError, from_domain, request_id
 from api.idempotency import once_only
@@ -120,6 +121,7 @@ SECURITY_HEADERS: Final = (
     ("Referrer-Policy", "no-referrer"),
     ("X-Frame-Options", "DENY"),
 )
+_SHORT: Final = 65_536  # bytes of an answer that is handed over in one piece
 _CONDITIONS: Final = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MATCH", "HTTP_IF_MODIFIED_SINCE")
 
 
@@ -143,8 +145,9 @@ class ApiRequest(Request):
 
 
 class Door:
-    """WSGI: ``/api/v1/orgs/{org}/X`` is ``/api/v1/X`` for a credential of that organisation; and every answer has the
-    headers that never change, which Flask would take its time to add."""
+    """WSGI: ``/api/v1/orgs/{org}/X`` is ``/api/v1/X`` for a credential of that organisation; every answer has the
+    headers that never change, which Flask would take its time to add; and a short one is handed over in one piece,
+    which the server sends in one."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -158,10 +161,21 @@ class Door:
                 environ["wavegate.org"] = org
                 environ["PATH_INFO"] = f"{PREFIX}/{rest}"
 
+        short = False
+
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            nonlocal short
+            short = any(name == "Content-Length" and int(value) <= _SHORT for name, value in headers)
             return start_response(status, [*headers, *SECURITY_HEADERS], *error)
 
-        return self._inner(environ, start)
+        answer = self._inner(environ, start)
+        if not short:
+            return answer
+        try:
+            return [b"".join(answer)]
+        finally:
+            if hasattr(answer, "close"):
+                answer.close()
 
 
 class Application(OpenAPI):
@@ -235,16 +249,18 @@ def create_app(opened: Installation | Wavegate, blueprints: Sequence[Routes] = B
 
     @app.before_request
     def _gate() -> Response | None:
-        g.request_id = told_id(request, settings.trusted_proxies)
+        asked = request_ctx.request
+        app_ctx.g.request_id = told_id(asked, settings.trusted_proxies)
         access.began()
-        if not request.path.startswith(f"{PREFIX}/") or request.endpoint is None:
+        if not asked.path.startswith(f"{PREFIX}/") or asked.endpoint is None:
             return None
-        return _admit(declarations[request.endpoint])
+        return _admit(declarations[asked.endpoint])
 
     app.after_request(_finish)
     app.register_error_handler(Exception, _failed)
-    inner = Turns(app.wsgi_app) if installation.shared.db.is_sqlite else app.wsgi_app
-    app.wsgi_app = Door(inner)  # type: ignore[method-assign]  # Flask's own documented way to wrap
+    door = Door(app.wsgi_app)
+    # Flask's own documented way to wrap:
+    app.wsgi_app = Turns(door) if installation.shared.db.is_sqlite else door  # type: ignore[method-assign]
     return app
 
 
@@ -257,8 +273,13 @@ def _admit(declaration: Declaration) -> Response | None:
         request.max_content_length = max(declaration.body_limit, settings.max_body_bytes)
     if not declaration.public:
         idle = timedelta(minutes=settings.session_idle_minutes)
-        with rate_limits.strangers_counted():
-            caller = g.caller = identify(request, everyone.accounts, everyone.publishers, now(), idle=idle)
+        try:
+            caller = identify(request_ctx.request, everyone.accounts, everyone.publishers, now(), idle=idle)
+        except ApiError as error:
+            if error.status == 401:
+                rate_limits.count(Policy.ANONYMOUS, source())
+            raise
+        app_ctx.g.caller = caller
         access.known(caller.user.org, caller.user.id, caller.credential_id)
         rate_limits.count(declaration.policy, caller.credential_id)
         # The organisation is the credential's; whoever names one names that.

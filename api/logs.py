@@ -19,6 +19,8 @@ from typing import Any, Final
 
 import orjson
 
+from api.lines import Lines
+
 FORMS: Final = ("text", "json")
 
 _ABOUT: ContextVar[Mapping[str, object] | None] = ContextVar("wavegate_log", default=None)
@@ -64,7 +66,7 @@ def start_logging(level: str, form: str = "") -> None:
         level: ``debug``, ``info``, ``warning`` or ``error``.
         form: ``text`` or ``json``; empty: text when stderr is a terminal, else JSON.
     """
-    lines = logging.StreamHandler(sys.stderr)
+    lines = Lines(sys.stderr)
     lines.addFilter(keep_fields)
     lines.setFormatter(AsText() if is_text(form) else AsJson())
     logging.basicConfig(level=level.upper(), handlers=[lines], force=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import cast
 
-from flask import current_app, g
+from flask import current_app
+from flask.globals import app_ctx
 
 from api.auth.rates import Counts, MemoryCounts, Policy, Rates, Standing
 from api.errors import ApiError
-from api.operator.routes import now, source
+from api.operator.routes import now
 from api.probes import Meter, current_meter
 from api.wiring import Shared
 from store.redis_counts import RedisCounts
@@ -35,7 +35,7 @@ def count(policy: Policy, who: str) -> None:
         ApiError: 429 ``rate_limited`` with ``Retry-After``.
     """
     rates = cast("Rates", current_app.extensions["wavegate.rates"])
-    standing = g.standing = rates.count(policy, who, now=now())
+    standing = app_ctx.g.standing = rates.count(policy, who, now=now())
     if standing is None or not standing.is_over:
         return
     current_meter().limited.labels(policy.value).inc()
@@ -48,20 +48,9 @@ def count(policy: Policy, who: str) -> None:
     )
 
 
-@contextmanager
-def strangers_counted() -> Iterator[None]:
-    """Count, by its address, a request whose credential does not count."""
-    try:
-        yield
-    except ApiError as error:
-        if error.status == 401:
-            count(Policy.ANONYMOUS, source())
-        raise
-
-
 def headers() -> Mapping[str, str]:
     """What this request's answer says about the limits; nothing where there is none."""
-    standing: Standing | None = g.get("standing")
+    standing: Standing | None = app_ctx.g.get("standing")
     return {} if standing is None else standing.headers()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -42,6 +43,9 @@ def application() -> Flask:
     app = create_app(installation)
     if "WAVEGATE_TALLIES" in os.environ:
         app.extensions["wavegate.tallies"] = Path(os.environ["WAVEGATE_TALLIES"])
+    # What is there now stays: the collector need not walk over it again and again.
+    gc.collect()
+    gc.freeze()
     return app
 
 
