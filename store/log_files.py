@@ -49,11 +49,20 @@ class StagedBundle:
         self.length += len(piece)
 
     def keep(self, name: str) -> None:
-        """Give it its name, durably; in the bucket first, which other servers read."""
+        """Give it its name, durably: here, and in the bucket, which other servers read.
+
+        Here first: should the server end before a row knows of it, what lies here is found later, and removed in both.
+        """
         self._storage.sync(self._descriptor)
-        if self._bucket is not None:
-            self._bucket.send(f"{_FOLDER}/{name}", self._path)
-        self.place(self._path.with_name(name))
+        path = self._path.with_name(name)
+        self.place(path)
+        if self._bucket is None:
+            return
+        try:
+            self._bucket.send(f"{_FOLDER}/{name}", path)
+        except BaseException:
+            self._storage.remove(path)
+            raise
 
     def place(self, path: Path) -> None:
         """Give what came a name in its folder."""

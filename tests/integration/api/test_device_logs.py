@@ -59,7 +59,7 @@ def test_a_bundle_is_asked_for_once_sent_and_downloaded_as_it_was_sent(home: Hom
     assert (asked["state"], again["id"]) == ("waiting", asked["id"])
     assert refused(home, "GET", f"/logs/{asked['id']}") == (404, "logs_not_here")
 
-    send_logs(home, press, asked["id"], b"\x1f\x8b\x00bytes")
+    send_logs(home.wiring, press, asked["id"], b"\x1f\x8b\x00bytes")
 
     [listed] = told(home, "GET", f"/devices/{press}/logs")["items"]
     assert (listed["state"], listed["length"], listed["files"]) == ("done", 8, 3)
@@ -80,7 +80,7 @@ def test_a_bundle_is_asked_for_once_sent_and_downloaded_as_it_was_sent(home: Hom
 
 def test_a_bundle_is_deleted_and_a_request_taken_back(home: Home, press: str) -> None:
     asked = told(home, "POST", f"/devices/{press}/logs", {}, status=201)
-    send_logs(home, press, asked["id"])
+    send_logs(home.wiring, press, asked["id"])
     stale = home.call("DELETE", f"/logs/{asked['id']}", headers={"If-Match": '"ab"'})
     assert stale.status_code == 412
     told(home, "DELETE", f"/logs/{asked['id']}", status=204)
@@ -105,7 +105,7 @@ def folder_of(home: Home) -> list[str]:
 
 def test_a_viewer_sees_that_there_are_logs_and_does_not_read_them(home: Home, press: str) -> None:
     asked = told(home, "POST", f"/devices/{press}/logs", {}, status=201)
-    send_logs(home, press, asked["id"])
+    send_logs(home.wiring, press, asked["id"])
     viewer = home.person("v@example.com", "viewer")
 
     told(home, "GET", f"/devices/{press}/logs", token=viewer)
@@ -118,7 +118,7 @@ def test_a_viewer_sees_that_there_are_logs_and_does_not_read_them(home: Home, pr
 def test_what_is_overdue_ends_and_bundles_are_put_away_after_their_days(home: Home, press: str) -> None:
     commands, now = home.wiring.commands, datetime.now(UTC)
     done = told(home, "POST", f"/devices/{press}/logs", {}, status=201)
-    send_logs(home, press, done["id"])
+    send_logs(home.wiring, press, done["id"])
     waiting = told(home, "POST", f"/devices/{press}/logs", {"expires_in_hours": 1}, status=201)
 
     assert commands.sweep("acme", now=now + timedelta(minutes=59)) == 0
@@ -234,7 +234,7 @@ def test_a_revoked_device_is_asked_for_nothing(home: Home, press: str) -> None:
 
 def test_a_deleted_device_takes_its_commands_and_bundles_with_it(home: Home, press: str) -> None:
     asked = told(home, "POST", f"/devices/{press}/logs", {}, status=201)
-    send_logs(home, press, asked["id"])
+    send_logs(home.wiring, press, asked["id"])
     told(home, "DELETE", f"/devices/{press}", status=204)
 
     assert refused(home, "GET", f"/logs/{asked['id']}") == (404, "command_not_found")

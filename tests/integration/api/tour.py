@@ -197,7 +197,7 @@ class Tour:
         to, first = self.to, self.devices[0]
         asked = to.post(f"/devices/{first}/logs", {"reason": "it flickers"})
         to.post(f"/devices/{first}/logs")
-        send_logs(self.home, first, asked["id"])
+        send_logs(self.home.wiring, first, asked["id"])
         to.get(f"/devices/{first}/logs")
         to.get(f"/logs/{asked['id']}")
         to.delete(f"/logs/{asked['id']}")

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from api.wiring import Wavegate
 from fleet.command import Command
 from rollout.model import Progress, Report
 from tests.integration.api.conftest import Home
@@ -31,10 +32,10 @@ def report(home: Home, rollout: str, devices: Sequence[str]) -> None:
         assert home.wiring.rollouts.record_report("acme", device, one)
 
 
-def send_logs(home: Home, device: str, command: str, content: bytes = b"(gzip)") -> Command:
+def send_logs(wiring: Wavegate, device: str, command: str, content: bytes = b"(gzip)") -> Command:
     """The device takes the command up and sends a bundle of these bytes."""
-    commands, now = home.wiring.commands, datetime.now(UTC)
-    sender = home.wiring.fleet.device("acme", device)
+    commands, now = wiring.commands, datetime.now(UTC)
+    sender = wiring.fleet.device("acme", device)
     assert command in [one.id for one in commands.exchange(sender, [], [], now=now).deliver]
     with commands.stage(sender) as staged:
         staged.write(content)

@@ -30,6 +30,7 @@ from api.wiring import Wavegate, open_wavegate
 from repo_signing.bucket import BucketAddress, BucketFailed
 from repo_signing.errors import BackupRefused, RepositoryDamaged, StorageUnusable
 from repo_signing.mirror import Mirror
+from tests.integration.api.tour_reports import send_logs
 from tests.simulators.bucket_home import BucketHome, settings_of
 from tests.simulators.object_stores import S3Server
 from tests.simulators.repository import StockClient
@@ -110,6 +111,17 @@ def test_a_server_says_that_its_bucket_does_not_answer(two: Two, monkeypatch: py
     told = two.clients[0].get("/readyz")
     assert (told.status_code, told.get_json()["status"]) == (200, "degraded")
     assert "no answer" in told.get_json()["checks"]["storage"]
+
+
+def test_a_log_bundle_that_one_server_took_in_is_downloaded_from_the_other(two: Two) -> None:
+    press = two.call(0, "POST", "/devices", {"name": "press-1"}).get_json()["id"]
+    asked = two.call(1, "POST", f"/devices/{press}/logs", {}).get_json()["id"]
+    send_logs(two.wirings[0], press, asked, b"\x1f\x8b\x00bytes")
+    answer = two.call(1, "GET", f"/logs/{asked}", buffered=True)
+    assert (answer.status_code, answer.data, answer.mimetype) == (200, b"\x1f\x8b\x00bytes", "application/gzip")
+    assert two.call(1, "DELETE", f"/logs/{asked}").status_code == 204
+    gone = two.call(0, "GET", f"/logs/{asked}")
+    assert (gone.status_code, gone.get_json()["error"]["code"]) == (404, "logs_not_here")
 
 
 def test_sixteen_publishers_at_both_servers_lose_nothing(two: Two) -> None:
