@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from tests.databases import POSTGRESQL, SQLITE, Databases, private_postgresql
+from tests.databases import PGBOUNCER, POSTGRESQL, SQLITE, Databases, private_postgresql
+from tests.simulators.pgbouncer import running_pgbouncer
 
 settings.register_profile("wavegate", deadline=None)
 settings.register_profile("wavegate-ci", parent=settings.get_profile("wavegate"), derandomize=True, print_blob=True)
@@ -46,20 +48,30 @@ def postgresql_url() -> Iterator[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """What opens a home runs on both databases: on PostgreSQL each night, and daily where it is marked so."""
+    """What opens a home runs on both databases: on PostgreSQL each night, and daily where it is marked so.
+
+    What is marked ``pooler`` runs once more on PostgreSQL, behind a pooler.
+    """
     if "databases" not in metafunc.fixturenames:
         return
     kinds: list[Any] = [SQLITE]
     if metafunc.definition.get_closest_marker(SQLITE) is None:
         daily = metafunc.definition.get_closest_marker(POSTGRESQL) is not None
-        kinds.append(pytest.param(POSTGRESQL, marks=[] if daily else [pytest.mark.nightly]))
+        marks = [] if daily else [pytest.mark.nightly]
+        kinds.append(pytest.param(POSTGRESQL, marks=marks))
+        if metafunc.definition.get_closest_marker("pooler") is not None:
+            kinds.append(pytest.param(PGBOUNCER, marks=marks))
     metafunc.parametrize("databases", kinds, indirect=True)
 
 
 @pytest.fixture(scope="module")
 def databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
     """Where homes keep their rows."""
-    server = request.getfixturevalue("postgresql_url") if request.param == POSTGRESQL else None
-    made = Databases(server)
-    yield made
-    made.close()
+    with ExitStack() as stack:
+        server: str | None = None if request.param == SQLITE else request.getfixturevalue("postgresql_url")
+        pooler = None
+        if server is not None and request.param == PGBOUNCER:
+            pooler = stack.enter_context(running_pgbouncer(server, connections=3))
+        made = Databases(server, pooler=pooler)
+        stack.callback(made.close)
+        yield made

@@ -23,6 +23,7 @@ from store.models import metadata
 
 SQLITE = "sqlite"
 POSTGRESQL = "postgresql"
+PGBOUNCER = "pgbouncer"
 
 
 class Databases:
@@ -30,10 +31,12 @@ class Databases:
 
     Args:
         server: Address of the PostgreSQL server; None keeps every home's database in its folder.
+        pooler: Address of a pooler before it, by which homes reach their databases.
     """
 
-    def __init__(self, server: str | None) -> None:
+    def __init__(self, server: str | None, *, pooler: str | None = None) -> None:
         self._server = server
+        self._pooler = pooler
         self._names: dict[Path, str] = {}
 
     @property
@@ -42,7 +45,9 @@ class Databases:
 
     def environ(self, home: Path) -> dict[str, str]:
         """The settings of a home that say where its database is; the first time, an empty one is made."""
-        return {} if self._server is None else {"WAVEGATE_DATABASE_URL": self._url(home)}
+        if self._server is None:
+            return {}
+        return {"WAVEGATE_DATABASE_URL": self._url(home), "WAVEGATE_DATABASE_POOLER": str(self._pooler is not None)}
 
     def url(self, home: Path) -> str:
         """Address of the home's database."""
@@ -88,7 +93,8 @@ class Databases:
         assert self._server is not None
         if home not in self._names:
             self._names[home] = make_database(self._server)
-        return make_url(self._server).set(database=self._names[home]).render_as_string(hide_password=False)
+        there = make_url(self._pooler or self._server)
+        return there.set(database=self._names[home]).render_as_string(hide_password=False)
 
 
 @contextmanager
@@ -102,9 +108,10 @@ def new_database(server: str) -> Iterator[str]:
 
 
 def make_database(server: str, *, template: str = "template1") -> str:
-    """Name of a new database like another, to which nobody may be connected."""
+    """Name of a new database like another, which nobody may use; a pooler that holds on to it is cut off."""
     name = f"wavegate_{uuid.uuid4().hex}"
-    run(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    cut = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{template}'"
+    run(server, cut, f"CREATE DATABASE {name} TEMPLATE {template}")
     return name
 
 

@@ -102,6 +102,7 @@ def carry(home: Home, fleet: list[Device], rollout_id: str, state: str, wait_unt
     return found
 
 
+@pytest.mark.pooler
 def test_a_release_reaches_the_fleet_and_a_bad_one_is_taken_back(
     home: Home, fleet: list[Device], tmp_path: Path, wait_until: Wait
 ) -> None:

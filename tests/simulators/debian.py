@@ -66,10 +66,10 @@ def libraries(tree: Path) -> str:
     return ":".join(sorted({str(one.parent) for one in tree.glob("**/*.so*")}))
 
 
-def unpacked(*packages: str) -> Path:
+def unpacked(*packages: str, with_needed: bool = False) -> Path:
     """As :func:`fetched`; a machine where they cannot be had skips the test."""
     try:
-        return fetched(*packages)
+        return fetched(*packages, with_needed=with_needed)
     except NotToBeHad as error:
         reason = f"{packages[0].upper()} WAS NOT TESTED: {error}"
         if os.environ.get("WAVEGATE_TEST_REQUIRE") == "all":

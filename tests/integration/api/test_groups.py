@@ -11,7 +11,7 @@ from evidence.model import Actor, ActorKind, AuditEvent
 from fleet.model import Certificate, Device, DeviceStatus
 from tests.integration.api.conftest import Home
 
-pytestmark = pytest.mark.postgresql
+pytestmark = [pytest.mark.postgresql, pytest.mark.pooler]
 
 ADA = Actor(ActorKind.USER, "usr_ADA", "Ada")
 NOW = datetime.now(UTC)
