@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ID_TOKEN: Final = "WAVEGATE_ID_TOKEN"
 AUDIENCE: Final = "WAVEGATE_AUDIENCE"
+ORG: Final = "WAVEGATE_ORG"
 _REQUEST_URL: Final = "ACTIONS_ID_TOKEN_REQUEST_URL"
 _REQUEST_TOKEN: Final = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 _MAX_ANSWER: Final = 64 * 1024  # bytes
@@ -63,22 +64,28 @@ def audience_of(base_url: str) -> str:
 def trade(client: Client, ambient: Ambient, *, products: Sequence[str]) -> Credential:
     """Exchange the job's identity token for a publish token; each is good for one exchange.
 
+    A server of several organisations has to be told by ``WAVEGATE_ORG`` whose publisher is meant: one that another
+    organisation made for this job would otherwise get what is published.
+
     Raises:
         ApiRefusal: The server does not trust this job.
         Unreachable, UsageFault: The CI system gave no identity token.
     """
+    from cli.client import of_organisation
+
+    path = f"{of_organisation(os.environ.get(ORG, '').strip())}/auth/publish-token"
     asked = {"products": list(products)}
     if ambient.id_token is not None:
-        told = client.post("/auth/publish-token", {"id_token": ambient.id_token, **asked})
+        told = client.post(path, {"id_token": ambient.id_token, **asked})
         return Credential(told["token"], ambient.origin)
     audience = audience_of(client.base_url)
     try:
-        told = client.post("/auth/publish-token", {"id_token": _requested(ambient, audience), **asked})
+        told = client.post(path, {"id_token": _requested(ambient, audience), **asked})
     except ApiRefusal as refusal:
         # The connection broke after the token was spent, and the client sent it again.
         if refusal.code != "id_token_spent":
             raise
-        told = client.post("/auth/publish-token", {"id_token": _requested(ambient, audience), **asked})
+        told = client.post(path, {"id_token": _requested(ambient, audience), **asked})
     return Credential(told["token"], ambient.origin)
 
 

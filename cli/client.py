@@ -309,6 +309,11 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
+def of_organisation(org: str | None) -> str:
+    """The beginning of a path for nobody yet known, who says which organisation is meant; empty when none is named."""
+    return "" if not org else f"/orgs/{segment(org)}"
+
+
 def _loaded(response: BaseHTTPResponse, address: str) -> _Reply:
     """Read the body, but no more than an answer of ours can have."""
     body = response.read(_MAX_ANSWER + 1, decode_content=True)

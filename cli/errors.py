@@ -260,6 +260,7 @@ HINTS: Final[dict[str, str]] = {
     "draft_expired": "`publish repo draft rebase` makes it anew with a new deadline",
     "webhook_not_found": "`publish webhook list` shows the webhooks there are",
     "trusted_publisher_not_found": "`publish trusted-publisher list` shows those there are",
+    "organization_required": "`publish login --org SLUG`; a CI job sets WAVEGATE_ORG",
     "no_trusted_publisher": "an administrator makes one with `publish trusted-publisher create`",
     "product_claimed": "push with --key URI, one of the product's own keys",
 }

@@ -8,10 +8,11 @@ import webbrowser
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import click
 
+from cli.client import of_organisation
 from cli.errors import ApiRefusal, NotLoggedIn
 from cli.text import visible
 
@@ -63,7 +64,7 @@ def by_browser(stranger: Client, org: str | None = None, *, patience: float = BR
     thread.start()
     try:
         redirect_uri = f"http://127.0.0.1:{server.server_port}/callback"
-        begun = stranger.post(f"{_named(org)}/auth/oidc/authorize", {"redirect_uri": redirect_uri})
+        begun = stranger.post(f"{of_organisation(org)}/auth/oidc/authorize", {"redirect_uri": redirect_uri})
         url = str(begun["authorization_url"])
         expected += parse_qs(urlsplit(url).query).get("state", [])
         click.echo(f"log in at {visible(url)}", err=True)
@@ -96,7 +97,7 @@ def by_device(
         NotLoggedIn: Nobody did in time.
         ApiRefusal: The server or its provider says no.
     """
-    begun = stranger.post(f"{_named(org)}/auth/oidc/device", {})
+    begun = stranger.post(f"{of_organisation(org)}/auth/oidc/device", {})
     place = begun["verification_uri_complete"] or begun["verification_uri"]
     click.echo(f"open {visible(place)} in any browser, the code is {visible(begun['user_code'])}", err=True)
     pause, until = float(begun["interval"]), clock() + BROWSER_SECONDS
@@ -111,8 +112,3 @@ def by_device(
             elif refusal.code != "authorization_pending":
                 raise
     raise NotLoggedIn("nobody typed the code in in time", hint="begin again")
-
-
-def _named(org: str | None) -> str:
-    """The organisation goes with the beginning of a login; the server keeps it until the end."""
-    return "" if org is None else f"/orgs/{quote(org, safe='')}"

@@ -52,7 +52,7 @@ def server() -> Iterator[ApiServerSimulator]:
 def config_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("WAVEGATE_URL", "WAVEGATE_API_KEY", "WAVEGATE_API_KEY_FILE", "WAVEGATE_PROFILE", "WAVEGATE_ROOT"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("WAVEGATE_ID_TOKEN", "WAVEGATE_AUDIENCE", "ACTIONS_ID_TOKEN_REQUEST_URL"):
+    for name in ("WAVEGATE_ID_TOKEN", "WAVEGATE_AUDIENCE", "WAVEGATE_ORG", "ACTIONS_ID_TOKEN_REQUEST_URL"):
         monkeypatch.delenv(name, raising=False)
     for name in ("WAVEGATE_HOME", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)

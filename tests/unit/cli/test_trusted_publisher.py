@@ -131,6 +131,20 @@ def test_the_audience_can_be_named(
 
 
 @pytest.mark.usefixtures("job")
+def test_a_server_of_several_organisations_is_told_whose_publisher_is_meant(
+    publish: Publish, server: ApiServerSimulator, artifact: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.on(*EXCHANGE, refusal(400, "organization_required"))
+    unnamed = publish("push", artifact, *PUSH)
+    assert unnamed.code == 2
+    assert "WAVEGATE_ORG" in unnamed.err
+    server.on("POST", "/api/v1/orgs/globex/auth/publish-token", TRADED)
+    monkeypatch.setenv("WAVEGATE_ORG", "globex")
+    assert publish("push", artifact, *PUSH).code == 0
+    assert server.requests[-1].headers["authorization"] == "Bearer wgp_traded"
+
+
+@pytest.mark.usefixtures("job")
 def test_a_key_goes_before_the_identity_unless_the_identity_is_asked_for(
     publish: Publish, server: ApiServerSimulator, artifact: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
