@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,17 +19,11 @@ from typing import Any
 import pytest
 
 from tests.databases import SQLITE, Databases
+from tests.simulators.listening import free_port
 from tests.simulators.plain_install import without_extras
 
 BIN = Path(sys.executable).parent
 START_SECONDS = 60
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Home:

@@ -18,9 +18,10 @@ from urllib.error import HTTPError
 
 import pytest
 
-from tests.acceptance.conftest import BIN, Home, free_port
+from tests.acceptance.conftest import BIN, Home
 from tests.databases import Databases
 from tests.simulators.debian import NotToBeHad
+from tests.simulators.listening import free_port
 from tests.simulators.nginx import Nginx, running_nginx
 from tests.simulators.tuf_clients import Agent, PythonTuf
 

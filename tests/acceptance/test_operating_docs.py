@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.acceptance.conftest import BIN, Home, free_port
+from tests.acceptance.conftest import BIN, Home
 from tests.databases import Databases
+from tests.simulators.listening import free_port
 
 DOCS = Path(__file__).parents[2] / "docs"
 CI = (DOCS / "ci.md").read_text()

@@ -21,10 +21,11 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from tests.acceptance.conftest import Home, free_port
+from tests.acceptance.conftest import Home
 from tests.databases import POSTGRESQL, SQLITE, Databases, private_postgresql
 from tests.perf.load import a_home
 from tests.perf.measure import Result, cpu_of, paired, session_members
+from tests.simulators.listening import free_port
 
 THREADS: Final = 16  # as ``http_threads`` is without a setting
 CONNECTIONS: Final = 4

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.simulators.debian import NotToBeHad, fetched
-
-_START_SECONDS: Final = 30
+from tests.simulators.listening import free_port, wait_until_listening
 
 _CONFIG: Final = """
 {user}daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
@@ -50,7 +47,7 @@ class Nginx:
 @contextmanager
 def running_nginx(folder: Path, locations: str, *, more: str = "", port: int | None = None) -> Iterator[Nginx]:
     """nginx with its files in ``folder``, a new one; ``more`` stands in its ``http`` block. Raises NotToBeHad."""
-    program, port = _program(), port or _free_port()
+    program, port = _program(), port or free_port()
     folder.mkdir()
     config = folder / "nginx.conf"
     # Its worker gives up root, and the folders of tests are their owner's alone.
@@ -60,7 +57,7 @@ def running_nginx(folder: Path, locations: str, *, more: str = "", port: int | N
     command = [str(program), "-e", str(errors), "-p", str(folder), "-c", str(config)]
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
     try:
-        _wait_until_listening(process, port, errors)
+        wait_until_listening(process, port, errors.read_text)
         yield Nginx(process.pid, port, errors)
     finally:
         process.terminate()
@@ -76,23 +73,3 @@ def _program() -> Path:
     if shown.returncode != 0:
         raise NotToBeHad(f"nginx lacks libraries that are not here: {shown.stderr.strip()}")
     return program
-
-
-def _wait_until_listening(process: subprocess.Popen[bytes], port: int, errors: Path) -> None:
-    end = time.monotonic() + _START_SECONDS
-    while True:
-        # A configuration that it does not take is a fault of ours, not a machine without nginx.
-        assert process.poll() is None, f"nginx ended with {process.returncode}: {errors.read_text()}"
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=2).close()
-            return
-        except OSError:
-            assert time.monotonic() < end, f"nginx does not listen: {errors.read_text()}"
-            time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -25,6 +25,7 @@ import boto3
 
 from repo_signing.bucket import BucketAddress
 from tests.simulators.debian import NotToBeHad, fetched
+from tests.simulators.listening import free_port
 
 ACCESS_KEY: Final = "AKWAVEGATETEST"
 SECRET_KEY: Final = "never-a-secret"
@@ -168,7 +169,7 @@ def _end(started: list[subprocess.Popen[bytes]]) -> None:
 
 def _started(tree: Path, run: Path, started: list[subprocess.Popen[bytes]]) -> str:
     lib = next(path.parent for path in tree.glob("usr/lib/*/librados.so.2"))
-    mon, http, fsid, osd = _free_port(), _free_port(), str(uuid.uuid4()), str(uuid.uuid4())
+    mon, http, fsid, osd = free_port(), free_port(), str(uuid.uuid4()), str(uuid.uuid4())
     run.mkdir()
     config = run / "ceph.conf"
     config.write_text(_CONFIG.format(fsid=fsid, mon=mon, http=http, run=run, lib=lib))
@@ -214,10 +215,3 @@ def _ceph() -> Path:
     if not (tree / "usr" / "bin" / "radosgw").is_file():
         raise NotToBeHad(f"{tree} holds no radosgw; remove the folder to fetch it again")
     return tree
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

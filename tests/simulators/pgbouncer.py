@@ -5,20 +5,16 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from sqlalchemy import make_url
 
 from tests.simulators.debian import libraries, unpacked
-
-_START_SECONDS: Final = 30
+from tests.simulators.listening import free_port, wait_until_listening
 
 
 @contextmanager
@@ -34,9 +30,7 @@ def running_pgbouncer(server_url: str, *, connections: int) -> Iterator[str]:
     # Not below pytest's own folder, which is closed to other users.
     folder = Path(tempfile.mkdtemp(prefix="wavegate-pgbouncer-"))
     folder.chmod(0o755)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     lines = [
         "[databases]",
         f"* = host={place} port={server.port or 5432} user={server.username}",
@@ -65,7 +59,7 @@ def running_pgbouncer(server_url: str, *, connections: int) -> Iterator[str]:
         user=_user(place) if os.geteuid() == 0 else None,
     )
     try:
-        _wait_until_listening(process, port)
+        wait_until_listening(process, port)
         yield server.set(host="127.0.0.1", port=port, query={}).render_as_string(hide_password=False)
     finally:
         process.kill()
@@ -76,15 +70,3 @@ def running_pgbouncer(server_url: str, *, connections: int) -> Iterator[str]:
 def _user(place: str) -> int:
     """Whom it runs as, for it refuses to be root: whoever may reach the server's socket, which is its owner."""
     return Path(place).stat().st_uid if place.startswith("/") else pwd.getpwnam("nobody").pw_uid
-
-
-def _wait_until_listening(process: subprocess.Popen[bytes], port: int) -> None:
-    end = time.monotonic() + _START_SECONDS
-    while True:
-        assert process.poll() is None, f"PgBouncer ended with {process.returncode}"
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=2).close()
-            return
-        except OSError:
-            assert time.monotonic() < end, "PgBouncer does not listen"
-            time.sleep(0.05)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.simulators.debian import NotToBeHad, fetched
+from tests.simulators.listening import free_port
 
 _START_SECONDS: Final = 60
 
@@ -28,7 +28,7 @@ def prometheus(folder: Path, target: str) -> Iterator[str]:
         "global: {scrape_interval: 100ms, scrape_timeout: 100ms}\n"
         f"scrape_configs: [{{job_name: app, static_configs: [{{targets: ['{target}']}}]}}]\n"
     )
-    port = _free_port()
+    port = free_port()
     call = [
         str(program),
         f"--config.file={config}",
@@ -73,10 +73,3 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
         if time.monotonic() > end:
             raise NotToBeHad("Prometheus did not get ready")
         time.sleep(0.1)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

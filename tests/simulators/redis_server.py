@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,11 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from tests.simulators.debian import fetched, libraries
+from tests.simulators.listening import free_port, wait_until_listening
 
 # The server is in the package of its tools, under the name of one of them.
 _PROGRAM: Final = Path("usr/bin/redis-check-rdb")
 _PACKAGES: Final = ("redis-tools", "libjemalloc2", "liblzf1")
-_START_SECONDS: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +41,7 @@ def running_redis(folder: Path) -> Iterator[RedisServer]:
     """Redis with ``folder``, a new one, as its place. Raises NotToBeHad."""
     program, libraries = _program()
     folder.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     options = {"bind": "127.0.0.1", "port": str(port), "save": "", "appendonly": "no", "dir": str(folder)}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     process = subprocess.Popen(
@@ -57,7 +53,7 @@ def running_redis(folder: Path) -> Iterator[RedisServer]:
     )
     server = RedisServer(process, port)
     try:
-        _wait_until_listening(server)
+        wait_until_listening(process, port)
         yield server
     finally:
         server.end()
@@ -70,15 +66,3 @@ def _program() -> tuple[Path, str]:
         return Path(found), os.environ.get("LD_LIBRARY_PATH", "")
     tree = fetched(*_PACKAGES)
     return tree / _PROGRAM, libraries(tree)
-
-
-def _wait_until_listening(server: RedisServer) -> None:
-    end = time.monotonic() + _START_SECONDS
-    while True:
-        assert server.process.poll() is None, f"Redis ended with {server.process.returncode}"
-        try:
-            socket.create_connection(("127.0.0.1", server.port), timeout=2).close()
-            return
-        except OSError:
-            assert time.monotonic() < end, "Redis does not listen"
-            time.sleep(0.05)

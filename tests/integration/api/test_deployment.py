@@ -30,9 +30,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from sqlalchemy import make_url
 
-from tests.acceptance.conftest import BIN, START_SECONDS, free_port
+from tests.acceptance.conftest import BIN, START_SECONDS
 from tests.integration.api.test_deployment_files import DEPLOY, compose, container_environment
 from tests.simulators.debian import NotToBeHad
+from tests.simulators.listening import free_port
 from tests.simulators.nginx import running_nginx
 from tests.simulators.object_stores import ACCESS_KEY, REGION, running_moto
 
