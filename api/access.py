@@ -7,9 +7,9 @@ import time
 from typing import Final
 
 from flask import Response
-from flask.globals import app_ctx, request_ctx
 
 from api import probes
+from api.asked import asked, held
 from api.errors import request_id
 from api.logs import about, also, fields
 from api.tracing import begin_request, is_on
@@ -26,13 +26,13 @@ _OFTEN: Final = ("/tuf/", "/healthz", "/readyz", "/metrics")
 
 def began() -> None:
     """Note when; the lines from now on are about this request."""
-    held, asked = app_ctx.g, request_ctx.request
-    held.started = time.perf_counter()
-    if asked.path.startswith("/tuf/"):
+    here, request = held(), asked()
+    here.started = time.perf_counter()
+    if request.path.startswith("/tuf/"):
         about()  # a poll has no id unless it fails
     else:
         about(request_id=request_id())
-    held.traced = begin_request(asked.headers) if is_on() else None
+    here.traced = begin_request(request.headers) if is_on() else None
 
 
 def known(org: str, user: str, credential: str) -> None:
@@ -42,30 +42,29 @@ def known(org: str, user: str, credential: str) -> None:
 
 def answered(response: Response) -> None:
     """Tell of the answer. What is counted has bounded labels, whatever callers send."""
-    # Looked at once: each look at `g` or `request` goes through a proxy and a context variable.
-    held, asked, status = app_ctx.g, request_ctx.request, response.status_code
+    here, request, status = held(), asked(), response.status_code
     now = time.perf_counter()
-    spent = now - held.get("started", now)
-    method = asked.method if asked.method in METHODS else OTHER
-    route = asked.url_rule.rule if asked.url_rule is not None else NO_ROUTE
+    spent = now - here.get("started", now)
+    method = request.method if request.method in METHODS else OTHER
+    route = request.url_rule.rule if request.url_rule is not None else NO_ROUTE
     probes.current_meter().answered(method, route, str(status), spent)
-    if held.get("traced"):
+    if here.get("traced"):
         told_of = {
             "http.request.method": method,
             "http.route": route,
             "http.response.status_code": status,
         }
-        if "request_id" in held:
-            told_of["wavegate.request_id"] = held.request_id
-        held.pop("traced")(f"{method} {route}", status, told_of)
-    level = _level(status, asked.path)
+        if "request_id" in here:
+            told_of["wavegate.request_id"] = here.request_id
+        here.pop("traced")(f"{method} {route}", status, told_of)
+    level = _level(status, request.path)
     if log.isEnabledFor(level):
         told = fields(
-            request_id=held.get("request_id"),
+            request_id=here.get("request_id"),
             method=method,
             route=route,
             status=status,
-            code=held.get("error_code"),
+            code=here.get("error_code"),
             duration_ms=round(spent * 1000, 2),
         )
         log.log(level, "%s %s %s", method, route, status, extra=told)

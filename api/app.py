@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import orjson
 from flask import Flask, Request, Response, request
-from flask.globals import app_ctx, request_ctx
 from flask_openapi import OpenAPI
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.routing import MapAdapter
 
 from api import access, docs, probes, rate_limits, tuf
+from api.asked import asked, held
 from api.auth.gate import check_password_changed, check_permission, check_person, identify
 from api.auth.rates import Policy
 from api.auth.source import told_id
@@ -196,7 +196,7 @@ class Application(OpenAPI):
 
     def dispatch_request(self) -> Any:
         """Run the view behind the gate."""
-        declaration = self.extensions["wavegate.declarations"].get(request.endpoint)
+        declaration = self.extensions["wavegate.declarations"].get(asked().endpoint)
         if declaration is None:
             return super().dispatch_request()
         return once_only(declaration, lambda: self.make_response(super(Application, self).dispatch_request()))
@@ -249,12 +249,12 @@ def create_app(opened: Installation | Wavegate, blueprints: Sequence[Routes] = B
 
     @app.before_request
     def _gate() -> Response | None:
-        asked = request_ctx.request
-        app_ctx.g.request_id = told_id(asked, settings.trusted_proxies)
+        here = asked()
+        held().request_id = told_id(here, settings.trusted_proxies)
         access.began()
-        if not asked.path.startswith(f"{PREFIX}/") or asked.endpoint is None:
+        if not here.path.startswith(f"{PREFIX}/") or here.endpoint is None:
             return None
-        return _admit(declarations[asked.endpoint])
+        return _admit(declarations[here.endpoint])
 
     app.after_request(_finish)
     app.register_error_handler(Exception, _failed)
@@ -274,12 +274,12 @@ def _admit(declaration: Declaration) -> Response | None:
     if not declaration.public:
         idle = timedelta(minutes=settings.session_idle_minutes)
         try:
-            caller = identify(request_ctx.request, everyone.accounts, everyone.publishers, now(), idle=idle)
+            caller = identify(asked(), everyone.accounts, everyone.publishers, now(), idle=idle)
         except ApiError as error:
             if error.status == 401:
                 rate_limits.count(Policy.ANONYMOUS, source())
             raise
-        app_ctx.g.caller = caller
+        held().caller = caller
         access.known(caller.user.org, caller.user.id, caller.credential_id)
         rate_limits.count(declaration.policy, caller.credential_id)
         # The organisation is the credential's; whoever names one names that.
@@ -297,12 +297,12 @@ def _admit(declaration: Declaration) -> Response | None:
 
 
 def _finish(response: Response) -> Response:
-    asked = request_ctx.request
-    path = asked.path
-    if path.startswith(f"{PREFIX}/") and any(condition in asked.environ for condition in _CONDITIONS):
+    here = asked()
+    path = here.path
+    if path.startswith(f"{PREFIX}/") and any(condition in here.environ for condition in _CONDITIONS):
         if response.status_code == 200:
-            response.make_conditional(asked)  # of GET and HEAD alone
-        if response.status_code == 412 and asked.method in {"GET", "HEAD"}:
+            response.make_conditional(here)  # of GET and HEAD alone
+        if response.status_code == 412 and here.method in {"GET", "HEAD"}:
             response.close()  # it is still what was asked for, with another status
             response = ApiError(412, "precondition_failed", "it is not in the state that If-Match names").response()
     headers = response.headers

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Final
 
 import orjson
-from flask import Response, g
-from flask.globals import app_ctx
+from flask import Response
 
+from api.asked import held
 from api.logs import without_secrets
 from evidence import errors as evidence
 from fleet import errors as fleet
@@ -43,7 +43,7 @@ class ApiError(Exception):
 
     def response(self) -> Response:
         """The error as JSON, with the request's id."""
-        g.error_code = self.code
+        held().error_code = self.code
         # Somebody may have pasted a key where an id belongs; the answer is read in logs of CI.
         message = without_secrets(self.message)
         error: dict[str, object] = {"code": self.code, "message": message, "request_id": request_id()}
@@ -224,10 +224,10 @@ def from_domain(error: Exception) -> ApiError | None:
 
 def request_id() -> str:
     """The id of this request, in every answer and log line."""
-    held = app_ctx.g
-    name: str | None = held.get("request_id")
+    here = held()
+    name: str | None = here.get("request_id")
     if name is None:
         # At every request: nobody sorts by it and it opens nothing, so it needs neither a ULID's time nor the kernel's
         # random, for which Python's lock is let go.
-        name = held.request_id = f"req_{random.getrandbits(104):026X}"
+        name = here.request_id = f"req_{random.getrandbits(104):026X}"
     return name

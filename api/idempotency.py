@@ -10,6 +10,7 @@ from typing import Final
 import orjson
 from flask import Response, request
 
+from api.asked import asked
 from api.errors import ApiError
 from api.operator.routes import Declaration, caller, installation, shared
 from store.idempotency import Answer, Request
@@ -31,7 +32,7 @@ def once_only(declaration: Declaration, dispatch: Callable[[], Response]) -> Res
         IdempotencyMismatch: The key was used with another body or route.
         IdempotencyInProgress, IdempotencyUnknown: The first request has not been answered.
     """
-    key = request.headers.get(HEADER)
+    key = asked().headers.get(HEADER)
     if key is None or not declaration.once:
         return dispatch()
     if not 1 <= len(key) <= _LONGEST or not (key.isascii() and key.isprintable()):

@@ -14,6 +14,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from api.asked import extension
 from api.canary import canary_folder, canary_url, last_reading
 from api.gauges import gauges
 from api.installation import Installation
@@ -71,7 +72,7 @@ class Meter(Collector):
 
 def current_meter() -> Meter:
     """The meter of the running application."""
-    return cast("Meter", current_app.extensions["wavegate.meter"])
+    return cast("Meter", extension("wavegate.meter"))
 
 
 @blueprint.get("/healthz")

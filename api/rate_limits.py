@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from flask import current_app
-from flask.globals import app_ctx
-
+from api.asked import extension, held
 from api.auth.rates import Counts, MemoryCounts, Policy, Rates, Standing
 from api.errors import ApiError
 from api.operator.routes import now
@@ -34,8 +32,8 @@ def count(policy: Policy, who: str) -> None:
     Raises:
         ApiError: 429 ``rate_limited`` with ``Retry-After``.
     """
-    rates = cast("Rates", current_app.extensions["wavegate.rates"])
-    standing = app_ctx.g.standing = rates.count(policy, who, now=now())
+    rates = cast("Rates", extension("wavegate.rates"))
+    standing = held().standing = rates.count(policy, who, now=now())
     if standing is None or not standing.is_over:
         return
     current_meter().limited.labels(policy.value).inc()
@@ -50,7 +48,7 @@ def count(policy: Policy, who: str) -> None:
 
 def headers() -> Mapping[str, str]:
     """What this request's answer says about the limits; nothing where there is none."""
-    standing: Standing | None = app_ctx.g.get("standing")
+    standing: Standing | None = held().get("standing")
     return {} if standing is None else standing.headers()
 
 

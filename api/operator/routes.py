@@ -12,11 +12,11 @@ from functools import cache
 from typing import Annotated, Any, Final, Generic, TypeVar, cast, get_type_hints
 
 import orjson
-from flask import Response, current_app, g, request
-from flask.globals import app_ctx
+from flask import Response, request
 from flask_openapi import APIBlueprint
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
+from api.asked import asked, extension, held
 from api.auth.gate import Caller
 from api.auth.permissions import SESSION_ONLY, Permission
 from api.auth.rates import Policy
@@ -257,7 +257,7 @@ class Routes(APIBlueprint):
 
 def installation() -> Installation:
     """All organisations of this server."""
-    return cast("Installation", current_app.extensions["wavegate"])
+    return cast("Installation", extension("wavegate"))
 
 
 def shared() -> Shared:
@@ -279,10 +279,10 @@ def services() -> Wavegate:
             ``organization_required`` when it names nothing and there are several.
         OrganisationUnavailable: It cannot be served now.
     """
-    held = app_ctx.g
-    found: Wavegate | None = held.get("wavegate")
+    here = held()
+    found: Wavegate | None = here.get("wavegate")
     if found is None:
-        found = held.wavegate = _organisation()
+        found = here.wavegate = _organisation()
     return found
 
 
@@ -294,13 +294,13 @@ def serve_as(org: str) -> Wavegate:
     """
     if named_organisation() not in {None, org}:
         raise wrong_organisation()
-    g.wavegate = installation().organisation(org)
+    held().wavegate = installation().organisation(org)
     return services()
 
 
 def named_organisation() -> str | None:
     """What the request's path named as ``/orgs/{org}``, whether there is such an organisation or not."""
-    named: str | None = request.environ.get("wavegate.org")
+    named: str | None = asked().environ.get("wavegate.org")
     return named
 
 
@@ -310,7 +310,7 @@ def wrong_organisation() -> ApiError:
 
 
 def _organisation() -> Wavegate:
-    if "caller" in g:
+    if "caller" in held():
         return installation().organisation(caller().user.org)
     named = named_organisation()
     if named is None:
@@ -328,7 +328,7 @@ def _organisation() -> Wavegate:
 
 def caller() -> Caller:
     """Who is calling; the gate has let them in."""
-    return cast("Caller", g.caller)
+    return cast("Caller", held().caller)
 
 
 def source() -> str:
@@ -338,10 +338,10 @@ def source() -> str:
 
 def now() -> datetime:
     """The moment of this request, one for all it does."""
-    held = app_ctx.g
-    moment: datetime | None = held.get("now")
+    here = held()
+    moment: datetime | None = here.get("now")
     if moment is None:
-        moment = held.now = datetime.now(UTC)
+        moment = here.now = datetime.now(UTC)
     return moment
 
 
@@ -418,7 +418,7 @@ def check_if_match(declaration: Declaration, *, required: bool) -> None:
     Raises:
         ApiError: 428 ``precondition_required``, 412 ``precondition_failed``.
     """
-    if request.method not in {"PATCH", "DELETE"} or declaration.raw_body:
+    if asked().method not in {"PATCH", "DELETE"} or declaration.raw_body:
         return
     if required and not request.if_match:
         raise ApiError(
