@@ -93,7 +93,7 @@ class WebFetcher(FetcherInterface):
     def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
         """As the interface says."""
         received = 0
-        with tempfile.SpooledTemporaryFile(SPOOLED, dir=self._spool) as file:
+        with tempfile.SpooledTemporaryFile(SPOOLED, dir=str(self._spool)) as file:
             with closing(cast("Generator[bytes]", self.fetch(url))) as pieces:
                 for piece in pieces:
                     received += len(piece)

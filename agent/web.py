@@ -177,7 +177,8 @@ class Web:
             kept = self._connection is not None
             connection = self._connection or self._connect(peer, end)
             self._connection, self._peer = connection, peer
-            connection.sock.end = end
+            line: Any = connection.sock  # ours, since it was dialled
+            line.end = end
             try:
                 connection.request(method, path, body=body, headers=headers)
                 return connection.getresponse()
