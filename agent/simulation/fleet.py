@@ -74,6 +74,7 @@ class Fleet:
         self._profiles = assigned(orders.devices, orders.profiles, random.Random(orders.seed))
         self._devices: dict[int, SimulatedDevice] = {}
         self._told_at = 0.0
+        self._first_came_at = math.inf
         self._end = 0.0  # by time.monotonic(); nobody sleeps before the time has begun
         self._turns = threading.Semaphore(AT_WORK)
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -102,6 +103,7 @@ class Fleet:
             AgentError: The very first is refused, so all would be.
         """
         self._enrol(0)
+        self._first_came_at = time.monotonic()
         failed = 0
         with ThreadPoolExecutor(ENROL_AT_ONCE) as pool:
             for done in [pool.submit(self._enrol, number) for number in range(1, self._orders.devices)]:
@@ -117,11 +119,13 @@ class Fleet:
 
     def run(self) -> float:
         """Poll every device in its interval until the time is over, or somebody stops it; the seconds it took."""
+        loud = [n for n in sorted(self._devices) if self._profiles[n] is not Profile.SILENT]
+        self._settle(loud)
+        self._say("the time begins")
         self._tally.begin()
         began = time.monotonic()
         self._end = began + self._orders.duration
         step = self._orders.interval / max(1, len(self._devices))
-        loud = [n for n in sorted(self._devices) if self._profiles[n] is not Profile.SILENT]
         due = [(began + place * step, number) for place, number in enumerate(loud)]  # spread, and a heap as it is
         lock = threading.Lock()
         jitter = random.Random(self._orders.seed)
@@ -155,6 +159,23 @@ class Fleet:
     def summary(self) -> dict[str, Any]:
         """What the fleet is and did, as JSON values."""
         return {"devices": self._orders.devices, "profiles": dict(self.profiles), **self._tally.summary()}
+
+    def _settle(self, loud: Sequence[int]) -> None:
+        """Poll all once more if they enrolled for longer than an interval.
+
+        Whoever was not heard of meanwhile is offline to the server, and its return is news: no part of the time.
+        """
+        if not loud or time.monotonic() - self._first_came_at < self._orders.interval:
+            return
+
+        def work(number: int) -> None:
+            if not self._stop.is_set():
+                self._poll(number)
+                self._tell(self._tally.line)
+
+        self._say("all have enrolled, and poll once more before the time begins")
+        with ThreadPoolExecutor(AT_WORK) as pool:
+            list(pool.map(work, loud))
 
     def _poll(self, number: int) -> None:
         device = self._devices[number]

@@ -55,7 +55,7 @@ def test_ten_thousand_agents_check_in_for_a_minute_and_silent_and_shouting_calle
         told = []
         for line in fleet.stderr:
             told.append(line)
-            if line.startswith(f"enrolled {DEVICES} of"):
+            if line == "the time begins\n":
                 break
         with silent_connections(server) as hung_up, oversized_messages(home, server) as refused:
             out, rest = fleet.communicate()
