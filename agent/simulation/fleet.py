@@ -161,21 +161,23 @@ class Fleet:
         return {"devices": self._orders.devices, "profiles": dict(self.profiles), **self._tally.summary()}
 
     def _settle(self, loud: Sequence[int]) -> None:
-        """Poll all once more if they enrolled for longer than an interval.
+        """Poll all once more, in their interval, if they enrolled for longer than that.
 
         Whoever was not heard of meanwhile is offline to the server, and its return is news: no part of the time.
         """
-        if not loud or time.monotonic() - self._first_came_at < self._orders.interval:
+        began = time.monotonic()
+        if not loud or began - self._first_came_at < self._orders.interval:
             return
+        step = self._orders.interval / len(loud)
 
-        def work(number: int) -> None:
-            if not self._stop.is_set():
+        def work(place: int, number: int) -> None:
+            if not self._stop.wait(max(0.0, began + place * step - time.monotonic())):
                 self._poll(number)
                 self._tell(self._tally.line)
 
-        self._say("all have enrolled, and poll once more before the time begins")
+        self._say("all poll once more before the time begins")
         with ThreadPoolExecutor(AT_WORK) as pool:
-            list(pool.map(work, loud))
+            list(pool.map(work, range(len(loud)), loud))
 
     def _poll(self, number: int) -> None:
         device = self._devices[number]
