@@ -24,8 +24,10 @@ class FromMemory(FetcherInterface):
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files
+        self.asked: list[str] = []
 
     def _fetch(self, url: str) -> Iterator[bytes]:
+        self.asked.append(url)
         content = self.files.get(url)
         if content is None:
             raise DownloadHTTPError("it is not there", 404)
@@ -45,20 +47,14 @@ class Counted(Verified):
         super().keep(key, loaded, length)
 
 
-def refresh(folder: Path, root: bytes, files: dict[str, bytes], verified: Verified) -> SparingUpdater:
-    """A device's refresh, its cache in ``folder``."""
-    (folder / "documents").mkdir(parents=True, exist_ok=True)
-    updater = SparingUpdater(
-        str(folder),
-        "metadata",
-        str(folder / "documents"),
-        "targets",
-        FromMemory(files),
-        bootstrap=root,
-        verified=verified,
-    )
-    updater.refresh()
-    return updater
+def refresh(folder: Path, root: bytes, files: dict[str, bytes], verified: Verified) -> list[str]:
+    """A device's refresh, its cache in ``folder``; what was asked for."""
+    documents, fetcher = folder / "documents", FromMemory(files)
+    documents.mkdir(parents=True, exist_ok=True)
+    SparingUpdater(
+        str(folder), "metadata", str(documents), "targets", fetcher, bootstrap=root, verified=verified
+    ).refresh()
+    return fetcher.asked
 
 
 def test_what_verified_is_not_verified_again_until_it_changes(tmp_path: Path) -> None:
@@ -115,7 +111,7 @@ def test_an_older_state_is_refused_though_it_verified(tmp_path: Path) -> None:
     assert (tmp_path / "timestamp.json").read_bytes() == now
 
 
-def test_a_refresh_that_brings_nothing_writes_nothing(tmp_path: Path) -> None:
+def test_a_refresh_that_brings_nothing_is_two_requests_and_writes_nothing(tmp_path: Path) -> None:
     tree = SignedTree()
 
     def written() -> dict[str, tuple[int, int]]:
@@ -124,7 +120,7 @@ def test_a_refresh_that_brings_nothing_writes_nothing(tmp_path: Path) -> None:
 
     refresh(tmp_path, tree.root, tree.files, Verified())
     before = written()
-    refresh(tmp_path, tree.root, tree.files, Verified())
+    assert refresh(tmp_path, tree.root, tree.files, Verified()) == ["metadata/2.root.json", "metadata/timestamp.json"]
     assert written() == before
     assert (tmp_path / "root.json").resolve() == (tmp_path / "root_history" / "1.root.json").resolve()
 
