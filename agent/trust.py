@@ -24,17 +24,19 @@ from tuf.api.exceptions import (
     SlowRetrievalError,
 )
 from tuf.api.metadata import TargetFile
-from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
+from tuf.ngclient import FetcherInterface, Updater
 
 from agent.durable import flush_folder, move_durably
 from agent.errors import RepositoryAway, RepositoryRefused
 from agent.home import Home
 from agent.partial import REDIRECTS, Downloads, Terms
+from agent.updater import SparingUpdater
 from agent.web import Limits, TooSlow, Web, WebError
 from rollout.decision import MAX_DOCUMENT_LENGTH
 
 METADATA_LIMITS: Final = Limits(seconds=60.0)
 REFRESH_SECONDS: Final = 300.0  # for all requests of a refresh or a look-up together: each alone could be in time
+SPOOLED: Final = 64 * 1024  # bytes in memory: what an idle poll fetches touches no disk
 HTTP_ERROR: Final = 300  # redirects too, where they are not followed
 CHAIN: Final = ("timestamp.json", "snapshot.json", "targets.json", "decisions.json", "brakes.json", "revocations.json")
 
@@ -91,7 +93,7 @@ class WebFetcher(FetcherInterface):
     def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
         """As the interface says."""
         received = 0
-        with tempfile.TemporaryFile(dir=self._spool) as file:
+        with tempfile.SpooledTemporaryFile(SPOOLED, dir=str(self._spool)) as file:
             with closing(cast("Generator[bytes]", self.fetch(url))) as pieces:
                 for piece in pieces:
                     received += len(piece)
@@ -99,7 +101,7 @@ class WebFetcher(FetcherInterface):
                         raise DownloadLengthMismatchError(f"{url} is longer than {max_length} bytes")
                     file.write(piece)
             file.seek(0)
-            yield file
+            yield cast("IO[bytes]", file)
 
 
 class View:
@@ -203,13 +205,12 @@ class Repository:
         fetcher.follows = self._targets_url
         before = self._stamps()
         with _translated("metadata"), fetcher.within(self._refresh_seconds):
-            updater = Updater(
+            updater = SparingUpdater(
                 str(self._home.metadata),
                 self._metadata_url,
                 str(self._home.documents),
                 self._targets_url,
                 fetcher,
-                UpdaterConfig(),
                 bootstrap=(self._home.identity / "root.json").read_bytes(),
             )
             updater.refresh()
@@ -223,7 +224,7 @@ class Repository:
         self._aside.close()
 
     def _stamps(self) -> list[int]:
-        return [p.stat().st_mtime_ns if (p := self._home.metadata / name).exists() else 0 for name in CHAIN]
+        return [_changed_at(f"{self._home.metadata}/{name}") for name in CHAIN]
 
     def _flush(self) -> None:
         # The client writes without fsync; a power cut must not take from us which versions we have seen.
@@ -233,6 +234,13 @@ class Repository:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
         flush_folder(self._home.metadata)
+
+
+def _changed_at(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 @contextmanager

@@ -131,6 +131,9 @@ class CountedRepository(Repository):
             self._tally.error(error.code)
             raise
 
+    def _flush(self) -> None:
+        """Not: no power cut of a simulated device empties its cache, and thousands would wait for one disk."""
+
 
 class SimulatedMachine(HostMachine):
     """A machine whose reboots are another boot id; the one it runs on goes on."""
@@ -211,10 +214,11 @@ class SimulatedDevice:
         if self._agent.state.step is Step.DOWNLOADING and not (self._network.is_down or self._stopping()):
             self._tally.error("download_broken_off")
 
-    def hang_up(self) -> None:
-        """Drop the connections; the next poll makes new ones."""
-        self._link.dial_again()
+    def hang_up(self, *, keep_channel: bool) -> None:
+        """Drop the connection to the repository, and that to the device port; the next poll makes new ones."""
         self._repository.close()
+        if not keep_channel:
+            self._link.dial_again()
 
     def close(self, *, leave_state: bool) -> None:
         """Hang up for good; the state is left in the home where somebody will look at it."""

@@ -29,6 +29,12 @@ class Tally:
         with self._lock:
             self._counts[what] += 1
 
+    def begin(self) -> None:
+        """The time begins: polls and check-ins are counted from now on, all else from the first enrolment on."""
+        with self._lock:
+            self._check_in_ms = array("d")
+            self._counts["polls"] = 0
+
     def check_in(self, seconds: float) -> None:
         """A check-in was answered after so long, the connection included when there was none."""
         with self._lock:

@@ -13,7 +13,7 @@ from agent.errors import BadConfig, CallRefused, NotRecognised, RepositoryAway, 
 from agent.hooks import INSTALL, ROLLBACK
 from agent.link import Facts
 from agent.simulation.device import CountedLink, RememberedState
-from agent.simulation.fleet import Fleet, Orders
+from agent.simulation.fleet import Fleet, Orders, kept
 from agent.simulation.profiles import Nature, Network, Profile, assigned, nature_of
 from agent.simulation.tally import Tally
 from agent.state import PendingReport, Progress, Release, State, StateFile
@@ -159,6 +159,40 @@ def test_percentiles_are_those_of_all_check_ins() -> None:
     for milliseconds in range(100, 0, -1):
         tally.check_in(milliseconds / 1000)
     assert tally.summary()["check_in_ms"] == {"p50": 51.0, "p99": 100.0}
+
+
+def test_polls_and_check_ins_are_counted_from_when_the_time_begins() -> None:
+    tally = Tally()
+    for _ in range(2):
+        tally.count("enrolled")
+        tally.count("polls")
+        tally.check_in(1.0)
+        tally.error("server_away")
+    tally.begin()
+    tally.count("polls")
+    tally.check_in(0.002)
+    told = tally.summary()
+    assert (told["enrolled"], told["polls"], told["check_ins"]) == (2, 1, 1)
+    assert (told["check_in_ms"], told["errors"]) == ({"p50": 2.0, "p99": 2.0}, {"server_away": 2})
+
+
+@pytest.mark.parametrize(
+    ("devices", "files", "channels", "connections"),
+    [
+        (24, 1_024, True, True),
+        (500, 1_024, True, False),
+        (900, 1_024, False, False),
+        (1_000, 20_000, True, True),
+        (10_000, 20_000, True, False),
+        (10_000, 20_200, True, True),
+        (20_000, 1_000_000, True, True),
+        (20_001, 1_000_000, False, False),
+    ],
+)
+def test_devices_stay_connected_as_far_as_files_and_memory_reach(
+    devices: int, files: int, channels: bool, connections: bool
+) -> None:
+    assert kept(devices, files) == (channels, connections)
 
 
 def test_the_state_is_on_disk_only_when_it_is_written(tmp_path: Path) -> None:
