@@ -72,7 +72,6 @@ from api.operator.routes import (
     source,
     wrong_organisation,
 )
-from api.turns import Turns
 from api.wiring import Wavegate
 
 log: Final = logging.getLogger("wavegate.api")
@@ -258,9 +257,7 @@ def create_app(opened: Installation | Wavegate, blueprints: Sequence[Routes] = B
 
     app.after_request(_finish)
     app.register_error_handler(Exception, _failed)
-    door = Door(app.wsgi_app)
-    # Flask's own documented way to wrap:
-    app.wsgi_app = Turns(door) if installation.shared.db.is_sqlite else door  # type: ignore[method-assign]
+    app.wsgi_app = Door(app.wsgi_app)  # type: ignore[method-assign]  # Flask's own documented way to wrap
     return app
 
 

@@ -1,15 +1,19 @@
-"""Answers that only read are made one after the other, where a second thread could not help anyway.
+"""Answers that only read are made on one core, and over SQLite one after the other: a second thread could not help.
 
-Over SQLite an answer is computed by this process alone, and Python lets one thread compute at a time. Threads that try
-it at once hand the interpreter's lock around at every statement of the database, twenty times in a read of one row, and
-each time one of them sleeps and is woken: twice the CPU, and nothing is answered sooner. So they take turns. Whoever
-has waited as long as the interpreter itself would have let another run goes on regardless: a long answer holds nobody
-up for longer than that.
-Source: docs/adr/0104-who-calls-is-one-statement.md
+Python lets one thread compute at a time, and lets go of its lock at every statement of the database, twenty times in a
+read of one row. A thread that waits on another core wakes there each time, finds the lock taken again, and brings what
+the interpreter works on from core to core: a third of the read. So those who read run on one core.
+
+Over SQLite an answer is computed by this process alone, so threads that try it at once only hand the lock around, and
+nothing is answered sooner. There they take turns, too. Whoever has waited as long as the interpreter itself would have
+let another run goes on regardless, on any core: a long answer holds nobody up for longer than that.
+Source: docs/adr/0164-reads-keep-to-one-core.md
 """
 
 from __future__ import annotations
 
+import os
+import random
 import threading
 from typing import Any, Final
 
@@ -17,19 +21,62 @@ LONGEST_WAIT: Final = 0.005  # seconds; Python's own switch interval
 READS: Final = frozenset({"GET", "HEAD"})  # without a body that somebody may send slowly
 
 
-class Turns:
-    """WSGI around an application whose reads wait for nobody outside of this process."""
+class Cores:
+    """Which cores a thread runs on. What it starts runs where it does: what is read must start nothing that lasts."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self) -> None:
+        self._all: frozenset[int] = frozenset()
+        if hasattr(os, "sched_setaffinity"):  # on Linux
+            self._all = frozenset(os.sched_getaffinity(0))
+        self._one = frozenset(random.sample(sorted(self._all), 1)) if len(self._all) > 1 else self._all
+        self._mine = threading.local()
+
+    def together(self) -> None:
+        """This thread runs on the core that is chosen for all that read."""
+        self._move(self._one)
+
+    def apart(self) -> None:
+        """This thread runs on whichever core is free."""
+        self._move(self._all)
+
+    def _move(self, cores: frozenset[int]) -> None:
+        if cores is getattr(self._mine, "cores", self._all):
+            return
+        try:
+            os.sched_setaffinity(0, cores)
+        except OSError:  # cores were taken from this process; from now on it runs where it is let
+            cores = self._one = self._all
+        self._mine.cores = cores
+
+
+class Turns:
+    """WSGI around an application.
+
+    Args:
+        alone: Whether a read waits for nobody outside of this process.
+        cores: Those of the threads that call it, which are for nothing else.
+    """
+
+    def __init__(self, inner: Any, cores: Cores, *, alone: bool) -> None:
         self._inner = inner
+        self._cores = cores
+        self._alone = alone
         self._turn = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         if environ["REQUEST_METHOD"] not in READS:
+            self._cores.apart()
             return self._inner(environ, start_response)
-        is_mine = self._turn.acquire(timeout=LONGEST_WAIT)
+        is_mine = self._alone and self._turn.acquire(timeout=LONGEST_WAIT)
+        if is_mine or not self._alone:
+            self._cores.together()
+        else:
+            self._cores.apart()
         try:
-            return self._inner(environ, start_response)
+            answer = self._inner(environ, start_response)
         finally:
             if is_mine:
                 self._turn.release()
+        if not isinstance(answer, list):
+            self._cores.apart()  # from now on it is read and sent, piece by piece
+        return answer

@@ -17,6 +17,7 @@ from api.installation import open_installation
 from api.logs import start_logging
 from api.settings import read_settings
 from api.tracing import start_tracing
+from api.turns import Cores, Turns
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -43,6 +44,9 @@ def application() -> Flask:
     app = create_app(installation)
     if "WAVEGATE_TALLIES" in os.environ:
         app.extensions["wavegate.tallies"] = Path(os.environ["WAVEGATE_TALLIES"])
+    if not settings.bucket:  # to read from one starts threads, which would stay on the core of those who read
+        turns = Turns(app.wsgi_app, Cores(), alone=installation.shared.db.is_sqlite)
+        app.wsgi_app = turns  # type: ignore[method-assign]  # Flask's own documented way to wrap
     # What is there now stays: the collector need not walk over it again and again.
     gc.collect()
     gc.freeze()
