@@ -29,6 +29,7 @@ CALL_SECONDS = 20
 
 @pytest.mark.sqlite
 @pytest.mark.nightly
+@pytest.mark.timeout(3_600)  # enrolling ten thousand waits for disks, and so does removing their homes
 def test_ten_thousand_agents_check_in_for_a_minute_and_silent_and_shouting_callers_do_not_disturb_them(
     make_home: Callable[..., Home], tmp_path: Path
 ) -> None:
