@@ -115,7 +115,6 @@ def in_a_thread(work: Callable[[], Any]) -> Any:
         return pool.submit(work).result()
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are chosen on Linux alone")
 def test_threads_come_together_on_one_core_and_part_again() -> None:
     every, cores = os.sched_getaffinity(0), Cores()
 
