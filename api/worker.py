@@ -13,11 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from api.cores import Cores
 from api.installation import open_installation
 from api.logs import start_logging
 from api.settings import read_settings
 from api.tracing import start_tracing
-from api.turns import Cores, Turns
+from api.turns import Turns
 
 if TYPE_CHECKING:
     from flask import Flask

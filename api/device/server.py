@@ -16,6 +16,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from api.cores import Cores
 from api.device import device_pb2, device_pb2_grpc
 from api.device.addresses import hang_up_beyond
 from api.device.commands import Uploads
@@ -112,7 +113,10 @@ class DeviceServer:
         self._certificate = ca.server_certificate(settings.names, now=clock())
         self._health = health.HealthServicer()
         self._heartbeats = Heartbeats(fleet, online_within=online_within(timedelta(seconds=settings.check_in_seconds)))
-        self._calls = futures.ThreadPoolExecutor(settings.workers, thread_name_prefix="device-call")
+        # A check-in is Python's work alone, and one thread does that at a time.
+        self._calls = futures.ThreadPoolExecutor(
+            settings.workers, thread_name_prefix="device-call", initializer=Cores().together
+        )
         self._identity = DeviceIdentity(fleet, clock, tally or _untold)
         self._service = DeviceService(
             fleet,

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from api.turns import Cores, Turns
+from api.cores import Cores
+from api.turns import Turns
 
 
 class Inner:
