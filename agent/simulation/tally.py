@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from agent.state import PendingReport, Progress
@@ -17,6 +18,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._arrival_ms = array("d")
         self._check_in_ms = array("d")
         self._counts: Counter[str] = Counter()
         self._installs: Counter[str] = Counter({result.value: 0 for result in RESULTS})
@@ -30,9 +32,9 @@ class Tally:
             self._counts[what] += 1
 
     def begin(self) -> None:
-        """The time begins: polls and check-ins are counted from now on, all else from the first enrolment on."""
+        """The time begins: polls are counted from now on, check-ins until now were arrivals; all else goes on."""
         with self._lock:
-            self._check_in_ms = array("d")
+            self._arrival_ms, self._check_in_ms = self._check_in_ms, array("d")
             self._counts["polls"] = 0
 
     def check_in(self, seconds: float) -> None:
@@ -60,14 +62,15 @@ class Tally:
             self._behind = max(self._behind, seconds)
 
     def summary(self) -> dict[str, Any]:
-        """All of it as JSON values; ``check_in_ms`` is null in both where nobody checked in."""
+        """All of it as JSON values; milliseconds are null where nobody checked in."""
         with self._lock:
-            ordered = sorted(self._check_in_ms)
             return {
                 "enrolled": self._counts["enrolled"],
+                "arrivals": len(self._arrival_ms),
+                "arrival_ms": _spread(self._arrival_ms),
                 "polls": self._counts["polls"],
-                "check_ins": len(ordered),
-                "check_in_ms": {"p50": _at(ordered, 50), "p99": _at(ordered, 99)},
+                "check_ins": len(self._check_in_ms),
+                "check_in_ms": _spread(self._check_in_ms),
                 "reports": self._counts["reports"],
                 "reports_refused": self._counts["refused"],
                 "installs": dict(self._installs),
@@ -85,6 +88,11 @@ class Tally:
         )
 
 
-def _at(ordered: list[float], percent: int) -> float | None:
-    """The value that so many percent stay below."""
-    return round(ordered[min(len(ordered) - 1, len(ordered) * percent // 100)], 1) if ordered else None
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
+    """The values that half of all, and 99 percent, stay below."""
+    ordered = sorted(values)
+
+    def at(percent: int) -> float | None:
+        return round(ordered[min(len(ordered) - 1, len(ordered) * percent // 100)], 1) if ordered else None
+
+    return {"p50": at(50), "p99": at(99)}

@@ -222,13 +222,16 @@ def _described(told: dict[str, Any]) -> str:
     def listed(counts: dict[str, int]) -> str:
         return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
 
-    took = told["check_in_ms"]
+    def timed(count: int, took: dict[str, float | None]) -> str:
+        return f"{count}, p50 {took['p50']} ms, p99 {took['p99']} ms" if count else "none was due"
+
     return fields(
         [
             ("seed", told["seed"]),
             ("devices", f"{told['enrolled']} of {told['devices']} enrolled: {listed(told['profiles'])}"),
             ("ran for", f"{told['seconds']} s, {told['polls']} polls, at most {told['behind_seconds']} s behind"),
-            ("check-ins", f"{told['check_ins']}, p50 {took['p50']} ms, p99 {took['p99']} ms"),
+            ("arrivals", timed(told["arrivals"], told["arrival_ms"])),
+            ("check-ins", timed(told["check_ins"], told["check_in_ms"])),
             ("reports", f"{told['reports']}, {told['reports_refused']} refused"),
             ("installs", listed(told["installs"])),
             ("failures", listed(told["failures"])),

@@ -174,6 +174,7 @@ def test_polls_and_check_ins_are_counted_from_when_the_time_begins() -> None:
     told = tally.summary()
     assert (told["enrolled"], told["polls"], told["check_ins"]) == (2, 1, 1)
     assert (told["check_in_ms"], told["errors"]) == ({"p50": 2.0, "p99": 2.0}, {"server_away": 2})
+    assert (told["arrivals"], told["arrival_ms"]) == (2, {"p50": 1000.0, "p99": 1000.0})
 
 
 @pytest.mark.parametrize(
