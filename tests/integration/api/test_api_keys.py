@@ -11,7 +11,7 @@ from api.auth.permissions import of_key
 from evidence.people import Role
 from tests.integration.api.conftest import Home, ShiftedClock
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.pooler]
+pytestmark = pytest.mark.postgresql
 
 
 def make(home: Home, token: str, **more: object) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from store.fleet_rows import device_row, write_labels
 from store.models import devices, group_devices
 from tests.integration.api.conftest import Home
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.pooler]
+pytestmark = pytest.mark.postgresql
 
 BUDGET = {"label": "site", "max_updating": 1}
 
