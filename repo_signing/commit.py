@@ -173,8 +173,11 @@ class Committer:
         return serial
 
     def highest_version(self) -> int:
-        """The highest version of any role on disk, root aside (its versions are its own)."""
-        names = (versioned_name(path.name) for path in self.metadata.iterdir())
+        """The highest version of any role on disk, root aside (its versions are its own); raises CommitFailed."""
+        try:
+            names = [versioned_name(path.name) for path in self.metadata.iterdir()]
+        except OSError as error:
+            raise CommitFailed(f"the metadata cannot be listed: {error.strerror or error}; try again") from error
         return max((version for version, role in filter(None, names) if role != roles.ROOT), default=0)
 
     def burned(self) -> int:
